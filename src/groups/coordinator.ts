@@ -1,0 +1,2 @@
+/** The consumer group coordinator. */
+export class GroupCoordinator {}

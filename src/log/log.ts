@@ -1,0 +1,133 @@
+/**
+ * What the rest of the gateway knows of the log: streams, their partitions, and one way to append.
+ *
+ * The promise: `done` of an append is called without an error only when everything in it is on disk, and
+ * nothing is visible to a reader before that. All entries of one append are in one commit: after a crash
+ * either all of them are there or none is.
+ */
+import type { LogError } from "../errors.ts";
+
+/** Settings of a stream, in Kafka's units; -1 means without limit, as in Kafka's topic configuration. */
+export interface StreamSettings {
+  /** `retention.ms` */
+  readonly retentionMs: number;
+  /** `retention.bytes`, per partition */
+  readonly retentionBytes: number;
+  /** `segment.bytes` */
+  readonly segmentBytes: number;
+  /** `segment.ms`: a segment older than this is rolled, so that retention can take it */
+  readonly segmentMs: number;
+  /** `max.message.bytes`: the largest record batch */
+  readonly maxMessageBytes: number;
+  /** `cleanup.policy` */
+  readonly cleanup: "delete" | "compact";
+}
+
+/** Who made a stream: what the configuration states stays the configuration's. */
+export type StreamOrigin = "config" | "protocol" | "internal";
+
+export interface Log {
+  /** Streams by name, internal ones included. */
+  stream(name: string): Stream | undefined;
+  streamById(id: string): Stream | undefined;
+  readonly streams: readonly Stream[];
+
+  /**
+   * Creates a stream; resolves when that is durable. Rejects with `LogError` code STREAM_EXISTS, or
+   * INVALID_STREAM for a name that Kafka would not take (1–249 of [a-zA-Z0-9._-], not "." or "..").
+   */
+  createStream(
+    name: string,
+    partitions: number,
+    settings: Partial<StreamSettings>,
+    origin: StreamOrigin,
+  ): Promise<Stream>;
+
+  /** Changes settings, or adds partitions (never fewer: LogError FEWER_PARTITIONS); resolves when durable. */
+  alterStream(
+    name: string,
+    change: { partitions?: number; settings?: Partial<StreamSettings> },
+  ): Promise<Stream>;
+
+  /** Deletes a stream and its files; resolves when durable. Rejects with UNKNOWN_STREAM. */
+  deleteStream(name: string): Promise<void>;
+
+  /**
+   * Queues entries for the next commit, in this order within each partition. `done` is called exactly once,
+   * never before this returns. Errors: LogError with code READ_ONLY (the disk failed), CLOSED (stopping),
+   * TOO_LARGE, UNKNOWN_STREAM (deleted meanwhile), and for batches CORRUPT_BATCH, OUT_OF_ORDER_SEQUENCE,
+   * DUPLICATE_SEQUENCE or INVALID_PRODUCER_EPOCH. With an error nothing of it was written.
+   */
+  append(entries: readonly Append[], done: (error: LogError | null) => void): void;
+
+  /** A fresh, durable producer id (Kafka's InitProducerId without a transactional id). */
+  nextProducerId(): Promise<number>;
+}
+
+/** A record that the log shall encode: what came over MQTT, or the gateway's own state. */
+export interface RecordAppend {
+  readonly partition: Partition;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  /** The header section as `encodeHeaders` makes it. */
+  readonly headers: Buffer;
+  readonly timestamp: number;
+  /** Set before `done`. */
+  offset?: number;
+}
+
+/** Kafka record batches v2 as a producer sent them, stored as they are but for base offset and leader epoch. */
+export interface BatchAppend {
+  readonly partition: Partition;
+  /** One or more whole batches; the log writes base offset and epoch into it. */
+  readonly batch: Buffer;
+  /** Base offset of the first batch; for a duplicate of an idempotent producer the original one. Set before `done`. */
+  offset?: number;
+}
+
+export type Append = RecordAppend | BatchAppend;
+
+export interface Stream {
+  readonly name: string;
+  /** Kafka's topic id: unique over time, so a stream made anew under an old name is another stream. */
+  readonly id: string;
+  readonly origin: StreamOrigin;
+  /** Not for outside writers (`__consumer_offsets` …). */
+  readonly internal: boolean;
+  readonly settings: StreamSettings;
+  readonly partitions: readonly Partition[];
+  /** The partition for a record without a key: the same one for a whole commit, so that batches are full. */
+  keylessPartition(): Partition;
+}
+
+export interface Partition {
+  readonly stream: Stream;
+  readonly index: number;
+  /** The first offset that can still be read. */
+  readonly logStartOffset: number;
+  /** One past the last committed offset; nothing beyond it is ever shown. */
+  readonly highWatermark: number;
+  /** Bytes in this partition's segments, the ones still in memory only included. */
+  readonly sizeBytes: number;
+  /** `partitionLeaderEpoch` of new batches. */
+  readonly leaderEpoch: number;
+
+  /**
+   * Whole committed batches from the one that *contains* `offset` on, about `maxBytes` of them but always at
+   * least one; empty at the high watermark. Slices that must not be changed. Synchronous where memory has
+   * them. Throws (or rejects with) LogError OFFSET_OUT_OF_RANGE below the start or beyond the high watermark.
+   */
+  read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]>;
+
+  /** Bytes that a read from `offset` would find, as far as known without reading; for `min_bytes`. */
+  bytesFrom(offset: number): number;
+
+  /** The first record with a timestamp >= `timestampMs`, or undefined. */
+  offsetForTimestamp(timestampMs: number): Promise<{ offset: number; timestamp: number } | undefined>;
+
+  /** The record with the largest timestamp (ListOffsets -3), or undefined in an empty partition. */
+  maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined>;
+
+  /** Calls back after every commit that moved this partition's high watermark, until the returned function is called. */
+  onCommit(listener: () => void): () => void;
+}
