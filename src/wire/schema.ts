@@ -57,7 +57,7 @@ export type Message<M> = M extends MessageSchema<infer F> ? Shape<F> : never;
 type Nullable<T, O extends FieldOptions> = O extends { nullable: string } ? T | null : T;
 
 function primitive<T>(kind: Kind) {
-  return <const O extends FieldOptions = {}>(options?: O): Field<Nullable<T, O>> => ({
+  return <const O extends FieldOptions = Record<never, never>>(options?: O): Field<Nullable<T, O>> => ({
     kind,
     options: options ?? {},
   });
@@ -78,14 +78,14 @@ export const bytes = primitive<Buffer>("bytes");
 /** Record batches: read as one slice of the frame, written by reference. */
 export const records = primitive<readonly Buffer[]>("records");
 
-export function array<T, const O extends FieldOptions = {}>(
+export function array<T, const O extends FieldOptions = Record<never, never>>(
   of: Field<T>,
   options?: O,
 ): Field<Nullable<T[], O>> {
   return { kind: "array", of, options: options ?? {} };
 }
 
-export function struct<F extends Fields, const O extends FieldOptions = {}>(
+export function struct<F extends Fields, const O extends FieldOptions = Record<never, never>>(
   fields: F,
   options?: O,
 ): Field<Nullable<Shape<F>, O>> {

@@ -1,0 +1,274 @@
+/**
+ * Kafka's record batch, magic 2: the form in which records are encoded once, lie on disk, and go out.
+ *
+ * ```
+ *  0 i64 baseOffset             ── outside the checksum: the log assigns it
+ *  8 i32 batchLength            bytes after this field
+ * 12 i32 partitionLeaderEpoch   ── outside the checksum: the log assigns it
+ * 16 i8  magic = 2
+ * 17 u32 crc                    CRC-32C of everything from 21 on
+ * 21 i16 attributes             bits 0–2 codec, 3 timestamp type, 4 transactional, 5 control
+ * 23 i32 lastOffsetDelta
+ * 27 i64 baseTimestamp
+ * 35 i64 maxTimestamp
+ * 43 i64 producerId             -1 for none
+ * 51 i16 producerEpoch
+ * 53 i32 baseSequence
+ * 57 i32 records                count
+ * 61 records, each: varint length | i8 attributes | varlong timestampDelta | varint offsetDelta
+ *                   | varint keyLength | key | varint valueLength | value
+ *                   | varint headerCount | (varint nameLength | name | varint valueLength | value)…
+ * ```
+ * (Kafka documentation, "Message Format"; records are compressed together where the codec is not 0.)
+ */
+import { gunzipSync } from "node:zlib";
+import { ProtocolError } from "../errors.ts";
+import type { RecordHeader, StoredRecord } from "../record.ts";
+import { Reader } from "./buffer.ts";
+import { crc32c } from "./crc32c.ts";
+
+export const BATCH_HEADER_BYTES = 61;
+/** Bytes before what `batchLength` counts. */
+export const BATCH_PREFIX_BYTES = 12;
+const CRC_FROM = 21;
+export const NO_PRODUCER = -1;
+
+/** A record as the encoder takes it. */
+export interface EncodableRecord {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  /** As `encodeHeaders` makes it. */
+  readonly headers: Buffer;
+  readonly timestamp: number;
+}
+
+function varintBytes(raw: number): number {
+  // `raw` is already zig-zagged, and below 2^49 here: lengths, deltas of time and offset.
+  if (raw < 0x80) return 1;
+  if (raw < 0x4000) return 2;
+  if (raw < 0x20_0000) return 3;
+  if (raw < 0x1000_0000) return 4;
+  let bytes = 5;
+  for (let rest = Math.floor(raw / 0x8_0000_0000); rest > 0; rest = Math.floor(rest / 0x80)) bytes++;
+  return bytes;
+}
+
+function zigZag(value: number): number {
+  return value >= 0 ? value * 2 : -value * 2 - 1;
+}
+
+function putVarint(target: Buffer, at: number, raw: number): number {
+  let position = at;
+  let rest = raw;
+  while (rest >= 0x1000_0000) {
+    target[position++] = (rest % 0x80) + 0x80;
+    rest = Math.floor(rest / 0x80);
+  }
+  while (rest >= 0x80) {
+    target[position++] = (rest & 0x7f) | 0x80;
+    rest >>>= 7;
+  }
+  target[position++] = rest;
+  return position;
+}
+
+/** The header section of a record: varint count, then names and values. Made once per mapped topic, not per record. */
+export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
+  const names = headers.map((header) => Buffer.from(header.key));
+  let size = varintBytes(zigZag(headers.length));
+  headers.forEach((header, index) => {
+    const name = names[index] as Buffer;
+    size += varintBytes(zigZag(name.length)) + name.length;
+    size += header.value === null ? 1 : varintBytes(zigZag(header.value.length)) + header.value.length;
+  });
+  const target = Buffer.allocUnsafe(size);
+  let at = putVarint(target, 0, zigZag(headers.length));
+  headers.forEach((header, index) => {
+    const name = names[index] as Buffer;
+    at = putVarint(target, at, zigZag(name.length));
+    at += name.copy(target, at);
+    if (header.value === null) {
+      at = putVarint(target, at, zigZag(-1));
+    } else {
+      at = putVarint(target, at, zigZag(header.value.length));
+      at += header.value.copy(target, at);
+    }
+  });
+  return target;
+}
+
+/** The header section of a record without headers. */
+export const NO_HEADERS: Buffer = encodeHeaders([]);
+
+/** An upper bound of what a record takes in a batch, cheap to compute. */
+export function recordBytesBound(record: EncodableRecord): number {
+  return (record.key?.length ?? 0) + (record.value?.length ?? 0) + record.headers.length + 32;
+}
+
+function copyInto(target: Buffer, at: number, source: Buffer): number {
+  const length = source.length;
+  // Below this a loop beats the call into C++.
+  if (length <= 24) for (let index = 0; index < length; index++) target[at + index] = source[index] as number;
+  else source.copy(target, at);
+  return at + length;
+}
+
+/**
+ * Encodes records as one uncompressed batch into `target` from `at` on, base offset and epoch included, and
+ * returns where it ends. `target` must have room: `BATCH_HEADER_BYTES` and each `recordBytesBound`.
+ */
+export function encodeBatch(
+  target: Buffer,
+  at: number,
+  records: readonly EncodableRecord[],
+  baseOffset: number,
+  leaderEpoch: number,
+): number {
+  const count = records.length;
+  const baseTimestamp = (records[0] as EncodableRecord).timestamp;
+  let maxTimestamp = baseTimestamp;
+  let position = at + BATCH_HEADER_BYTES;
+  for (let index = 0; index < count; index++) {
+    const { key, value, headers, timestamp } = records[index] as EncodableRecord;
+    if (timestamp > maxTimestamp) maxTimestamp = timestamp;
+    const timeDelta = zigZag(timestamp - baseTimestamp);
+    const keyLength = key === null ? 1 : key.length * 2;
+    const valueLength = value === null ? 1 : value.length * 2;
+    const body =
+      1 +
+      varintBytes(timeDelta) +
+      varintBytes(index * 2) +
+      varintBytes(keyLength) +
+      (key === null ? 0 : key.length) +
+      varintBytes(valueLength) +
+      (value === null ? 0 : value.length) +
+      headers.length;
+    position = putVarint(target, position, body * 2);
+    target[position++] = 0;
+    position = putVarint(target, position, timeDelta);
+    position = putVarint(target, position, index * 2);
+    position = putVarint(target, position, keyLength);
+    if (key !== null) position = copyInto(target, position, key);
+    position = putVarint(target, position, valueLength);
+    if (value !== null) position = copyInto(target, position, value);
+    position = copyInto(target, position, headers);
+  }
+  writeInt64(target, at, baseOffset);
+  target.writeInt32BE(position - at - BATCH_PREFIX_BYTES, at + 8);
+  target.writeInt32BE(leaderEpoch, at + 12);
+  target[at + 16] = 2;
+  target.writeInt16BE(0, at + 21);
+  target.writeInt32BE(count - 1, at + 23);
+  writeInt64(target, at + 27, baseTimestamp);
+  writeInt64(target, at + 35, maxTimestamp);
+  target.fill(0xff, at + 43, at + 57); // no producer: id, epoch and sequence are -1
+  target.writeInt32BE(count, at + 57);
+  target.writeUInt32BE(crc32c(target.subarray(at + CRC_FROM, position)), at + 17);
+  return position;
+}
+
+/** Encodes a batch of its own, for tools and tests; the log encodes into its journal entry instead. */
+export function batchOf(records: readonly EncodableRecord[], baseOffset = 0, leaderEpoch = 0): Buffer {
+  const bound = records.reduce((sum, record) => sum + recordBytesBound(record), BATCH_HEADER_BYTES);
+  const target = Buffer.allocUnsafe(bound);
+  return target.subarray(0, encodeBatch(target, 0, records, baseOffset, leaderEpoch));
+}
+
+function writeInt64(target: Buffer, at: number, value: number): void {
+  const high = Math.floor(value / 0x1_0000_0000);
+  target.writeInt32BE(high, at);
+  target.writeUInt32BE(value - high * 0x1_0000_0000, at + 4);
+}
+
+function readInt64(source: Buffer, at: number): number {
+  return source.readInt32BE(at) * 0x1_0000_0000 + source.readUInt32BE(at + 4);
+}
+
+// Views of a batch that begins at `at`. The caller has checked that the header is there.
+
+/** The whole batch's size in bytes. */
+export const batchBytes = (source: Buffer, at = 0): number => BATCH_PREFIX_BYTES + source.readInt32BE(at + 8);
+export const baseOffsetOf = (source: Buffer, at = 0): number => readInt64(source, at);
+export const lastOffsetOf = (source: Buffer, at = 0): number =>
+  readInt64(source, at) + source.readInt32BE(at + 23);
+export const leaderEpochOf = (source: Buffer, at = 0): number => source.readInt32BE(at + 12);
+export const magicOf = (source: Buffer, at = 0): number => source.readInt8(at + 16);
+export const attributesOf = (source: Buffer, at = 0): number => source.readInt16BE(at + 21);
+export const baseTimestampOf = (source: Buffer, at = 0): number => readInt64(source, at + 27);
+export const maxTimestampOf = (source: Buffer, at = 0): number => readInt64(source, at + 35);
+export const producerIdOf = (source: Buffer, at = 0): number => readInt64(source, at + 43);
+export const producerEpochOf = (source: Buffer, at = 0): number => source.readInt16BE(at + 51);
+export const baseSequenceOf = (source: Buffer, at = 0): number => source.readInt32BE(at + 53);
+export const recordCountOf = (source: Buffer, at = 0): number => source.readInt32BE(at + 57);
+export const codecOf = (source: Buffer, at = 0): number => attributesOf(source, at) & 0x7;
+export const isTransactional = (source: Buffer, at = 0): boolean => (attributesOf(source, at) & 0x10) !== 0;
+export const isControl = (source: Buffer, at = 0): boolean => (attributesOf(source, at) & 0x20) !== 0;
+
+/** Puts a producer's batch at its place in the log; both fields lie outside the checksum. */
+export function placeBatch(target: Buffer, at: number, baseOffset: number, leaderEpoch: number): void {
+  writeInt64(target, at, baseOffset);
+  target.writeInt32BE(leaderEpoch, at + 12);
+}
+
+/**
+ * Why the bytes at `at` are not a whole, sound batch, or undefined if they are. `maxBytes` bounds the length
+ * that the batch may claim.
+ */
+export function batchProblem(source: Buffer, at: number, maxBytes: number): string | undefined {
+  const left = source.length - at;
+  if (left < BATCH_HEADER_BYTES) return `${left} bytes are less than a batch header`;
+  const size = batchBytes(source, at);
+  if (size < BATCH_HEADER_BYTES || size > maxBytes) return `a batch length of ${size} bytes`;
+  if (size > left) return `a batch of ${size} bytes of which only ${left} are there`;
+  if (magicOf(source, at) !== 2) return `magic ${magicOf(source, at)} instead of 2`;
+  if (source.readUInt32BE(at + 17) !== crc32c(source.subarray(at + CRC_FROM, at + size))) {
+    return "a checksum that does not match";
+  }
+  if (source.readInt32BE(at + 23) < 0 || recordCountOf(source, at) < 0) return "a negative record count";
+  return undefined;
+}
+
+/**
+ * The records of a batch, values as slices. Only gzip and uncompressed batches can be looked into (the log
+ * itself never needs to); throws `ProtocolError` on others and on records that do not parse.
+ */
+export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[] {
+  const size = batchBytes(batch);
+  let body = batch.subarray(BATCH_HEADER_BYTES, size);
+  const codec = codecOf(batch);
+  if (codec === 1) body = gunzipSync(body, { maxOutputLength: maxBytes });
+  else if (codec !== 0) throw new ProtocolError(`records compressed with codec ${codec} cannot be read here`);
+  const baseOffset = baseOffsetOf(batch);
+  const baseTimestamp = baseTimestampOf(batch);
+  const reader = new Reader(body);
+  const records: StoredRecord[] = [];
+  const blob = (length: number): Buffer | null => (length < 0 ? null : reader.raw(length));
+  for (let count = recordCountOf(batch); count > 0; count--) {
+    const end = reader.varint() + reader.position;
+    reader.int8();
+    const timestamp = baseTimestamp + reader.varlong();
+    const offset = baseOffset + reader.varint();
+    const key = blob(reader.varint());
+    const value = blob(reader.varint());
+    const headers: RecordHeader[] = [];
+    for (let left = reader.varint(); left > 0; left--) {
+      const name = reader.raw(reader.varint()).toString();
+      headers.push({ key: name, value: blob(reader.varint()) });
+    }
+    if (reader.position !== end) throw new ProtocolError(`a record at offset ${offset} with a wrong length`);
+    records.push({ offset, timestamp, key, value, headers });
+  }
+  return records;
+}
+
+/** All records of several batches that lie one after another, e.g. what a fetch returned. */
+export function* recordsOf(batches: readonly Buffer[]): Generator<StoredRecord> {
+  for (const buffer of batches) {
+    for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; ) {
+      const size = batchBytes(buffer, at);
+      if (at + size > buffer.length) return;
+      if (!isControl(buffer, at)) yield* decodeRecords(buffer.subarray(at, at + size));
+      at += size;
+    }
+  }
+}
