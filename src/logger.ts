@@ -22,7 +22,7 @@ export function createLogger(level: LogLevel): Logger {
       sync: true,
       translateTime: "SYS:HH:MM:ss.l",
       ignore: "pid,hostname",
-      colorize: process.env["NO_COLOR"] === undefined,
+      colorize: process.env.NO_COLOR === undefined,
     }),
   );
 }
