@@ -81,6 +81,8 @@ export interface MqttStats {
 
 /** How much of one client's stream is read ahead while its messages wait for their commit. */
 const READ_AHEAD_BYTES = 1 << 18;
+/** Pieces of up to this together are copied into one buffer before they are written. */
+const MAX_JOINED_BYTES = 1 << 14;
 const SYS = "$SYS";
 
 type ConnectedClient = Client & {
@@ -238,6 +240,7 @@ export class MqttBroker {
       socket.destroy(new Error(problem));
       return null;
     };
+    joinSmallWrites(socket);
     this.aedes?.handle(socket);
   }
 
@@ -291,7 +294,8 @@ export class MqttBroker {
     packet: Publish,
     done: (error?: Error | null) => void,
   ): void {
-    const problem = publishProblem(packet.topic);
+    // [MQTT-2.3.1-1]
+    const problem = packet.messageId === 0 ? "wherever, with the packet id 0" : publishProblem(packet.topic);
     if (problem !== undefined) {
       done(new Error(`a publish to ${problem}`));
       return;
@@ -332,6 +336,25 @@ export class MqttBroker {
       done,
     );
   }
+}
+
+/**
+ * mqtt-packet writes an acknowledgement as three buffers; a `writev` of three costs more than a `write` of their
+ * four bytes, and the acknowledgements of one commit would be thousands of pieces.
+ */
+function joinSmallWrites(socket: Socket): void {
+  const writev = socket._writev;
+  if (writev === undefined) return;
+  socket._writev = (chunks, callback) => {
+    const buffers: Buffer[] = [];
+    let bytes = 0;
+    for (const { chunk } of chunks) {
+      if (!Buffer.isBuffer(chunk) || (bytes += chunk.length) > MAX_JOINED_BYTES) break;
+      buffers.push(chunk);
+    }
+    if (buffers.length < chunks.length) writev.call(socket, chunks, callback);
+    else socket._write(Buffer.concat(buffers, bytes), "buffer" as BufferEncoding, callback);
+  };
 }
 
 /** Why nobody may publish there, in words that follow "a publish to", or undefined. */

@@ -67,6 +67,7 @@ describe("a client that misbehaves is closed, and the others notice nothing:", (
       "a wildcard in PUBLISH",
       generate({ cmd: "publish", topic: "a/+", payload: "", qos: 0, retain: false, dup: false }),
     ],
+    ["a packet id of 0", Buffer.from([0x32, 5, 0, 1, 0x61, 0, 0])],
     ["U+0000 in PUBLISH", Buffer.from([0x30, 3, 0, 1, 0])],
     [
       "a publish to $SYS",
