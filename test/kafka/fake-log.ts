@@ -219,7 +219,11 @@ export class FakeLog implements Log {
   private apply(entry: Append, touched: Set<FakePartition>): LogError | null {
     const partition = entry.partition as FakePartition;
     if ("batch" in entry) {
-      const problem = batchProblem((entry as BatchAppend).batch, 0, partition.stream.settings.maxMessageBytes);
+      const problem = batchProblem(
+        (entry as BatchAppend).batch,
+        0,
+        partition.stream.settings.maxMessageBytes,
+      );
       if (problem !== undefined) return new LogError("CORRUPT_BATCH", problem);
       entry.offset = partition.place(entry.batch);
     } else {

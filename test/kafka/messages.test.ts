@@ -4,7 +4,14 @@ import { ProtocolError } from "../../src/errors.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { parseRequest } from "../../src/kafka/request.ts";
 import { Reader, Writer, ZERO_UUID } from "../../src/wire/buffer.ts";
-import { decode, encode, type Field, type Fields, inVersions, type MessageSchema } from "../../src/wire/schema.ts";
+import {
+  decode,
+  encode,
+  type Field,
+  type Fields,
+  inVersions,
+  type MessageSchema,
+} from "../../src/wire/schema.ts";
 
 const KINDS: Record<string, fc.Arbitrary<unknown>> = {
   int8: fc.integer({ min: -128, max: 127 }),
@@ -46,7 +53,9 @@ function arbitraryField(field: Field, version: number, flexible: boolean): fc.Ar
 
 function arbitraryFields(fields: Fields, version: number, flexible: boolean): fc.Arbitrary<object> {
   return fc.record(
-    Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, arbitraryField(field, version, flexible)])),
+    Object.fromEntries(
+      Object.entries(fields).map(([name, field]) => [name, arbitraryField(field, version, flexible)]),
+    ),
     { noNullPrototype: true },
   );
 }
@@ -78,15 +87,18 @@ describe("every registered message in every version", () => {
     }
   });
 
-  it.each(cases)("$name $version answers random bytes with nothing but a ProtocolError", ({ api, version }) => {
-    const bytes = fc.uint8Array({ maxLength: 200 });
-    fc.assert(
-      fc.property(bytes, (body) => {
-        expectDecodedOrProtocolError(() => decode(api.request, version, new Reader(Buffer.from(body))));
-      }),
-      { numRuns: 50 },
-    );
-  });
+  it.each(cases)(
+    "$name $version answers random bytes with nothing but a ProtocolError",
+    ({ api, version }) => {
+      const bytes = fc.uint8Array({ maxLength: 200 });
+      fc.assert(
+        fc.property(bytes, (body) => {
+          expectDecodedOrProtocolError(() => decode(api.request, version, new Reader(Buffer.from(body))));
+        }),
+        { numRuns: 50 },
+      );
+    },
+  );
 
   it.each(cases)("$name $version survives a request of which some bytes were changed", ({ api, version }) => {
     const flexible = version >= api.request.flexibleFrom;

@@ -156,7 +156,10 @@ describe("a bad frame costs its connection and nothing else", () => {
     ["a version below the served ones", framed(header(1, 3).toBuffer())],
     ["a version above the served ones", framed(header(1, 18).toBuffer())],
     ["a body that ends too early", framed(header(3, 1).toBuffer())],
-    ["more elements than one request may name", framed(Buffer.concat([elements.toBuffer(), Buffer.alloc(9000)]))],
+    [
+      "more elements than one request may name",
+      framed(Buffer.concat([elements.toBuffer(), Buffer.alloc(9000)])),
+    ],
     ["another protocol", Buffer.from("GET / HTTP/1.1\r\nHost: gateway\r\n\r\n")],
   ];
 
@@ -250,7 +253,10 @@ describe("the server", () => {
     const closed = broker.server.close();
     expect((await fetched).responses[0].partitions[0]).toMatchObject({ errorCode: 0, highWatermark: 0 });
     release();
-    expect((await produced).responses[0].partitionResponses[0]).toMatchObject({ errorCode: 0, baseOffset: 0 });
+    expect((await produced).responses[0].partitionResponses[0]).toMatchObject({
+      errorCode: 0,
+      baseOffset: 0,
+    });
     await closed;
     await Promise.all([reader.closed, writer.closed]);
     await broker.server.close();
