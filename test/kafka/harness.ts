@@ -6,7 +6,8 @@ import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import type { Api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { FrameReader } from "../../src/kafka/frame-reader.ts";
-import { KafkaServer, type KafkaServerOptions } from "../../src/kafka/server.ts";
+import { KafkaServer, type KafkaServerOptions, type KafkaServices } from "../../src/kafka/server.ts";
+import type { Log } from "../../src/log/log.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { batchOf, type EncodableRecord, NO_HEADERS } from "../../src/wire/record-batch.ts";
 import { decode, encode } from "../../src/wire/schema.ts";
@@ -26,20 +27,31 @@ export const OPTIONS: KafkaServerOptions = {
   dataDir: "/tmp",
 };
 
-export interface Broker {
+/** What a server in a test is given besides its log. */
+export function servicesFor(log: Log, clusterId = "test-cluster"): KafkaServices {
+  return { log, groups: new GroupCoordinator(), clusterId };
+}
+
+export interface Broker<L extends Log = FakeLog> {
   readonly server: KafkaServer;
-  readonly log: FakeLog;
+  readonly log: L;
   connect(): Promise<Client>;
   close(): Promise<void>;
 }
 
-export async function startBroker(
+export function startBroker(
   options: Partial<KafkaServerOptions> = {},
   served: readonly Api[] = apis,
 ): Promise<Broker> {
-  const log = new FakeLog();
-  const services = { log, groups: new GroupCoordinator(), clusterId: "test-cluster" };
-  const server = new KafkaServer({ ...OPTIONS, ...options }, services, silent, served);
+  return startBrokerOn(new FakeLog(), options, served);
+}
+
+export async function startBrokerOn<L extends Log>(
+  log: L,
+  options: Partial<KafkaServerOptions> = {},
+  served: readonly Api[] = apis,
+): Promise<Broker<L>> {
+  const server = new KafkaServer({ ...OPTIONS, ...options }, servicesFor(log), silent, served);
   await server.start();
   const clients: Client[] = [];
   return {
@@ -59,7 +71,7 @@ export async function startBroker(
   };
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: an answer's shape depends on the API asked
+/** An answer has the shape of the API asked; the tests know which. */
 type Answer = any;
 
 export class Client {

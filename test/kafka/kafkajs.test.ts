@@ -1,13 +1,17 @@
 import { CompressionTypes, Kafka, logLevel } from "kafkajs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { StreamStore } from "../../src/log/stream-store.ts";
 import { recordsOf } from "../../src/wire/record-batch.ts";
-import { type Broker, fetchBody, startBroker } from "./harness.ts";
+import { openStore } from "../support/log.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { type Broker, fetchBody, startBrokerOn } from "./harness.ts";
 
-let broker: Broker;
+let broker: Broker<StreamStore>;
 let kafka: Kafka;
 
 beforeEach(async () => {
-  broker = await startBroker({ autoCreate: { enabled: false, partitions: 1 } });
+  const log = await openStore(await temporaryFolder());
+  broker = await startBrokerOn(log, { autoCreate: { enabled: false, partitions: 1 } });
   const { host, port } = broker.server.address;
   kafka = new Kafka({ brokers: [`${host}:${port}`], logLevel: logLevel.NOTHING, retry: { retries: 1 } });
 });
@@ -20,7 +24,7 @@ describe("kafkajs", () => {
     try {
       expect(await admin.createTopics({ topics: [{ topic: "a", numPartitions: 2 }] })).toBe(true);
       expect(await admin.createTopics({ topics: [{ topic: "a" }] })).toBe(false);
-      expect(await admin.listTopics()).toEqual(["a"]);
+      expect(await admin.listTopics()).toEqual(["__catalog", "a"]);
       await admin.createPartitions({ topicPartitions: [{ topic: "a", count: 3 }] });
       const { topics } = await admin.fetchTopicMetadata({ topics: ["a"] });
       expect(topics[0]?.partitions.map(({ partitionId, leader }) => [partitionId, leader])).toEqual([
@@ -38,7 +42,7 @@ describe("kafkajs", () => {
         { configName: "retention.bytes", configValue: "-1" },
       ]);
       await admin.deleteTopics({ topics: ["a"] });
-      expect(await admin.listTopics()).toEqual([]);
+      expect(await admin.listTopics()).toEqual(["__catalog"]);
     } finally {
       await admin.disconnect();
     }

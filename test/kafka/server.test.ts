@@ -1,7 +1,6 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
@@ -11,10 +10,12 @@ import { FakeLog } from "./fake-log.ts";
 import {
   type Broker,
   batch,
+  Client,
   fetchBody,
   framed,
   OPTIONS,
   produceBody,
+  servicesFor,
   silent,
   startBroker,
   until,
@@ -275,8 +276,7 @@ describe("the server", () => {
   it("says which port is taken and by what setting to change it", async () => {
     broker = await startBroker();
     const { host, port } = broker.server.address;
-    const services = { log: new FakeLog(), groups: new GroupCoordinator(), clusterId: "c" };
-    const second = new KafkaServer({ ...OPTIONS, bind: { host, port } }, services, silent);
+    const second = new KafkaServer({ ...OPTIONS, bind: { host, port } }, servicesFor(new FakeLog()), silent);
     await expect(second.start()).rejects.toMatchObject({
       code: "PORT_IN_USE",
       exitCode: 69,
@@ -293,7 +293,6 @@ describe("the server", () => {
       ["127.0.0.1", "127.0.0.2"].map(async (host) => {
         const socket = connect(port, host);
         await once(socket, "connect");
-        const { Client } = await import("./harness.ts");
         const { brokers } = await new Client(socket, apis).send("Metadata", 1, { topics: [] });
         socket.destroy();
         return brokers[0];
