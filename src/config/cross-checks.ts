@@ -4,7 +4,7 @@
  * not the right type is passed over here, the schema has said so.
  */
 
-import { type Checked, placeOf } from "./issue-words.ts";
+import { type Checked, placeOf, valueAt } from "./issue-words.ts";
 import { checkMappingNames, literalOf } from "./mapping-syntax.ts";
 import { didYouMean, type Problem } from "./problems.ts";
 import { type Config, configSchema } from "./schema.ts";
@@ -18,7 +18,6 @@ const STREAM_NAME = /^[a-zA-Z0-9._-]{1,249}$/;
 
 export function crossCheck(checked: Checked): Problem[] {
   const config = mapOf(checked.value);
-  const sections = sectionsOf(config);
   const report = (path: Path, message: string, mend?: string): Problem => ({
     place: placeOf(path, checked),
     message,
@@ -27,8 +26,8 @@ export function crossCheck(checked: Checked): Problem[] {
   return [
     ...checkStreamNames(config, checked),
     ...checkMappings(config, report),
-    ...checkListeners(sections, report),
-    ...checkSizes(sections, report),
+    ...checkListeners(config, report),
+    ...checkSizes(config, report),
   ];
 }
 
@@ -92,7 +91,8 @@ function checkMappings(config: Loose, report: Report): Problem[] {
 }
 
 /** Two that would open the same port; port 0 gives each one of its own. */
-function checkListeners({ mqtt, kafka }: Sections, report: Report): Problem[] {
+function checkListeners(config: Loose, report: Report): Problem[] {
+  const { mqtt, kafka } = sectionsOf(config);
   const all: { path: Path; words: string; bind: Address }[] = (mqtt?.listeners ?? []).map(
     ({ bind }, index) => ({
       path: ["mqtt", "listeners", index, "bind"],
@@ -104,9 +104,11 @@ function checkListeners({ mqtt, kafka }: Sections, report: Report): Problem[] {
   return all.flatMap(({ path, words, bind }, index) => {
     const other = all.slice(0, index).find((one) => bind.port !== 0 && overlap(one.bind, bind));
     if (other === undefined) return [];
+    // A default stands nowhere; then the other one is shown.
+    const shown = valueAt(config, path) === undefined ? other.path : path;
     return [
       report(
-        path,
+        shown,
         `${words} is ${formatAddress(bind)}, but ${other.words} has this port`,
         "use another port",
       ),
@@ -120,7 +122,8 @@ function overlap(one: Address, other: Address): boolean {
 }
 
 /** A publish larger than its stream takes would never be acknowledged, and sent again for ever. */
-function checkSizes({ mqtt, streams }: Sections, report: Report): Problem[] {
+function checkSizes(config: Loose, report: Report): Problem[] {
+  const { mqtt, streams } = sectionsOf(config);
   if (mqtt === undefined || streams === undefined) return [];
   return Object.entries(streams)
     .filter(([, stream]) => stream.maxMessage < mqtt.maxPacket)

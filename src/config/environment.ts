@@ -9,7 +9,7 @@
 import { parse } from "yaml";
 import type { z } from "zod";
 import { messageOf } from "../errors.ts";
-import { didYouMean, type Place, type Problem } from "./problems.ts";
+import { nearest, type Place, type Problem } from "./problems.ts";
 import type { Path } from "./yaml-source.ts";
 
 const PREFIX = "SLUICE_";
@@ -52,7 +52,9 @@ export function readEnvironment(
     };
     const found = resolve(name.slice(PREFIX.length).split("__"), schema, file);
     if ("unknown" in found) {
-      warnings.push(`environment variable ${name} names no setting${didYouMean(name, found.candidates)}`);
+      warnings.push(
+        `environment variable ${name} names no setting${found.meant ? `; did you mean ${found.meant}?` : ""}`,
+      );
       continue;
     }
     try {
@@ -91,7 +93,7 @@ export function fillEmptySections(value: unknown, schema: z.ZodType): unknown {
 
 type Resolved =
   | { readonly path: Path; readonly schema: z.ZodType }
-  | { readonly unknown: true; readonly candidates: string[] };
+  | { readonly unknown: true; readonly meant: string | undefined };
 
 function resolve(segments: readonly string[], root: z.ZodType, file: unknown): Resolved {
   const path: string[] = [];
@@ -102,8 +104,8 @@ function resolve(segments: readonly string[], root: z.ZodType, file: unknown): R
     const key = keys.find((candidate) => spelled(candidate) === segment);
     const child = key === undefined ? undefined : childOf(unwrap(schema), key);
     if (key === undefined || child === undefined) {
-      const parents = [...path.map(spelled), ""].join("__");
-      return { unknown: true, candidates: keys.map((key) => `${PREFIX}${parents}${spelled(key)}`) };
+      const meant = nearest(segment, keys.map(spelled));
+      return { unknown: true, meant: meant && PREFIX + [...path.map(spelled), meant].join("__") };
     }
     path.push(key);
     schema = child;

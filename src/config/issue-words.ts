@@ -27,7 +27,7 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], checked: Checked
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => unknownKey(path, key, checked));
     }
-    if (issue.code === "invalid_type" && valueAt(checked.value, path) === undefined) {
+    if (valueAt(checked.value, path) === undefined) {
       // A misspelt key is also a missing one; that is one mistake.
       const name = String(path.at(-1));
       const misspelt = unknown.some(
@@ -96,7 +96,8 @@ function wordsOfIssue(issue: z.core.$ZodIssue, path: Path, checked: Checked): Wo
             value === "" ? `${where} must not be empty` : `${where} must be ${word} ${bound} characters long`,
         };
       }
-      if (issue.origin === "array") return { message: `${where} must have ${word} ${bound} of them` };
+      if (issue.origin === "array")
+        return { message: `${where} must have ${word} ${bound} ${bound === 1 ? "entry" : "entries"}` };
       return { message: `${where} must be ${word} ${bound}, not ${value}` };
     }
     case "invalid_union":

@@ -36,7 +36,7 @@ export class ConfigError extends SluiceError {
   readonly problems: readonly Problem[];
 
   constructor(problems: readonly Problem[]) {
-    super("CONFIG", `${formatProblems(problems)}\n${countOf(problems.length)}; nothing was changed`, {
+    super("CONFIG", `${formatProblems(problems)}\n${countOf(problems.length)}`, {
       exitCode: CONFIG_EXIT_CODE,
     });
     this.problems = problems;

@@ -63,7 +63,9 @@ function quantity(
 const size = (bounds: Bounds) => quantity(parseSize, formatSize, bounds, "256KiB");
 const duration = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
 const count = (min: number, max: number) => z.int().min(min).max(max);
-const address = z.string().transform((text, context): Address => settle(parseAddress(text), context));
+const address = z
+  .union([z.string(), z.number()], { error: () => "must be text" })
+  .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
 const topicFilter = z.string().superRefine((text, context) => {
   const wrong = checkTopicFilter(text);
@@ -144,6 +146,8 @@ const kafka = z.strictObject({
   /** Requests of one connection that are read before the first of them is answered. */
   maxInFlight: count(1, 10_000).default(64),
   maxPartitionsPerRequest: count(1, 1_000_000).default(10_000),
+  /** Requests and replies that all connections together may hold in memory; beyond it they wait. */
+  maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("64MiB"),
   /** Streams that a client names and nobody declared. */
   autoCreate: z
     .strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) })
