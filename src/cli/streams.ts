@@ -1,7 +1,7 @@
 /** `sluice streams [name]`: what streams there are, or one of them with its partitions, offsets and sizes. */
 import type { Command } from "commander";
 import type { Admin } from "kafkajs";
-import { ConfigResourceTypes } from "kafkajs";
+import kafkajs from "kafkajs";
 import pc from "picocolors";
 import { didYouMean } from "../config/problems.ts";
 import { formatDuration, roughSize, UNLIMITED } from "../config/units.ts";
@@ -112,7 +112,7 @@ async function sizesOf(admin: Admin): Promise<PartitionSizes | undefined> {
 /** Stream → setting → value; empty where the broker does not tell. */
 async function settingsOf(admin: Admin, names: readonly string[]): Promise<Map<string, Map<string, string>>> {
   const configNames = ["retention.ms", "retention.bytes", "cleanup.policy"];
-  const resources = names.map((name) => ({ type: ConfigResourceTypes.TOPIC, name, configNames }));
+  const resources = names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames }));
   try {
     const answer = await admin.describeConfigs({ resources, includeSynonyms: false });
     return new Map(

@@ -4,12 +4,13 @@
  * not the right type is passed over here, the schema has said so.
  */
 
-import { type Checked, placeOf, valueAt } from "./issue-words.ts";
-import { checkMappingNames, literalOf } from "./mapping-syntax.ts";
+import { type CompiledRule, compileRule, type RuleDefinition } from "../mapping/rule.ts";
+import { MappingSyntaxError } from "../mapping/syntax-error.ts";
+import { type Checked, placeOf, valueAt, wordsOf } from "./issue-words.ts";
 import { didYouMean, type Problem } from "./problems.ts";
 import { type Config, configSchema } from "./schema.ts";
 import { type Address, formatAddress, formatSize } from "./units.ts";
-import type { Path } from "./yaml-source.ts";
+import type { Path, Within } from "./yaml-source.ts";
 
 type Loose = Record<string, unknown>;
 
@@ -25,7 +26,7 @@ export function crossCheck(checked: Checked): Problem[] {
   });
   return [
     ...checkStreamNames(config, checked),
-    ...checkMappings(config, report),
+    ...checkMappings(config, checked),
     ...checkListeners(config, report),
     ...checkSizes(config, report),
   ];
@@ -55,39 +56,58 @@ function wrongStreamName(name: string): string | undefined {
   return STREAM_NAME.test(name) ? undefined : "may have letters, digits, dots, _ and - only";
 }
 
-function checkMappings(config: Loose, report: Report): Problem[] {
+function checkMappings(config: Loose, checked: Checked): Problem[] {
   const declared = Object.keys(mapOf(config.streams));
-  const names = new Map<string, number>();
+  const firstOf = new Map<string, number>();
   return listOf(config.mappings).flatMap((mapping, index) => {
-    const problems: Problem[] = [];
-    const { name, to } = mapOf(mapping);
-    if (typeof name === "string") {
-      const first = names.get(name);
-      if (first !== undefined)
-        problems.push(
-          report(["mappings", index, "name"], `mappings[${first}] has the name "${name}" already`),
-        );
-      else names.set(name, index);
-    }
-    const stream = typeof to === "string" ? literalOf(to) : undefined;
-    if (stream !== undefined && !declared.includes(stream)) {
-      const meant = didYouMean(stream, declared);
-      const message = `stream "${stream}" is not declared under streams${meant}`;
-      problems.push(
-        report(
-          ["mappings", index, "to"],
-          message,
-          meant === "" ? `add  ${stream}: {}  to streams` : undefined,
-        ),
-      );
-    }
-    for (const { path, problem, mend } of checkMappingNames(mapOf(mapping))) {
-      problems.push(
-        report(["mappings", index, ...path], `mappings[${index}].${path.join(".")} ${problem}`, mend),
-      );
+    const at = ["mappings", index];
+    const { name } = mapOf(mapping);
+    const problems = checkRule(mapOf(mapping), declared, (path, message, mend, within) => ({
+      place: placeOf([...at, ...path], checked, within),
+      message: `${wordsOf([...at, ...path])}: ${message}`,
+      mend,
+    }));
+    if (typeof name !== "string") return problems;
+    const first = firstOf.get(name);
+    if (first === undefined) firstOf.set(name, index);
+    else {
+      const place = placeOf([...at, "name"], checked);
+      problems.push({ place, message: `mappings[${first}] has the name "${name}" already` });
     }
     return problems;
   });
+}
+
+/** Each field by itself, so that every one that is wrong is said; without a good `from` no name is known. */
+function checkRule(
+  { from, to, key, headers, timestamp }: Loose,
+  declared: readonly string[],
+  report: (path: string[], message: string, mend?: string, within?: Within) => Problem,
+): Problem[] {
+  if (typeof from !== "string") return [];
+  const problems: Problem[] = [];
+  const compile = (part: Partial<RuleDefinition>): CompiledRule | undefined => {
+    try {
+      return compileRule({ name: "", from, to: "any", ...part });
+    } catch (error) {
+      if (!(error instanceof MappingSyntaxError)) throw error;
+      problems.push(report([...error.path], error.message, error.mend, error));
+      return undefined;
+    }
+  };
+  if (compile({}) === undefined) return problems;
+  const stream = typeof to === "string" ? compile({ to })?.to.literal : undefined;
+  if (stream !== undefined && !declared.includes(stream)) {
+    const meant = didYouMean(stream, declared);
+    const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;
+    problems.push(report(["to"], `stream "${stream}" is not declared under streams${meant}`, mend));
+  }
+  if (typeof key === "string") compile({ key });
+  if (typeof timestamp === "string") compile({ timestamp });
+  for (const [name, value] of Object.entries(mapOf(headers))) {
+    if (typeof value === "string") compile({ headers: { [name]: value } });
+  }
+  return problems;
 }
 
 /** Two that would open the same port; port 0 gives each one of its own. */

@@ -4,7 +4,7 @@
  */
 import type { z } from "zod";
 import { didYouMean, nearest, type Place, type Problem } from "./problems.ts";
-import type { Path, YamlSource } from "./yaml-source.ts";
+import type { Path, Within, YamlSource } from "./yaml-source.ts";
 
 /** What the words are made from. */
 export interface Checked {
@@ -50,9 +50,9 @@ export function wordsOf(path: Path): string {
     .join("");
 }
 
-/** Where the value at `path` came from. */
-export function placeOf(path: Path, checked: Checked): Place {
-  return checked.overridePlace(path) ?? checked.source.placeOfValue(path);
+/** Where the value at `path` came from, or the stretch of its text that is meant. */
+export function placeOf(path: Path, checked: Checked, within?: Within): Place {
+  return checked.overridePlace(path) ?? checked.source.placeOfValue(path, within);
 }
 
 export function valueAt(value: unknown, path: Path): unknown {

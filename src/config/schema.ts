@@ -5,7 +5,6 @@
  * every size is bytes, every time milliseconds, every address a host and a port.
  */
 import { z } from "zod";
-import { checkTemplate, checkTopicFilter } from "./mapping-syntax.ts";
 import {
   type Address,
   formatDuration,
@@ -67,14 +66,8 @@ const address = z
   .union([z.string(), z.number()], { error: () => "must be text" })
   .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
-const topicFilter = z.string().superRefine((text, context) => {
-  const wrong = checkTopicFilter(text);
-  if (wrong !== undefined) refuse(context, wrong.problem, wrong.mend);
-});
-const template = z.string().superRefine((text, context) => {
-  const wrong = checkTemplate(text);
-  if (wrong !== undefined) refuse(context, wrong.problem, wrong.mend);
-});
+/** Checked as a whole, with the names that `from` gives: see cross-checks.ts. */
+const mappingText = z.string();
 
 const mqtt = z.strictObject({
   /** Where sensors connect. */
@@ -122,14 +115,14 @@ const mapping = z.strictObject({
   /** For logs and reports; `from` when left out. */
   name: z.string().min(1).max(100).optional(),
   /** An MQTT topic filter; `+site` and `#rest` name what they match. */
-  from: topicFilter,
+  from: mappingText,
   /** The stream, as text or a template. */
-  to: template,
+  to: mappingText,
   /** Same key, same partition, in order; without a key records are spread. */
-  key: template.optional(),
-  headers: z.record(z.string().min(1), template).default({}),
+  key: mappingText.optional(),
+  headers: z.record(z.string().min(1), mappingText).default({}),
   /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
-  timestamp: template.optional(),
+  timestamp: mappingText.optional(),
 });
 
 const kafka = z.strictObject({

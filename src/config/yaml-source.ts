@@ -24,6 +24,12 @@ import type { Place, Problem } from "./problems.ts";
 
 export type Path = readonly (string | number)[];
 
+/** A stretch of a text value, in UTF-16 units. */
+export interface Within {
+  readonly position: number;
+  readonly length: number;
+}
+
 export class YamlSource {
   readonly file: string;
   /** Plain values; null where the text is no YAML at all. */
@@ -43,8 +49,14 @@ export class YamlSource {
   }
 
   /** Where the value at `path` stands, or the nearest thing around it that is there. */
-  placeOfValue(path: Path): Place {
+  placeOfValue(path: Path, within?: Within): Place {
     const node = this.find(path);
+    if (within !== undefined && isScalar(node) && node.range != null) {
+      // As it is written, unless quoting changed it.
+      const start = this.text.slice(node.range[0], node.range[1]).indexOf(String(node.value));
+      const from = node.range[0] + start + within.position;
+      if (start >= 0) return this.placeAt(from, from + within.length);
+    }
     // A block map or list goes on for lines; its first key stands for it.
     if (isCollection(node) && !node.flow) {
       const first = node.items[0];
