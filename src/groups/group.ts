@@ -184,7 +184,6 @@ export class Group {
     this.unsynced.clear();
     if (completing) {
       for (const member of this.members.values()) {
-        member.assignment = NO_BYTES;
         member.answerSync(refusedSync("REBALANCE_IN_PROGRESS"));
       }
     }

@@ -97,6 +97,16 @@ describe("a group that forms", () => {
     expect(lone.join({ memberId }).result?.error).toBe("UNKNOWN_MEMBER_ID");
   });
 
+  it("waits for an invited member before it ends a join phase", () => {
+    const lone = new LoneGroup();
+    const [leader] = lone.stable(1) as [JoinResult];
+    const memberId = lone.join({ knowsMemberIdRequired: true }).result?.memberId as string;
+    const again = lone.join({ memberId: leader.memberId });
+    expect(again.result).toBeUndefined();
+    lone.join({ memberId });
+    expect(again.result?.members).toHaveLength(2);
+  });
+
   it("takes no more than its members", () => {
     const lone = new LoneGroup({ maxMembersPerGroup: 2 });
     lone.join({ knowsMemberIdRequired: true });
