@@ -8,7 +8,12 @@ import { referencesOf } from "./text.ts";
 
 const DAY_MS = 86_400_000;
 
-function refuse(context: z.core.$RefinementCtx, message: string, mend?: string, path: (string | number)[] = []) {
+function refuse(
+  context: z.core.$RefinementCtx,
+  message: string,
+  mend?: string,
+  path: (string | number)[] = [],
+) {
   context.addIssue({ code: "custom", message, path, params: { mend } });
   return z.NEVER;
 }
@@ -28,15 +33,18 @@ const duration = (minMs = 1) =>
 
 const percent = z.union([z.string(), z.number()]).transform((text, context): number => {
   const value = /^(\d+(?:\.\d+)?)%$/.exec(String(text))?.[1];
-  if (value === undefined || Number(value) > 100) return refuse(context, "must be 0% to 100%", "for example 10%");
+  if (value === undefined || Number(value) > 100)
+    return refuse(context, "must be 0% to 100%", "for example 10%");
   return Number(value) / 100;
 });
 
-const timeOfDay = z.string({ error: () => 'must be a time of day such as "15:00"' }).transform((text, context) => {
-  const [, hours, minutes] = /^(\d\d?):(\d\d)$/.exec(text) ?? [];
-  if (Number(hours) < 24 && Number(minutes) < 60) return (Number(hours) * 60 + Number(minutes)) * 60_000;
-  return refuse(context, `must be a time of day, not "${text}"`, 'for example "15:00"');
-});
+const timeOfDay = z
+  .string({ error: () => 'must be a time of day such as "15:00"' })
+  .transform((text, context) => {
+    const [, hours, minutes] = /^(\d\d?):(\d\d)$/.exec(text) ?? [];
+    if (Number(hours) < 24 && Number(minutes) < 60) return (Number(hours) * 60 + Number(minutes)) * 60_000;
+    return refuse(context, `must be a time of day, not "${text}"`, 'for example "15:00"');
+  });
 
 const decimals = z.int().min(0).max(12).default(2);
 const amount = z.number();
@@ -44,81 +52,86 @@ const noise = z.number().min(0).default(0);
 const scalar = z.union([z.string(), z.number(), z.boolean()]);
 
 /** The value models; values.ts says what each does. `noise` is at most ±noise, never more. */
-const valueSpec = z.discriminatedUnion("model", [
-  z.strictObject({ model: z.literal("constant"), value: scalar }),
-  z.strictObject({
-    model: z.literal("daily"),
-    mean: amount,
-    /** Above the mean at `peakAt`, below it twelve hours later. */
-    swing: amount,
-    peakAt: timeOfDay.prefault("15:00"),
-    noise,
-    decimals,
-  }),
-  z
-    .strictObject({
-      model: z.literal("walk"),
-      start: amount,
-      /** The longest step from one reading to the next. */
-      step: z.number().min(0),
-      /** Added at every reading: a battery that empties, a soil that dries. */
-      drift: amount.default(0),
-      min: amount,
-      max: amount,
+const MODELS = "constant, daily, walk, steps, bursts, events, total or track";
+const valueSpec = z.discriminatedUnion(
+  "model",
+  [
+    z.strictObject({ model: z.literal("constant"), value: scalar }),
+    z.strictObject({
+      model: z.literal("daily"),
+      mean: amount,
+      /** Above the mean at `peakAt`, below it twelve hours later. */
+      swing: amount,
+      peakAt: timeOfDay.prefault("15:00"),
+      noise,
       decimals,
-    })
-    .refine(({ min, start, max }) => min <= start && start <= max, {
-      error: "must lie between min and max",
-      path: ["start"],
     }),
-  z.strictObject({
-    model: z.literal("steps"),
-    levels: z.array(amount).min(2).max(1_000),
-    /** How long a level is held, on average. */
-    hold: duration(1_000),
-    noise,
-    decimals,
-  }),
-  z.strictObject({
-    model: z.literal("bursts"),
-    base: amount,
-    height: amount,
-    /** From the end of a burst to the next one, on average. */
-    every: duration(1_000),
-    /** On average. */
-    lasts: duration(1_000),
-    noise,
-    decimals,
-  }),
-  z.strictObject({
-    model: z.literal("events"),
-    /** From one event to the next, on average (Poisson); left out, every reading is an event. */
-    every: duration(1_000).optional(),
-    /** What the value alternates between, an event each; left out, the events are counted. */
-    between: z.array(scalar).min(2).max(1_000).optional(),
-  }),
-  z.strictObject({
-    model: z.literal("total"),
-    /** An earlier value, integrated over time: watts to kilowatt-hours. */
-    of: z.string(),
-    /** One unit of `of` held for so long adds one. */
-    per: duration(),
-    start: amount.default(0),
-    decimals,
-  }),
-  z.strictObject({
-    model: z.literal("track"),
-    /** [latitude, longitude] each; from the last one back to the first. */
-    waypoints: z
-      .array(z.tuple([z.number().min(-90).max(90), z.number().min(-180).max(180)]))
-      .min(2)
-      .max(10_000),
-    /** km/h */
-    speed: z.number().min(0).max(2_000),
-    /** Metres off the track, at most, to north or south and to east or west. */
-    noise,
-  }),
-]);
+    z
+      .strictObject({
+        model: z.literal("walk"),
+        start: amount,
+        /** The longest step from one reading to the next. */
+        step: z.number().min(0),
+        /** Added at every reading: a battery that empties, a soil that dries. */
+        drift: amount.default(0),
+        min: amount,
+        max: amount,
+        decimals,
+      })
+      .refine(({ min, start, max }) => min <= start && start <= max, {
+        error: "must lie between min and max",
+        path: ["start"],
+      }),
+    z.strictObject({
+      model: z.literal("steps"),
+      levels: z.array(amount).min(2).max(1_000),
+      /** How long a level is held, on average. */
+      hold: duration(1_000),
+      noise,
+      decimals,
+    }),
+    z.strictObject({
+      model: z.literal("bursts"),
+      base: amount,
+      height: amount,
+      /** From the end of a burst to the next one, on average. */
+      every: duration(1_000),
+      /** On average. */
+      lasts: duration(1_000),
+      noise,
+      decimals,
+    }),
+    z.strictObject({
+      model: z.literal("events"),
+      /** From one event to the next, on average (Poisson); left out, every reading is an event. */
+      every: duration(1_000).optional(),
+      /** What the value alternates between, an event each; left out, the events are counted. */
+      between: z.array(scalar).min(2).max(1_000).optional(),
+    }),
+    z.strictObject({
+      model: z.literal("total"),
+      /** An earlier value, integrated over time: watts to kilowatt-hours. */
+      of: z.string(),
+      /** One unit of `of` held for so long adds one. */
+      per: duration(),
+      start: amount.default(0),
+      decimals,
+    }),
+    z.strictObject({
+      model: z.literal("track"),
+      /** [latitude, longitude] each; from the last one back to the first. */
+      waypoints: z
+        .array(z.tuple([z.number().min(-90).max(90), z.number().min(-180).max(180)]))
+        .min(2)
+        .max(10_000),
+      /** km/h */
+      speed: z.number().min(0).max(2_000),
+      /** Metres off the track, at most, to north or south and to east or west. */
+      noise,
+    }),
+  ],
+  { error: () => `needs a model: ${MODELS}` },
+);
 export type ValueSpec = z.output<typeof valueSpec>;
 
 const BINARY_TYPES = ["u8", "i8", "u16", "i16", "u32", "i32", "f32", "f64"] as const;
@@ -137,7 +150,10 @@ const payload = z
     json: z.json().optional(),
     text: z.string().optional(),
     binary: z
-      .strictObject({ endian: z.enum(["big", "little"]).default("big"), fields: z.array(binaryField).min(1).max(256) })
+      .strictObject({
+        endian: z.enum(["big", "little"]).default("big"),
+        fields: z.array(binaryField).min(1).max(256),
+      })
       .optional(),
   })
   .refine((kinds) => Object.keys(kinds).length === 1, { error: "must have one of json, text or binary" });
@@ -145,8 +161,14 @@ export type PayloadSpec = z.output<typeof payload>;
 
 const qos = z.union([z.literal(0), z.literal(1), z.literal(2)], { error: () => "must be 0, 1 or 2" });
 
+/** MQTT 3.1.1, 4.7.1: wildcards are for subscriptions, never for a PUBLISH. */
+const mqttTopic = z
+  .string()
+  .min(1)
+  .regex(/^[^+#]*$/, "must not have + or # in it: those are for subscribers");
+
 const will = z.strictObject({
-  mqttTopic: z.string().min(1),
+  mqttTopic,
   payload: z.string(),
   qos: qos.default(0),
   retain: z.boolean().default(false),
@@ -159,13 +181,16 @@ export const READING_NAMES = [...DEVICE_NAMES, "seq", "ts", "time"] as const;
 const valueName = z
   .string()
   .regex(/^[A-Za-z_]\w*$/, "must be a name: letters, digits and _")
-  .refine((name) => !(READING_NAMES as readonly string[]).includes(name), "is a name that every device has already");
+  .refine(
+    (name) => !(READING_NAMES as readonly string[]).includes(name),
+    "is a name that every device has already",
+  );
 
 export const profileSchema = z
   .strictObject({
     profile: z.string().min(1).max(64),
     description: z.string().optional(),
-    mqttTopic: z.string().min(1),
+    mqttTopic,
     payload,
     values: z.record(valueName, valueSpec).default({}),
     /** From one reading to the next. */
@@ -186,7 +211,7 @@ export const profileSchema = z
     /** A retained message that says whether the device is there; its offline text is the will. */
     state: z
       .strictObject({
-        mqttTopic: z.string().min(1),
+        mqttTopic,
         online: z.string().default("online"),
         offline: z.string().default("offline"),
         qos: qos.default(1),
@@ -212,7 +237,8 @@ function checkValues(values: Record<string, ValueSpec>, context: z.core.$Refinem
   const earlier: string[] = [];
   for (const [name, spec] of Object.entries(values)) {
     if (spec.model === "total" && !earlier.includes(spec.of)) {
-      const mend = earlier.length === 0 ? "there is none above it" : `above it there are ${earlier.join(", ")}`;
+      const mend =
+        earlier.length === 0 ? "there is none above it" : `above it there are ${earlier.join(", ")}`;
       refuse(context, `must name a number that stands above, not "${spec.of}"`, mend, ["values", name, "of"]);
     }
     if (isNumeric(spec)) earlier.push(name);
@@ -248,7 +274,8 @@ function checkNames(
     return;
   }
   const unknown = found.value.find((name) => !known.includes(name));
-  if (unknown !== undefined) refuse(context, `there is no "${unknown}" here`, `known are ${known.join(", ")}`, path);
+  if (unknown !== undefined)
+    refuse(context, `there is no "${unknown}" here`, `known are ${known.join(", ")}`, path);
 }
 
 export const fleetSchema = z.strictObject({
@@ -269,7 +296,7 @@ export const fleetSchema = z.strictObject({
         /** Instead of the fleet's; devices take turns. */
         sites: z.array(z.string().min(1)).min(1).max(1_000).optional(),
         /** Must differ from device to device: it is the MQTT client id too. */
-        name: z.string().min(1).default("${profile}-${n}"),
+        name: z.string().min(1).default(`\${profile}-\${n}`),
         /** Instead of the profile's. */
         every: duration().optional(),
         qos: qos.optional(),

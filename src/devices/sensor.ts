@@ -83,7 +83,7 @@ export class Sensor {
     return this.elapsedMs;
   }
 
-  /** A share (0–1) of the interval after which the first reading comes: a fleet does not speak in chorus. */
+  /** How long after connecting the first reading comes: a fleet does not speak in chorus. */
   phaseMs(): number {
     return this.schedule() * this.profile.every;
   }
@@ -111,7 +111,9 @@ export class Sensor {
       }
       this.leftInBurst = burst.readings - 1;
     }
-    return spacing === "poisson" ? exponential(this.schedule, every) : every * (1 + jitter * noise(this.schedule));
+    return spacing === "poisson"
+      ? exponential(this.schedule, every)
+      : every * (1 + jitter * noise(this.schedule));
   }
 
   private fixed(given: { mqttTopic: string; payload: string; qos: 0 | 1 | 2; retain: boolean }): Message {

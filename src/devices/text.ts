@@ -7,6 +7,7 @@ import type { Parsed } from "../config/units.ts";
 export type Scope = Readonly<Record<string, unknown>>;
 
 const REFERENCE = /\$\{([^}]*)\}/g;
+const EXAMPLE = `for example \${device}`;
 const PATH = /^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$/;
 
 /** The names (first steps of paths) that a text refers to, or what is wrong with it. */
@@ -14,11 +15,11 @@ export function referencesOf(text: string): Parsed<readonly string[]> {
   const names: string[] = [];
   for (const [whole, inner] of text.matchAll(REFERENCE)) {
     const path = (inner as string).trim();
-    if (!PATH.test(path)) return { problem: `has ${whole}, which is no name`, mend: "for example ${device}" };
+    if (!PATH.test(path)) return { problem: `has ${whole}, which is no name`, mend: EXAMPLE };
     names.push(path.split(".")[0] as string);
   }
   const rest = text.replace(REFERENCE, "");
-  if (rest.includes("${")) return { problem: "has a ${ that is never closed", mend: "for example ${device}" };
+  if (rest.includes("${")) return { problem: "has a ${ that is never closed", mend: EXAMPLE };
   return { value: names };
 }
 

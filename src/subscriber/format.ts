@@ -58,7 +58,7 @@ export function prettyFormatter(options: { colour: boolean }): Formatter {
     if (!isUtf8(bytes) || bytes.includes(0)) return paint.magenta(hexPreview(bytes));
     return printable(bytes.toString("utf8"));
   };
-  const valueOf = (bytes: Buffer | null): string => {
+  const colourful = (bytes: Buffer | null): string => {
     const text = shown(bytes);
     const isJson = options.colour && bytes !== null && /^\s*[[{]/.test(text);
     return isJson ? highlightJson(text, paint) : text;
@@ -69,13 +69,16 @@ export function prettyFormatter(options: { colour: boolean }): Formatter {
     if (record.key !== null) parts.push(paint.bold(shown(record.key)));
     const headers = record.headers.map(({ key, value }) => `${printable(key)}=${shown(value)}`).join(" ");
     if (headers !== "") parts.push(paint.dim(headers));
-    parts.push(valueOf(record.value));
+    parts.push(colourful(record.value));
     return parts.join("  ");
   };
 }
 
 function hexPreview(bytes: Buffer): string {
-  const hex = bytes.subarray(0, HEX_PREVIEW_BYTES).toString("hex").replace(/(..)(?=.)/g, "$1 ");
+  const hex = bytes
+    .subarray(0, HEX_PREVIEW_BYTES)
+    .toString("hex")
+    .replace(/(..)(?=.)/g, "$1 ");
   const more = bytes.length > HEX_PREVIEW_BYTES ? " …" : "";
   return `${hex}${more} (${bytes.length} ${bytes.length === 1 ? "byte" : "bytes"})`;
 }

@@ -24,7 +24,8 @@ const ISO_8601 = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\
 export function parseFrom(text: string, nowMs: number): From {
   if (text === "beginning" || text === "earliest") return { kind: "beginning" };
   if (text === "latest" || text === "end") return { kind: "latest" };
-  if (/^\d+$/.test(text) && Number.isSafeInteger(Number(text))) return { kind: "offset", offset: Number(text) };
+  if (/^\d+$/.test(text) && Number.isSafeInteger(Number(text)))
+    return { kind: "offset", offset: Number(text) };
   const ago = /^\d/.test(text) ? parseDuration(text) : { problem: "no duration" };
   if ("value" in ago) return { kind: "time", timestampMs: nowMs - ago.value };
   if (ISO_8601.test(text)) {

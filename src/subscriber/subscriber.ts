@@ -8,7 +8,14 @@
  * was read is committed.
  */
 import { randomBytes } from "node:crypto";
-import { type Admin, type Consumer, type EachBatchPayload, Kafka, type KafkaMessage, logLevel } from "kafkajs";
+import {
+  type Admin,
+  type Consumer,
+  type EachBatchPayload,
+  Kafka,
+  type KafkaMessage,
+  logLevel,
+} from "kafkajs";
 import { didYouMean } from "../config/problems.ts";
 import { messageOf, SluiceError } from "../errors.ts";
 import type { RecordHeader } from "../record.ts";
@@ -95,9 +102,13 @@ export function explain(error: unknown, brokers: readonly string[]): SluiceError
 async function withAdmin<T>(brokers: readonly string[], work: (admin: Admin) => Promise<T>): Promise<T> {
   // What kafkajs throws in the end often has lost the cause; what it logged on the way has it.
   let lastLogged = "";
-  const admin = kafkaOf(brokers, (message) => {
-    lastLogged = message;
-  }, 1).admin();
+  const admin = kafkaOf(
+    brokers,
+    (message) => {
+      lastLogged = message;
+    },
+    1,
+  ).admin();
   try {
     await admin.connect();
     return await work(admin);
