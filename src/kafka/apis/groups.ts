@@ -1,0 +1,4 @@
+/** The APIs of consumer groups. */
+import type { Api } from "../api.ts";
+
+export const groupApis: readonly Api[] = [];
