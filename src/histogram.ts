@@ -20,7 +20,7 @@ export class Histogram {
 
   /** Counts one duration in milliseconds; a negative one (a clock that stepped back) counts as 0. */
   record(ms: number): void {
-    const value = ms > 0 ? ms : 0;
+    const value = Math.max(ms, 0);
     const bucket =
       value <= SMALLEST_MS ? 0 : Math.floor(Math.log2(value / SMALLEST_MS) * BUCKETS_PER_DOUBLING);
     (this.buckets[Math.min(bucket, BUCKETS - 1)] as number)++;
