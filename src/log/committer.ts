@@ -177,7 +177,7 @@ export class Committer {
     let bytes = 0;
     for (const { partition, batches: own } of committed) {
       for (const batch of own) {
-        batches.push({ streamId: partition.stream.id, partition: partition.index, batch });
+        batches.push({ streamId: partition.stream.idBytes, partition: partition.index, batch });
         bytes += batch.length;
       }
     }

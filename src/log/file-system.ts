@@ -8,6 +8,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { lockFolder } from "./folder-lock.ts";
 
 export interface File {
   /** Reads until `target` is full or the file ends; returns the bytes read. */
@@ -37,6 +38,8 @@ export interface FileSystem {
   syncFolder(path: string): Promise<void>;
   /** The whole of a small file, or undefined when there is none. */
   readFile(path: string): Promise<Buffer | undefined>;
+  /** Takes a folder for one process; resolves to what gives it back. Throws LogError DATA_FOLDER_IN_USE. */
+  lockFolder(path: string): Promise<() => Promise<void>>;
 }
 
 const openFile = promisify(fs.open);
@@ -175,6 +178,7 @@ export const nodeFileSystem: FileSystem = {
       throw error;
     }
   },
+  lockFolder,
 };
 
 /** Puts a small file in place so that after a power cut either the old or the new one is there, whole. */

@@ -23,7 +23,8 @@ const ROW_BYTES = 24;
 
 /** One batch's place in an entry. */
 export interface JournalBatch {
-  readonly streamId: string;
+  /** The stream's id as 16 bytes. */
+  readonly streamId: Buffer;
   readonly partition: number;
   readonly batch: Buffer;
 }
@@ -40,25 +41,41 @@ export function encodeEntry(
   batches: readonly JournalBatch[],
 ): { pieces: Buffer[]; bytes: number } {
   const head = Buffer.allocUnsafe(entryOverheadBytes(batches.length));
-  const pieces: Buffer[] = [head];
   let bytes = head.length;
-  batches.forEach(({ streamId, partition, batch }, index) => {
-    const at = ENTRY_HEADER_BYTES + index * ROW_BYTES;
-    head.write(streamId, at, 16, "base64url");
+  let at = ENTRY_HEADER_BYTES;
+  for (const { streamId, partition, batch } of batches) {
+    streamId.copy(head, at);
     head.writeInt32BE(partition, at + 16);
     head.writeUInt32BE(batch.length, at + 20);
-    pieces.push(batch);
+    at += ROW_BYTES;
     bytes += batch.length;
-  });
+  }
+  const pieces = [head, ...joined(batches)];
   head.writeUInt32BE(MAGIC, 0);
   head.writeUInt32BE(bytes, 8);
   head.writeUInt32BE(batches.length, 12);
   head.writeBigInt64BE(BigInt(generation), 16);
   head.writeBigInt64BE(BigInt(sequence), 24);
   let crc = crc32c(head.subarray(CRC_FROM));
-  for (const { batch } of batches) crc = crc32c(batch, crc);
+  for (const piece of pieces.slice(1)) crc = crc32c(piece, crc);
   head.writeUInt32BE(crc, 4);
   return { pieces, bytes };
+}
+
+/** Batches that lie one behind the other in memory, as those of one window do, become one piece. */
+function joined(batches: readonly JournalBatch[]): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let from = 0, to = 0; from < batches.length; from = to) {
+    const { batch: first } = batches[from] as JournalBatch;
+    let end = first.byteOffset;
+    for (; to < batches.length; to++) {
+      const { batch } = batches[to] as JournalBatch;
+      if (batch.buffer !== first.buffer || batch.byteOffset !== end) break;
+      end += batch.length;
+    }
+    pieces.push(Buffer.from(first.buffer, first.byteOffset, end - first.byteOffset));
+  }
+  return pieces;
 }
 
 export interface JournalEntry {
@@ -83,7 +100,7 @@ export function decodeEntry(source: Buffer, at: number): JournalEntry | undefine
     const batch = source.subarray(position, position + size);
     if (batch.length !== size || size < 12 || batchBytes(batch) !== size) return undefined;
     batches.push({
-      streamId: source.toString("base64url", row, row + 16),
+      streamId: source.subarray(row, row + 16),
       partition: source.readInt32BE(row + 16),
       batch,
     });

@@ -15,6 +15,8 @@ export const DEFAULT_SETTINGS: StreamSettings = {
 export class StreamState implements Stream {
   readonly name: string;
   readonly id: string;
+  /** The id as the journal has it. */
+  readonly idBytes: Buffer;
   readonly origin: StreamOrigin;
   settings: StreamSettings;
   readonly partitions: PartitionLog[] = [];
@@ -32,6 +34,7 @@ export class StreamState implements Stream {
   ) {
     this.name = name;
     this.id = id;
+    this.idBytes = Buffer.from(id, "base64url");
     this.origin = origin;
     this.settings = settings;
     this.commitNumber = commitNumber;

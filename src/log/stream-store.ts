@@ -30,7 +30,7 @@ import {
   partitionKey,
 } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
-import { FolderLock, type FolderMeta, openDataFolder } from "./data-folder.ts";
+import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { Deque } from "./deque.ts";
 import { type FileSystem, nodeFileSystem, replaceFile } from "./file-system.ts";
 import { Journal } from "./journal.ts";
@@ -64,7 +64,7 @@ export class StreamStore implements Log {
   private readonly now: () => number;
   private readonly maxTailBytes: number;
   private readonly options: StreamStoreOptions;
-  private readonly lock = new FolderLock();
+  private unlock: (() => Promise<void>) | undefined;
   private readonly byName = new Map<string, StreamState>();
   private readonly byId = new Map<string, StreamState>();
   private journal: Journal | undefined;
@@ -129,11 +129,11 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
-    await this.lock.acquire(dataDir);
+    this.unlock = await fileSystem.lockFolder(dataDir);
     try {
       await this.recover();
     } catch (error) {
-      await this.lock.release();
+      await this.unlock?.();
       throw error;
     }
     this.retentionTimer = setInterval(() => void this.retain(), this.options.retentionCheckMs ?? 60_000);
@@ -161,7 +161,7 @@ export class StreamStore implements Log {
     const catalogLog = catalog.partitions[0] as PartitionLog;
     await replayJournal(fileSystem, journalFolder, checkpoint, (entry) => {
       for (const { streamId, batch } of entry.batches) {
-        if (streamId === CATALOG_ID) this.replay(catalogLog, batch);
+        if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
       }
     });
     await this.loadCatalog(catalogLog);
@@ -169,9 +169,10 @@ export class StreamStore implements Log {
     const replayed = { batches: 0 };
     const end = await replayJournal(fileSystem, journalFolder, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
-        const log = this.byId.get(streamId)?.partitions[partition];
-        // Unknown streams have been deleted since.
-        if (log !== undefined && streamId !== CATALOG_ID && this.replay(log, batch)) replayed.batches++;
+        // One that is not known any more has been deleted since.
+        const stream = this.byId.get(streamId.toString("base64url"));
+        const log = stream === catalog ? undefined : stream?.partitions[partition];
+        if (log !== undefined && this.replay(log, batch)) replayed.batches++;
       }
     });
     await this.beginWriting(checkpoint, end.sequence, end.generation);
@@ -514,7 +515,7 @@ export class StreamStore implements Log {
     await this.checkpoint().catch(() => {});
     await this.journal?.close();
     for (const stream of this.streams) for (const partition of stream.partitions) await partition.close();
-    await this.lock.release();
+    await this.unlock?.();
   }
 }
 
