@@ -4,6 +4,7 @@ import { parseDuration } from "../config/units.ts";
 import { Demo } from "../demo/demo.ts";
 import { DEFAULT_MESH_LIMIT } from "../demo/limits.ts";
 import { conclusion, Screen } from "../demo/screen.ts";
+import { onInterrupt } from "./interrupt.ts";
 
 const MAX_CLIENTS = 10_000;
 
@@ -47,18 +48,12 @@ async function run(flags: Flags): Promise<void> {
   const json = flags.json === true;
   // Standard output belongs to the document; without a terminal there is nobody to show progress to.
   const screen = new Screen(json ? (process.stderr.isTTY ? process.stderr : undefined) : process.stdout);
-  const abort = new AbortController();
-  const interrupt = (): void => {
-    // Whoever asks twice does not want to wait: the other processes end when this one is gone.
-    if (abort.signal.aborted) process.exit(130);
-    abort.abort();
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, interrupt);
+  const interrupt = onInterrupt();
   const { sensors, subscribers, duration: durationMs, rate, meshLimit, kafkajs: kafkajsLimit } = flags;
   const demo = new Demo(
     { sensors, subscribers, durationMs, rate, meshLimit, kafkajsLimit },
     screen,
-    abort.signal,
+    interrupt.signal,
   );
   try {
     const report = await demo.run();
@@ -67,7 +62,7 @@ async function run(flags: Flags): Promise<void> {
     if (!report.passed) process.exitCode = 1;
   } finally {
     screen.end();
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, interrupt);
+    interrupt.dispose();
   }
 }
 
