@@ -93,10 +93,14 @@ export function stepsTo(sensors: number, subscribers: number): [number, number][
   return [...below.map((size): [number, number] => [size, size]), [sensors, subscribers]];
 }
 
-const opened = (steps: readonly Step[], sensors: number, subscribers: number, wanted: number): boolean =>
+/** Whether there was a step of this size with so many connections at each end. */
+const opened = (steps: readonly Step[], n: number, m: number, atSensors: number, atSubscribers: number) =>
   steps.some(
     (step) =>
-      step.sensors === sensors && step.subscribers === subscribers && step.sensorConnections === wanted,
+      step.sensors === n &&
+      step.subscribers === m &&
+      step.sensorConnections === atSensors &&
+      step.subscriberConnections === atSubscribers,
   );
 
 /** From 10 × 10 up to 10,000 × 10,000, and every size that was opened at the end of a phase. */
@@ -112,8 +116,8 @@ export function growth(mesh: Pick<PhaseReport, "steps">, gateway: Pick<PhaseRepo
       subscribers,
       mesh: sensors * subscribers,
       gateway: sensors + subscribers,
-      meshOpened: opened(mesh.steps, sensors, subscribers, sensors * subscribers),
-      gatewayOpened: opened(gateway.steps, sensors, subscribers, sensors),
+      meshOpened: opened(mesh.steps, sensors, subscribers, sensors * subscribers, sensors * subscribers),
+      gatewayOpened: opened(gateway.steps, sensors, subscribers, sensors, subscribers),
     }));
 }
 

@@ -31,7 +31,8 @@ process.on("message", async ({ id, method, args }: Call) => {
   } catch (error) {
     reply = { id, error: messageOf(error) };
   }
-  if (process.connected) process.send?.(reply);
+  // A parent that died meanwhile is what `disconnect` below is about, not an error.
+  if (process.connected) process.send?.(reply, undefined, undefined, () => {});
 });
 // The parent is done or dead; either way nobody is left to work for.
 process.on("disconnect", () => process.exit(0));
