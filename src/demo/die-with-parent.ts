@@ -10,8 +10,5 @@ process.on("disconnect", () => {
   if (process.listenerCount("SIGTERM") === 0) process.exit(143);
   process.kill(process.pid, "SIGTERM");
 });
-const folder = process.env.SLUICE_DEMO_FOLDER;
-if (folder !== undefined) {
-  delete process.env.SLUICE_DEMO_FOLDER;
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-}
+const folder = process.env.DEMO_FOLDER;
+if (folder !== undefined) process.on("exit", () => rmSync(folder, { recursive: true, force: true }));

@@ -95,7 +95,7 @@ export class GatewayProcess {
     const child = fork(builtFile("main.js"), ["up", "--config", config], {
       detached: true,
       execArgv: ["--import", pathToFileURL(builtFile("demo/die-with-parent.js")).href],
-      env: { ...process.env, SLUICE_DEMO_FOLDER: folder },
+      env: { ...ownEnvironment(), DEMO_FOLDER: folder },
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
     const gateway = new GatewayProcess(child, folder, mqttPort, kafkaPort);
@@ -174,6 +174,11 @@ export class GatewayProcess {
     }
     await rm(this.folder, { recursive: true, force: true });
   }
+}
+
+/** What the person set for a gateway of theirs (`SLUICE_…`) is not meant for this one. */
+function ownEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SLUICE_")));
 }
 
 function linkOf(path: string): string {
