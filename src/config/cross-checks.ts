@@ -27,6 +27,7 @@ export function crossCheck(checked: Checked): Problem[] {
   return [
     ...checkStreamNames(config, checked),
     ...checkMappings(config, checked),
+    ...checkFallback(config, report),
     ...checkListeners(config, report),
     ...checkSizes(config, report),
   ];
@@ -78,6 +79,18 @@ function checkMappings(config: Loose, checked: Checked): Problem[] {
   });
 }
 
+function checkFallback({ fallback, streams }: Loose, report: Report): Problem[] {
+  const wrong = typeof fallback === "string" ? undeclared(fallback, Object.keys(mapOf(streams))) : undefined;
+  return wrong === undefined ? [] : [report(["fallback"], `fallback: ${wrong.message}`, wrong.mend)];
+}
+
+function undeclared(stream: string, declared: readonly string[]): Pick<Problem, "message" | "mend"> | undefined {
+  if (declared.includes(stream)) return undefined;
+  const meant = didYouMean(stream, declared);
+  const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;
+  return { message: `stream "${stream}" is not declared under streams${meant}`, mend };
+}
+
 /** Each field by itself, so that every one that is wrong is said; without a good `from` no name is known. */
 function checkRule(
   { from, to, key, headers, timestamp }: Loose,
@@ -97,11 +110,8 @@ function checkRule(
   };
   if (compile({}) === undefined) return problems;
   const stream = typeof to === "string" ? compile({ to })?.to.literal : undefined;
-  if (stream !== undefined && !declared.includes(stream)) {
-    const meant = didYouMean(stream, declared);
-    const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;
-    problems.push(report(["to"], `stream "${stream}" is not declared under streams${meant}`, mend));
-  }
+  const wrong = stream === undefined ? undefined : undeclared(stream, declared);
+  if (wrong !== undefined) problems.push(report(["to"], wrong.message, wrong.mend));
   if (typeof key === "string") compile({ key });
   if (typeof timestamp === "string") compile({ timestamp });
   for (const [name, value] of Object.entries(mapOf(headers))) {

@@ -67,11 +67,13 @@ function countOf(problems: number): string {
 /** The candidate that was probably meant, if one is near enough to say so. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  let bestDistance = Math.max(3, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
-    const steps = distance(word.toLowerCase(), candidate.toLowerCase());
-    // Two short words are always near each other; half of the letters must agree.
-    if (steps < bestDistance && steps <= candidate.length / 2) {
+    const [given, other] = [word.toLowerCase(), candidate.toLowerCase()];
+    const steps = distance(given, other);
+    // Two short words are always near each other: half of the letters must agree, or one begin the other.
+    const alike = steps <= other.length / 2 || given.startsWith(other) || other.startsWith(given);
+    if (alike && steps < bestDistance) {
       best = candidate;
       bestDistance = steps;
     }

@@ -156,7 +156,13 @@ export const configSchema = z.strictObject({
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   mqtt: mqtt.prefault({}),
   streams: z.record(z.string(), stream).default({}),
+  /** The first match wins. */
   mappings: z.array(mapping).max(10_000).default([]),
+  /**
+   * The stream of messages that no mapping matches, or whose mapping gives no usable stream. Without it they
+   * are dropped, counted and reported.
+   */
+  fallback: z.string().optional(),
   kafka: kafka.prefault({}),
 });
 

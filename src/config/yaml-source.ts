@@ -51,6 +51,7 @@ export class YamlSource {
   /** Where the value at `path` stands, or the nearest thing around it that is there. */
   placeOfValue(path: Path, within?: Within): Place {
     const node = this.find(path);
+    if (node === undefined && path.length > 0) return this.placeOfValue(path.slice(0, -1));
     if (within !== undefined && isScalar(node) && node.range != null) {
       // As it is written, unless quoting changed it.
       const start = this.text.slice(node.range[0], node.range[1]).indexOf(String(node.value));
