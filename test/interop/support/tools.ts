@@ -1,0 +1,84 @@
+/**
+ * Other people's software: where it is, and what happens where it is not. On a developer's machine a suite
+ * whose tool is missing skips and says how to get it; in CI it fails, for there nothing may go unjudged.
+ */
+import { accessSync, constants, existsSync, readdirSync } from "node:fs";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, test } from "vitest";
+import { type Finished, type RunOptions, run } from "./process.ts";
+
+export const repository = fileURLToPath(new URL("../../..", import.meta.url));
+
+/** Where `.ci/run` and `npm run test:interop:fetch` put Apache Kafka's jars. */
+export const kafkaLibs = process.env.SLUICE_KAFKA_LIBS ?? join(homedir(), ".cache/sluice-ci/kafka-4.1.0");
+
+function inPath(program: string): string | undefined {
+  // Debian keeps daemons where an ordinary user's PATH does not look.
+  for (const folder of [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"]) {
+    const path = join(folder, program);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {}
+  }
+  return undefined;
+}
+
+const hasKafkaJars =
+  existsSync(kafkaLibs) && readdirSync(kafkaLibs).some((name) => name.startsWith("kafka-tools-"));
+
+const TOOLS = {
+  kcat: { path: inPath("kcat"), get: "apt install kcat" },
+  mosquitto: { path: inPath("mosquitto"), get: "apt install mosquitto" },
+  mosquitto_pub: { path: inPath("mosquitto_pub"), get: "apt install mosquitto-clients" },
+  mosquitto_sub: { path: inPath("mosquitto_sub"), get: "apt install mosquitto-clients" },
+  java: { path: inPath("java"), get: "apt install openjdk-17-jre-headless" },
+  "kafka's jars": {
+    path: hasKafkaJars ? kafkaLibs : undefined,
+    get: "npm run test:interop:fetch (needs Maven)",
+  },
+} as const;
+
+export type Tool = keyof typeof TOOLS;
+
+/** The path of a tool that a suite has asked for by `suite`. */
+export function tool(name: Tool): string {
+  const { path, get } = TOOLS[name];
+  if (path === undefined) throw new Error(`${name} is not installed: ${get}`);
+  return path;
+}
+
+export const has = (name: Tool): boolean => TOOLS[name].path !== undefined;
+
+/** `describe`, for what needs outside tools. */
+export function suite(title: string, needs: readonly Tool[], body: () => void): void {
+  const missing = needs.filter((name) => !has(name));
+  if (missing.length === 0) return void describe(title, body);
+  const why = missing.map((name) => `${name} is missing (${TOOLS[name].get})`).join(", ");
+  if (process.env.CI === undefined) return void describe.skip(`${title}: ${why}`, body);
+  describe(title, () => {
+    test("has its tools", () => {
+      throw new Error(why);
+    });
+  });
+}
+
+export const kcat = (args: readonly string[], options?: RunOptions): Promise<Finished> =>
+  run(tool("kcat"), args, options);
+
+/** Arguments of a short-lived JVM: a quick start matters more than peak speed. */
+export const javaArgs = (main: string, args: readonly string[]): string[] => [
+  "-Xmx256m",
+  "-XX:+UseSerialGC",
+  "-XX:TieredStopAtLevel=1",
+  "-cp",
+  join(tool("kafka's jars"), "*"),
+  main,
+  ...args,
+];
+
+/** Runs one of Kafka's own command-line tools, e.g. `java("org.apache.kafka.tools.TopicCommand", …)`. */
+export const java = (main: string, args: readonly string[], options?: RunOptions): Promise<Finished> =>
+  run(tool("java"), javaArgs(main, args), options);
