@@ -1,7 +1,8 @@
 /** librdkafka's judge: kcat lists, produces with every codec, and reads from wherever one may begin. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { suite } from "./support/suite.ts";
 import { startTarget, type Target } from "./support/target.ts";
-import { kcat, suite } from "./support/tools.ts";
+import { kcat } from "./support/tools.ts";
 
 suite("kcat", ["kcat"], () => {
   let target: Target;

@@ -1,12 +1,8 @@
-/**
- * Other people's software: where it is, and what happens where it is not. On a developer's machine a suite
- * whose tool is missing skips and says how to get it; in CI it fails, for there nothing may go unjudged.
- */
+/** Other people's software: where it is, how to get it, how to run it. */
 import { accessSync, constants, existsSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, test } from "vitest";
 import { type Finished, type RunOptions, run } from "./process.ts";
 
 export const repository = fileURLToPath(new URL("../../..", import.meta.url));
@@ -29,7 +25,8 @@ function inPath(program: string): string | undefined {
 const hasKafkaJars =
   existsSync(kafkaLibs) && readdirSync(kafkaLibs).some((name) => name.startsWith("kafka-tools-"));
 
-const TOOLS = {
+/** Every outside tool, where it was found, and how to get it. */
+export const TOOLS = {
   kcat: { path: inPath("kcat"), get: "apt install kcat" },
   mosquitto: { path: inPath("mosquitto"), get: "apt install mosquitto" },
   mosquitto_pub: { path: inPath("mosquitto_pub"), get: "apt install mosquitto-clients" },
@@ -51,19 +48,6 @@ export function tool(name: Tool): string {
 }
 
 export const has = (name: Tool): boolean => TOOLS[name].path !== undefined;
-
-/** `describe`, for what needs outside tools. */
-export function suite(title: string, needs: readonly Tool[], body: () => void): void {
-  const missing = needs.filter((name) => !has(name));
-  if (missing.length === 0) return void describe(title, body);
-  const why = missing.map((name) => `${name} is missing (${TOOLS[name].get})`).join(", ");
-  if (process.env.CI === undefined) return void describe.skip(`${title}: ${why}`, body);
-  describe(title, () => {
-    test("has its tools", () => {
-      throw new Error(why);
-    });
-  });
-}
 
 export const kcat = (args: readonly string[], options?: RunOptions): Promise<Finished> =>
   run(tool("kcat"), args, options);
