@@ -76,12 +76,12 @@ export interface RecordAppend {
   offset?: number;
 }
 
-/** Kafka record batches v2 as a producer sent them, stored as they are but for base offset and leader epoch. */
+/** A Kafka record batch v2 as a producer sent it, stored as they are but for base offset and leader epoch. */
 export interface BatchAppend {
   readonly partition: Partition;
-  /** One or more whole batches; the log writes base offset and epoch into it. */
+  /** Exactly one batch, and the only entry of its append; the log writes base offset and epoch into it. */
   readonly batch: Buffer;
-  /** Base offset of the first batch; for a duplicate of an idempotent producer the original one. Set before `done`. */
+  /** Base offset; for a duplicate of an idempotent producer the original one. Set before `done`. */
   offset?: number;
 }
 

@@ -1,0 +1,324 @@
+/**
+ * The group commit: appends gather in a window; one journal entry makes the whole window durable, and while
+ * it is being written the next window gathers.
+ *
+ * Records of one partition that come one after another share a batch, encoded straight into the entry. A
+ * window begins to be written at the end of the turn of the event loop in which its first append came, so
+ * that everything that was read from the sockets together is in it.
+ */
+import { LogError } from "../errors.ts";
+import {
+  BATCH_HEADER_BYTES,
+  baseOffsetOf,
+  batchBytes,
+  batchProblem,
+  encodeBatch,
+  placeBatch,
+  recordBytesBound,
+  recordCountOf,
+} from "../wire/record-batch.ts";
+import type { Journal, JournalBatch } from "./journal.ts";
+import type { Append, BatchAppend, RecordAppend } from "./log.ts";
+import type { PartitionLog } from "./partition-log.ts";
+import type { BatchPlace } from "./producer-state.ts";
+
+/** A window that has this much is full; the next one gathers behind it. */
+const MAX_WINDOW_BYTES = 4 << 20;
+/** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
+const MAX_RUN_BYTES = 256 << 10;
+
+/** Records that become one batch. */
+interface Run {
+  readonly records: RecordAppend[];
+  bytes: number;
+}
+
+interface QueuedBatch {
+  readonly append: BatchAppend;
+  readonly place: BatchPlace;
+}
+
+/** What one window holds for one partition, in order. */
+interface Bucket {
+  readonly partition: PartitionLog;
+  readonly items: (Run | QueuedBatch)[];
+}
+
+interface Waiting {
+  readonly done: (error: LogError | null) => void;
+  /** A producer's batch: its offset may turn out to be that of the same batch sent before. */
+  readonly queued: QueuedBatch | undefined;
+}
+
+class Window {
+  readonly number: number;
+  readonly buckets = new Map<PartitionLog, Bucket>();
+  readonly waiting: Waiting[] = [];
+  bytes = 0;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+}
+
+/** One partition's committed batches, for the tail. */
+export interface CommittedBatches {
+  readonly partition: PartitionLog;
+  readonly batches: readonly Buffer[];
+}
+
+export interface CommitterOptions {
+  readonly journal: Journal;
+  /** Called when a commit is durable and before anybody is told; what it does is visible at once. */
+  readonly onCommitted: (committed: readonly CommittedBatches[], bytes: number) => void;
+  /** Called when the journal refused, before those who wait are told. */
+  readonly onFailed: (error: LogError) => void;
+}
+
+export class Committer {
+  private readonly options: CommitterOptions;
+  /** Windows that gather or wait, the last one open. */
+  private windows: Window[] = [new Window(0)];
+  private running = false;
+  private scheduled = false;
+  private idle: (() => void) | undefined;
+  /** Set once appends are refused. */
+  private refusal: LogError | undefined;
+  commits = 0;
+  records = 0;
+
+  constructor(options: CommitterOptions) {
+    this.options = options;
+  }
+
+  /** The number of the window that an append would go into now. */
+  get windowNumber(): number {
+    return (this.windows.at(-1) as Window).number;
+  }
+
+  get isRefusing(): boolean {
+    return this.refusal !== undefined;
+  }
+
+  append(entries: readonly Append[], done: (error: LogError | null) => void): void {
+    if (this.refusal !== undefined) {
+      const error = this.refusal;
+      queueMicrotask(() => done(error));
+      return;
+    }
+    try {
+      const bytes = checkEntries(entries);
+      const window = this.windowFor(bytes);
+      const queued = this.enqueue(window, entries);
+      window.bytes += bytes;
+      window.waiting.push({ done, queued });
+    } catch (error) {
+      if (!(error instanceof LogError)) throw error;
+      queueMicrotask(() => done(error));
+      return;
+    }
+    this.schedule();
+  }
+
+  private windowFor(bytes: number): Window {
+    const last = this.windows.at(-1) as Window;
+    if (last.bytes === 0 || last.bytes + bytes <= MAX_WINDOW_BYTES) return last;
+    const window = new Window(last.number + 1);
+    this.windows.push(window);
+    return window;
+  }
+
+  private enqueue(window: Window, entries: readonly Append[]): QueuedBatch | undefined {
+    for (const entry of entries) {
+      const partition = entry.partition as PartitionLog;
+      if ("batch" in entry) {
+        const { place, isDuplicate } = partition.producers.check(entry.batch);
+        const queued = { append: entry, place };
+        if (!isDuplicate) bucketOf(window, partition).items.push(queued);
+        return queued;
+      }
+      const { items } = bucketOf(window, partition);
+      const bytes = recordBytesBound(entry);
+      const last = items.at(-1);
+      if (last !== undefined && "records" in last && last.bytes + bytes <= MAX_RUN_BYTES) {
+        last.records.push(entry);
+        last.bytes += bytes;
+      } else {
+        items.push({ records: [entry], bytes: BATCH_HEADER_BYTES + bytes });
+      }
+    }
+    return undefined;
+  }
+
+  private schedule(): void {
+    if (this.running || this.scheduled) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      void this.run();
+    });
+  }
+
+  private async run(): Promise<void> {
+    this.running = true;
+    while ((this.windows[0] as Window).waiting.length > 0) {
+      const window = this.windows.shift() as Window;
+      if (this.windows.length === 0) this.windows.push(new Window(window.number + 1));
+      await this.commit(window);
+    }
+    this.running = false;
+    this.idle?.();
+    this.idle = undefined;
+  }
+
+  private async commit(window: Window): Promise<void> {
+    const committed = encodeWindow(window);
+    const batches: JournalBatch[] = [];
+    let bytes = 0;
+    for (const { partition, batches: own } of committed) {
+      for (const batch of own) {
+        batches.push({ streamId: partition.stream.idBytes, partition: partition.index, batch });
+        bytes += batch.length;
+      }
+    }
+    try {
+      // A window of nothing but duplicates has nothing to write: what they repeat is durable already.
+      if (batches.length > 0) await this.options.journal.write(batches);
+    } catch (error) {
+      this.fail(window, error);
+      return;
+    }
+    this.commits++;
+    for (const bucket of window.buckets.values()) this.records += settle(bucket);
+    this.options.onCommitted(committed, bytes);
+    for (const { done, queued } of window.waiting) {
+      if (queued !== undefined) queued.append.offset = queued.place.offset as number;
+      done(null);
+    }
+    for (const { partition } of committed) partition.notify();
+  }
+
+  /** Nothing of this window, and nothing that was queued behind it, may be taken for written. */
+  private fail(window: Window, cause: unknown): void {
+    const error =
+      cause instanceof LogError
+        ? cause
+        : new LogError("READ_ONLY", `the journal could not be written: ${(cause as Error).message}`, {
+            cause,
+          });
+    this.options.onFailed(error);
+    const failed = [window, ...this.windows];
+    this.windows = [new Window((this.windows.at(-1) as Window).number + 1)];
+    for (const { buckets } of failed) {
+      for (const partition of buckets.keys()) partition.producers.forgetUncommitted();
+    }
+    for (const { waiting } of failed) for (const { done } of waiting) done(error);
+  }
+
+  /** Refuses appends from now on. */
+  refuse(error: LogError): void {
+    this.refusal ??= error;
+  }
+
+  /** Resolves when everything that was queued has been written. */
+  drain(): Promise<void> {
+    if (!this.running && (this.windows[0] as Window).waiting.length === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const before = this.idle;
+      this.idle = () => {
+        before?.();
+        resolve();
+      };
+    });
+  }
+}
+
+function bucketOf(window: Window, partition: PartitionLog): Bucket {
+  let bucket = window.buckets.get(partition);
+  if (bucket === undefined) {
+    bucket = { partition, items: [] };
+    window.buckets.set(partition, bucket);
+  }
+  return bucket;
+}
+
+/** The bytes of an append, or the error for what can be told without its partition's state. */
+function checkEntries(entries: readonly Append[]): number {
+  let bytes = 0;
+  for (const entry of entries) {
+    const partition = entry.partition as PartitionLog;
+    const { maxMessageBytes } = partition.stream.settings;
+    if (partition.isGone) {
+      throw new LogError("UNKNOWN_STREAM", `stream ${partition.stream.name} has been deleted`);
+    }
+    const size = "batch" in entry ? entry.batch.length : recordBytesBound(entry);
+    if (size > maxMessageBytes) {
+      throw new LogError(
+        "TOO_LARGE",
+        `${size} bytes are more than ${partition.stream.name} takes at once (${maxMessageBytes})`,
+      );
+    }
+    if ("batch" in entry) {
+      if (entries.length > 1) throw new TypeError("a producer's batch is appended by itself");
+      checkBatch(entry.batch, maxMessageBytes);
+    }
+    bytes += size;
+  }
+  if (bytes > MAX_WINDOW_BYTES) {
+    throw new LogError("TOO_LARGE", `${bytes} bytes are more than one commit takes (${MAX_WINDOW_BYTES})`);
+  }
+  return bytes;
+}
+
+function checkBatch(batch: Buffer, maxBytes: number): void {
+  const problem =
+    batchProblem(batch, 0, maxBytes) ??
+    (batchBytes(batch) !== batch.length ? "more than one batch" : undefined) ??
+    (recordCountOf(batch) !== batch.readInt32BE(23) + 1 ? "a record count that does not fit" : undefined);
+  if (problem !== undefined) throw new LogError("CORRUPT_BATCH", `a record batch with ${problem}`);
+}
+
+/** Encodes a window; base offsets follow each partition's last committed one. */
+function encodeWindow(window: Window): CommittedBatches[] {
+  let bound = 0;
+  for (const { items } of window.buckets.values()) {
+    for (const item of items) if ("records" in item) bound += item.bytes;
+  }
+  // Not from the shared pool when it is large: these bytes stay as the partitions' tail.
+  const target = Buffer.allocUnsafe(bound);
+  let at = 0;
+  const committed: CommittedBatches[] = [];
+  for (const { partition, items } of window.buckets.values()) {
+    const batches: Buffer[] = [];
+    let next = partition.highWatermark;
+    for (const item of items) {
+      if ("records" in item) {
+        const end = encodeBatch(target, at, item.records, next, partition.leaderEpoch);
+        batches.push(target.subarray(at, end));
+        for (const record of item.records) record.offset = next++;
+        at = end;
+      } else {
+        const { batch } = item.append;
+        placeBatch(batch, 0, next, partition.leaderEpoch);
+        batches.push(batch);
+        next += recordCountOf(batch);
+      }
+    }
+    committed.push({ partition, batches });
+  }
+  return committed;
+}
+
+/** Tells idempotent producers' state where their batches lie, now that they do; returns the records in all. */
+function settle({ items }: Bucket): number {
+  let records = 0;
+  for (const item of items) {
+    if ("records" in item) {
+      records += item.records.length;
+    } else {
+      item.place.offset = baseOffsetOf(item.append.batch);
+      records += recordCountOf(item.append.batch);
+    }
+  }
+  return records;
+}

@@ -1,0 +1,304 @@
+/**
+ * The journal: where a commit becomes durable, whatever it touches, by one write.
+ *
+ * A few files of equal size, preallocated once and used in turn, so that a sync moves no metadata of the file
+ * system. A file holds entries one after another; each use of a file is a new *generation*, and a recycled
+ * file still holds an earlier generation's entries behind today's end. README.md draws the bytes and lists
+ * what each crash leaves.
+ *
+ * One writer: `write` is never called while another is under way.
+ */
+import { join } from "node:path";
+import { LogError } from "../errors.ts";
+import { crc32c } from "../wire/crc32c.ts";
+import { batchBytes } from "../wire/record-batch.ts";
+import type { File, FileSystem } from "./file-system.ts";
+
+const MAGIC = 0x534c4a31; // "SLJ1"
+const MAGIC_BYTES = Buffer.from("SLJ1");
+const CRC_FROM = 8;
+export const ENTRY_HEADER_BYTES = 32;
+/** Of the table that follows the header: stream id, partition, bytes. */
+const ROW_BYTES = 24;
+
+/** One batch's place in an entry. */
+export interface JournalBatch {
+  /** The stream's id as 16 bytes. */
+  readonly streamId: Buffer;
+  readonly partition: number;
+  readonly batch: Buffer;
+}
+
+/** The bytes an entry takes beside its batches. */
+export function entryOverheadBytes(batches: number): number {
+  return ENTRY_HEADER_BYTES + batches * ROW_BYTES;
+}
+
+/** An entry in pieces: header and table, then the batches as they are. */
+export function encodeEntry(
+  generation: number,
+  sequence: number,
+  batches: readonly JournalBatch[],
+): { pieces: Buffer[]; bytes: number } {
+  const head = Buffer.allocUnsafe(entryOverheadBytes(batches.length));
+  let bytes = head.length;
+  let at = ENTRY_HEADER_BYTES;
+  for (const { streamId, partition, batch } of batches) {
+    streamId.copy(head, at);
+    head.writeInt32BE(partition, at + 16);
+    head.writeUInt32BE(batch.length, at + 20);
+    at += ROW_BYTES;
+    bytes += batch.length;
+  }
+  const pieces = [head, ...joined(batches)];
+  head.writeUInt32BE(MAGIC, 0);
+  head.writeUInt32BE(bytes, 8);
+  head.writeUInt32BE(batches.length, 12);
+  head.writeBigInt64BE(BigInt(generation), 16);
+  head.writeBigInt64BE(BigInt(sequence), 24);
+  let crc = crc32c(head.subarray(CRC_FROM));
+  for (const piece of pieces.slice(1)) crc = crc32c(piece, crc);
+  head.writeUInt32BE(crc, 4);
+  return { pieces, bytes };
+}
+
+/** Batches that lie one behind the other in memory, as those of one window do, become one piece. */
+function joined(batches: readonly JournalBatch[]): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let from = 0, to = 0; from < batches.length; from = to) {
+    const { batch: first } = batches[from] as JournalBatch;
+    let end = first.byteOffset;
+    for (; to < batches.length; to++) {
+      const { batch } = batches[to] as JournalBatch;
+      if (batch.buffer !== first.buffer || batch.byteOffset !== end) break;
+      end += batch.length;
+    }
+    pieces.push(Buffer.from(first.buffer, first.byteOffset, end - first.byteOffset));
+  }
+  return pieces;
+}
+
+export interface JournalEntry {
+  readonly generation: number;
+  readonly sequence: number;
+  readonly bytes: number;
+  readonly batches: readonly JournalBatch[];
+}
+
+/** The entry at `at`, or undefined when what lies there is not a whole, sound one. */
+export function decodeEntry(source: Buffer, at: number): JournalEntry | undefined {
+  if (source.length - at < ENTRY_HEADER_BYTES || source.readUInt32BE(at) !== MAGIC) return undefined;
+  const bytes = source.readUInt32BE(at + 8);
+  const count = source.readUInt32BE(at + 12);
+  if (bytes > source.length - at || entryOverheadBytes(count) > bytes) return undefined;
+  if (source.readUInt32BE(at + 4) !== crc32c(source.subarray(at + CRC_FROM, at + bytes))) return undefined;
+  const batches: JournalBatch[] = [];
+  let position = at + entryOverheadBytes(count);
+  for (let index = 0; index < count; index++) {
+    const row = at + ENTRY_HEADER_BYTES + index * ROW_BYTES;
+    const size = source.readUInt32BE(row + 20);
+    const batch = source.subarray(position, position + size);
+    if (batch.length !== size || size < 12 || batchBytes(batch) !== size) return undefined;
+    batches.push({
+      streamId: source.subarray(row, row + 16),
+      partition: source.readInt32BE(row + 16),
+      batch,
+    });
+    position += size;
+  }
+  return {
+    generation: Number(source.readBigInt64BE(at + 16)),
+    sequence: Number(source.readBigInt64BE(at + 24)),
+    bytes,
+    batches,
+  };
+}
+
+/** One file of the journal, as recovery finds it. */
+export interface JournalFileContent {
+  readonly name: string;
+  readonly generation: number;
+  readonly entries: readonly JournalEntry[];
+  /** Where the sound entries end. */
+  readonly end: number;
+  /** Where a damaged entry stands *before* sound, newer ones: not a torn end, but damage. */
+  readonly damagedAt: number | undefined;
+}
+
+/**
+ * The entries of one file's present generation; undefined when it holds none that matter. `covered` is the
+ * sequence up to which the segments are known to hold everything: what is not above it cannot be missed.
+ */
+export function readJournalFile(
+  name: string,
+  content: Buffer,
+  covered: number,
+): JournalFileContent | undefined {
+  const entries: JournalEntry[] = [];
+  const first = decodeEntry(content, 0);
+  let at = 0;
+  for (let entry = first; entry !== undefined; entry = decodeEntry(content, at)) {
+    if (entry.generation !== first?.generation || entry.sequence !== first.sequence + entries.length) break;
+    entries.push(entry);
+    at += entry.bytes;
+  }
+  // Behind the end lie zeros, an earlier generation, or a torn entry that was never acknowledged. A sound
+  // entry that is newer than the end can only have been written after what should stand at the end was.
+  const newest = Math.max(covered, entries.at(-1)?.sequence ?? -1);
+  const later = findEntry(content, at, (entry) => entry.sequence > newest);
+  const present = first ?? later?.entry;
+  if (present === undefined) return undefined;
+  return {
+    name,
+    generation: present.generation,
+    entries,
+    end: at,
+    damagedAt: later === undefined ? undefined : at,
+  };
+}
+
+function findEntry(
+  content: Buffer,
+  from: number,
+  wanted: (entry: JournalEntry) => boolean,
+): { at: number; entry: JournalEntry } | undefined {
+  for (let at = content.indexOf(MAGIC_BYTES, from); at >= 0; at = content.indexOf(MAGIC_BYTES, at + 1)) {
+    const entry = decodeEntry(content, at);
+    if (entry !== undefined && wanted(entry)) return { at, entry };
+  }
+  return undefined;
+}
+
+interface Slot {
+  readonly name: string;
+  /** The last sequence in it; -1 for a free one. */
+  lastSequence: number;
+}
+
+export interface JournalOptions {
+  readonly folder: string;
+  readonly fileSystem: FileSystem;
+  readonly fileBytes: number;
+  readonly maxFiles: number;
+  /** The first generation and sequence to use: above all that recovery has seen. */
+  readonly generation: number;
+  readonly sequence: number;
+  /** Makes the segments hold everything and calls `release`; asked for whenever a file is full. */
+  readonly checkpoint: () => Promise<void>;
+}
+
+/** The writing side. Files are free to be used again once `release` has been told what the segments hold. */
+export class Journal {
+  private readonly options: JournalOptions;
+  private readonly free: Slot[] = [];
+  private readonly used: Slot[] = [];
+  private current: Slot | undefined;
+  private file: File | undefined;
+  private position = 0;
+  private generation: number;
+  private sequence: number;
+
+  constructor(options: JournalOptions) {
+    this.options = options;
+    this.generation = options.generation;
+    this.sequence = options.sequence;
+  }
+
+  /** The sequence of the newest entry that is on disk. */
+  get lastSequence(): number {
+    return this.sequence - 1;
+  }
+
+  /** The generation that is being written. */
+  get lastGeneration(): number {
+    return this.generation;
+  }
+
+  /** Takes the files that are there (recovery has made their content superfluous) and opens the first. */
+  async start(): Promise<void> {
+    const { fileSystem, folder } = this.options;
+    await fileSystem.makeFolder(folder);
+    for (const name of (await fileSystem.list(folder)).filter(isJournalFile).sort()) {
+      this.free.push({ name, lastSequence: -1 });
+    }
+    await this.next();
+  }
+
+  /** One commit: on disk when it resolves. */
+  async write(batches: readonly JournalBatch[]): Promise<void> {
+    const { fileBytes } = this.options;
+    let { pieces, bytes } = encodeEntry(this.generation, this.sequence, batches);
+    if (bytes > fileBytes) {
+      throw new LogError(
+        "TOO_LARGE",
+        `a commit of ${bytes} bytes does not fit into a journal file of ${fileBytes}`,
+      );
+    }
+    if (this.file === undefined || this.position + bytes > fileBytes) {
+      await this.next();
+      ({ pieces, bytes } = encodeEntry(this.generation, this.sequence, batches));
+    }
+    await (this.file as unknown as File).writeDurably(pieces, this.position);
+    (this.current as Slot).lastSequence = this.sequence;
+    this.sequence++;
+    this.position += bytes;
+  }
+
+  /** The segments hold everything up to and with this sequence, synced: older files may be used again. */
+  release(sequence: number): void {
+    while (this.used[0] !== undefined && this.used[0].lastSequence <= sequence) {
+      this.free.push(this.used.shift() as Slot);
+    }
+  }
+
+  async close(): Promise<void> {
+    const file = this.file;
+    this.file = undefined;
+    await file?.close();
+  }
+
+  /** Goes on in another file; waits for a checkpoint to set one free only when all are in use. */
+  private async next(): Promise<void> {
+    await this.close();
+    if (this.current !== undefined) {
+      this.used.push(this.current);
+      this.current = undefined;
+      this.generation++;
+    }
+    const { fileSystem, folder, maxFiles, checkpoint } = this.options;
+    if (this.used.length > 0) {
+      // Said by the store when it fails; here it only matters if there is nowhere else to go.
+      const made = checkpoint();
+      if (this.free.length === 0 && this.used.length >= maxFiles) await made;
+      else made.catch(() => {});
+    }
+    if (this.free.length === 0 && this.used.length >= maxFiles) {
+      throw new LogError("JOURNAL_FULL", "the journal is full and no checkpoint could be made");
+    }
+    const slot = this.free.shift() ?? (await this.preallocate());
+    this.file = await fileSystem.open(join(folder, slot.name), "durable");
+    this.current = slot;
+    this.position = 0;
+  }
+
+  private async preallocate(): Promise<Slot> {
+    const { fileSystem, folder, fileBytes } = this.options;
+    const name = `${String(this.used.length + 1).padStart(4, "0")}.journal`;
+    const file = await fileSystem.open(join(folder, name), "write");
+    try {
+      const zeros = Buffer.alloc(1 << 20);
+      for (let at = 0; at < fileBytes; at += zeros.length) {
+        await file.write([zeros.subarray(0, Math.min(zeros.length, fileBytes - at))], at);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await fileSystem.syncFolder(folder);
+    return { name, lastSequence: -1 };
+  }
+}
+
+export function isJournalFile(name: string): boolean {
+  return /^\d{4}\.journal$/.test(name);
+}

@@ -1,0 +1,434 @@
+/**
+ * One partition: its segments, its newest batches in memory (the tail), and what is visible of it.
+ *
+ * One writer: the store hands it what a commit has made durable (`commit`), in order. What was committed is
+ * at once visible; the segment files get it later by `flush`, and a checkpoint syncs them. Readers are served
+ * from the tail where it reaches, else from the files.
+ */
+import { join } from "node:path";
+import { LogError } from "../errors.ts";
+import {
+  baseOffsetOf,
+  batchBytes,
+  decodeRecords,
+  lastOffsetOf,
+  maxTimestampOf,
+} from "../wire/record-batch.ts";
+import { Deque } from "./deque.ts";
+import { type FileSystem, replaceFile } from "./file-system.ts";
+import type { Partition } from "./log.ts";
+import { ProducerState } from "./producer-state.ts";
+import { Segment, segmentName } from "./segment.ts";
+import { lastAtMost } from "./segment-index.ts";
+import type { StreamState } from "./stream-state.ts";
+
+/** More pieces would cost more in the system call than they save in copying. */
+const MAX_PIECES = 512;
+/** Old segments of one partition that stay open for readers. */
+const MAX_OPEN_SEGMENTS = 8;
+
+interface TailBatch {
+  readonly buffer: Buffer;
+  readonly baseOffset: number;
+  readonly lastOffset: number;
+  readonly segment: Segment;
+}
+
+export class PartitionLog implements Partition {
+  readonly stream: StreamState;
+  readonly index: number;
+  readonly producers = new ProducerState();
+  /** Nothing that a reader was shown is ever taken back, so there has never been a reason to raise it. */
+  readonly leaderEpoch = 0;
+  /** Its stream is being deleted. */
+  isGone = false;
+  private readonly fileSystem: FileSystem;
+  private readonly folder: string;
+  private readonly now: () => number;
+  private segments: Segment[] = [];
+  /** Base offsets of `segments`, for look-ups. */
+  private bases: number[] = [];
+  private readonly tail = new Deque<TailBatch>();
+  /** How many of `tail`, from the front, are in their segments' files. */
+  private flushedCount = 0;
+  private readonly listeners = new Set<() => void>();
+  /** One past the last committed offset. */
+  private next = 0;
+  /** Everything below is in the segments and synced. */
+  recoveryPoint = 0;
+  private flushing: Promise<void> = Promise.resolve();
+  private hasFolder = false;
+  private namesUnsynced = false;
+  private snapshotAt = -1;
+
+  constructor(stream: StreamState, index: number, fileSystem: FileSystem, folder: string, now: () => number) {
+    this.stream = stream;
+    this.index = index;
+    this.fileSystem = fileSystem;
+    this.folder = folder;
+    this.now = now;
+  }
+
+  get highWatermark(): number {
+    return this.next;
+  }
+
+  get logStartOffset(): number {
+    return this.segments[0]?.baseOffset ?? this.next;
+  }
+
+  get sizeBytes(): number {
+    let sum = 0;
+    for (const segment of this.segments) sum += segment.bytes;
+    return sum;
+  }
+
+  get isDirty(): boolean {
+    return this.next > this.recoveryPoint;
+  }
+
+  /** Whether its folder has been made. */
+  get isOnDisk(): boolean {
+    return this.hasFolder;
+  }
+
+  /** Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. */
+  async open(recoveryPoint: number): Promise<void> {
+    const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
+    this.hasFolder = metadata !== undefined;
+    if (metadata !== undefined && !metadata.toString().includes(this.stream.id)) {
+      // A stream of this name was deleted, and the process ended before its files were.
+      await this.fileSystem.remove(this.folder);
+      this.hasFolder = false;
+    }
+    const names = await this.fileSystem.list(this.folder);
+    const bases = names
+      .filter((name) => /^\d{20}\.log$/.test(name))
+      .map((name) => Number(name.slice(0, 20)))
+      .sort((a, b) => a - b);
+    await this.loadSnapshot(names, recoveryPoint);
+    for (const base of bases) {
+      const segment = new Segment(this.fileSystem, this.folder, base);
+      if (base <= recoveryPoint) this.segments.push(segment);
+      else await segment.remove();
+    }
+    this.bases = this.segments.map((segment) => segment.baseOffset);
+    this.next = recoveryPoint;
+    this.recoveryPoint = recoveryPoint;
+    const active = this.segments.at(-1);
+    await Promise.all(this.segments.map((segment) => segment.measure()));
+    if (active !== undefined) await this.openActive(active, recoveryPoint);
+    else if (recoveryPoint > 0) this.damaged(`is gone, and held the offsets below ${recoveryPoint}`);
+  }
+
+  private async openActive(active: Segment, recoveryPoint: number): Promise<void> {
+    const end = await active.load(recoveryPoint);
+    if (end < recoveryPoint) {
+      const name = segmentName(active.baseOffset, "log");
+      this.damaged(`${name} is sound up to offset ${end}, and held everything below ${recoveryPoint}`);
+    }
+    active.firstAddedAt = this.now();
+    await active.truncate();
+  }
+
+  /** A batch that the journal holds, found by recovery; true when it was news. Throws on a gap. */
+  replay(batch: Buffer): boolean {
+    const base = baseOffsetOf(batch);
+    if (base < this.next) return false;
+    if (base > this.next) {
+      this.damaged(`the journal goes on at offset ${base}, but the segments end at ${this.next}`);
+    }
+    this.producers.replay(batch);
+    this.commit(batch);
+    return true;
+  }
+
+  private damaged(what: string): never {
+    throw new LogError("DAMAGED", `${this.folder}: ${what}`, {
+      mend: "Restore the data folder from a copy, or delete this stream to go on without it.",
+    });
+  }
+
+  /** A batch that is durable in the journal, base offset in it; `notify` afterwards makes readers look. */
+  commit(buffer: Buffer): void {
+    const segment = this.activeFor(buffer.length);
+    segment.add(buffer, this.now());
+    const lastOffset = lastOffsetOf(buffer);
+    this.tail.push({ buffer, baseOffset: this.next, lastOffset, segment });
+    this.next = lastOffset + 1;
+  }
+
+  private activeFor(bytes: number): Segment {
+    const active = this.segments.at(-1);
+    const { segmentBytes, segmentMs } = this.stream.settings;
+    if (active !== undefined) {
+      const isFull = active.bytes > 0 && active.bytes + bytes > segmentBytes;
+      const isOld = active.bytes > 0 && this.now() - (active.firstAddedAt ?? this.now()) >= segmentMs;
+      if (!isFull && !isOld) return active;
+    }
+    return this.roll();
+  }
+
+  private roll(): Segment {
+    const segment = new Segment(this.fileSystem, this.folder, this.next);
+    segment.startEmpty();
+    this.segments.push(segment);
+    this.bases.push(segment.baseOffset);
+    return segment;
+  }
+
+  /** Wakes those who wait for this partition to grow. */
+  notify(): void {
+    for (const listener of this.listeners) listener();
+  }
+
+  onCommit(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Whether the oldest `count` batches of the tail are in the files. */
+  hasFlushed(count: number): boolean {
+    return count <= this.flushedCount;
+  }
+
+  /** Drops the oldest `count` batches of the tail; they have been flushed. */
+  dropFromTail(count: number): void {
+    this.tail.drop(count);
+    this.flushedCount -= count;
+  }
+
+  /** Writes to the segment files what they do not have yet; not synced. */
+  flush(): Promise<void> {
+    this.flushing = this.flushing.catch(() => {}).then(() => this.flushNow());
+    return this.flushing;
+  }
+
+  private async flushNow(): Promise<void> {
+    await this.ensureFolder();
+    for (
+      let first = this.tail.at(this.flushedCount);
+      first !== undefined;
+      first = this.tail.at(this.flushedCount)
+    ) {
+      const { segment } = first;
+      const buffers: Buffer[] = [];
+      for (let at = this.flushedCount; this.tail.at(at)?.segment === segment; at++) {
+        buffers.push((this.tail.at(at) as TailBatch).buffer);
+      }
+      if (segment.flushedBytes === 0) this.namesUnsynced = true;
+      await segment.flush(buffers);
+      this.flushedCount += buffers.length;
+    }
+  }
+
+  private async ensureFolder(): Promise<void> {
+    if (this.hasFolder) return;
+    await this.fileSystem.makeFolder(this.folder);
+    const metadata = `version: 0\ntopic_id: ${this.stream.id}\n`;
+    await replaceFile(this.fileSystem, this.folder, "partition.metadata", Buffer.from(metadata));
+    this.hasFolder = true;
+  }
+
+  /**
+   * Flushes and syncs; returns the offset up to which everything is then in the segments for good. The
+   * caller writes that down, and sets `recoveryPoint` when it has.
+   */
+  async checkpoint(): Promise<number> {
+    await this.flush();
+    const end = this.next;
+    // Whatever was committed since is flushed only in part: what counts is what has been flushed before.
+    const reached = this.tail.at(this.flushedCount)?.baseOffset ?? end;
+    for (const segment of this.segments) {
+      if (segment.isSynced) continue;
+      await segment.sync();
+      await segment.writeIndex(segment !== this.segments.at(-1));
+    }
+    this.closeIdleSegments(undefined);
+    if (this.namesUnsynced) {
+      this.namesUnsynced = false;
+      await this.fileSystem.syncFolder(this.folder);
+    }
+    await this.saveSnapshot(reached);
+    return reached;
+  }
+
+  private async saveSnapshot(offset: number): Promise<void> {
+    if (this.producers.isEmpty || offset === this.snapshotAt) return;
+    const content = this.producers.encodeSnapshot(offset);
+    await replaceFile(this.fileSystem, this.folder, segmentName(offset, "snapshot"), content);
+    const old = this.snapshotAt;
+    this.snapshotAt = offset;
+    // The one before stays until the next checkpoint: the file that names this offset is not written yet.
+    for (const name of await this.fileSystem.list(this.folder)) {
+      if (name.endsWith(".snapshot") && Number(name.slice(0, 20)) < old) {
+        await this.fileSystem.remove(join(this.folder, name));
+      }
+    }
+  }
+
+  private async loadSnapshot(names: readonly string[], recoveryPoint: number): Promise<void> {
+    const offsets = names
+      .filter((name) => /^\d{20}\.snapshot$/.test(name))
+      .map((name) => Number(name.slice(0, 20)))
+      .filter((offset) => offset <= recoveryPoint)
+      .sort((a, b) => b - a);
+    for (const offset of offsets) {
+      const content = await this.fileSystem.readFile(join(this.folder, segmentName(offset, "snapshot")));
+      if (content === undefined || !this.producers.decodeSnapshot(content)) continue;
+      this.snapshotAt = offset;
+      return;
+    }
+  }
+
+  read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {
+    if (offset === this.next) return [];
+    if (offset < this.logStartOffset || offset > this.next) {
+      throw new LogError(
+        "OFFSET_OUT_OF_RANGE",
+        `offset ${offset} of ${this.stream.name}-${this.index} is not in ${this.logStartOffset}…${this.next}`,
+      );
+    }
+    const oldest = this.tail.at(0);
+    if (oldest === undefined || offset < oldest.baseOffset) return this.readFiles(offset, maxBytes);
+    const buffers: Buffer[] = [];
+    let bytes = 0;
+    for (let at = this.findInTail(offset); at < this.tail.length; at++) {
+      const { buffer } = this.tail.at(at) as TailBatch;
+      if (buffers.length > 0 && (bytes + buffer.length > maxBytes || buffers.length >= MAX_PIECES)) break;
+      buffers.push(buffer);
+      bytes += buffer.length;
+    }
+    return buffers;
+  }
+
+  private findInTail(offset: number): number {
+    let low = 0;
+    let high = this.tail.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.tail.at(middle) as TailBatch).lastOffset < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  private async readFiles(offset: number, maxBytes: number): Promise<readonly Buffer[]> {
+    for (let at = Math.max(0, lastAtMost(this.bases, offset)); at < this.segments.length; at++) {
+      const segment = this.segments[at] as Segment;
+      const found = await segment.read(offset, maxBytes);
+      this.closeIdleSegments(segment);
+      if (found.length > 0) return [found];
+    }
+    return [];
+  }
+
+  private closeIdleSegments(justRead: Segment | undefined): void {
+    const open = this.segments.slice(0, -1).filter((segment) => segment.isLoaded && segment.idle);
+    if (open.length <= MAX_OPEN_SEGMENTS) return;
+    for (const segment of open.slice(0, -MAX_OPEN_SEGMENTS)) {
+      if (segment !== justRead) void segment.unload();
+    }
+  }
+
+  bytesFrom(offset: number): number {
+    if (offset >= this.next) return 0;
+    const oldest = this.tail.at(0);
+    if (oldest === undefined || offset < oldest.baseOffset) return Number.POSITIVE_INFINITY;
+    let bytes = 0;
+    for (let at = this.findInTail(offset); at < this.tail.length; at++) {
+      bytes += (this.tail.at(at) as TailBatch).buffer.length;
+    }
+    return bytes;
+  }
+
+  async offsetForTimestamp(timestampMs: number): Promise<{ offset: number; timestamp: number } | undefined> {
+    for (const segment of [...this.segments]) {
+      if ((await segment.newest()).timestamp < timestampMs) continue;
+      const from = Math.max(await segment.offsetBefore(timestampMs), this.logStartOffset);
+      const found = await this.findRecord(from, (timestamp) => timestamp >= timestampMs);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  async maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined> {
+    let newest = { timestamp: -1, offset: -1 };
+    for (const segment of [...this.segments]) {
+      const candidate = await segment.newest();
+      if (candidate.timestamp > newest.timestamp) newest = candidate;
+    }
+    if (newest.offset < 0) return undefined;
+    return this.findRecord(newest.offset, (timestamp) => timestamp >= newest.timestamp);
+  }
+
+  /** The first record from the batch containing `from` on whose timestamp fits. */
+  private async findRecord(
+    from: number,
+    fits: (timestamp: number) => boolean,
+  ): Promise<{ offset: number; timestamp: number } | undefined> {
+    for (let offset = from; offset < this.next; ) {
+      const buffers = await this.read(offset, 1 << 20);
+      if (buffers.length === 0) return undefined;
+      for (const buffer of buffers) {
+        for (let at = 0; at < buffer.length; at += batchBytes(buffer, at)) {
+          offset = lastOffsetOf(buffer, at) + 1;
+          if (!fits(maxTimestampOf(buffer, at))) continue;
+          const found = firstFitting(buffer.subarray(at, at + batchBytes(buffer, at)), fits);
+          if (found !== undefined) return found;
+        }
+      }
+    }
+    return undefined;
+  }
+
+  /** Deletes segments that retention no longer wants; returns how many bytes that freed. */
+  async retain(nowMs: number): Promise<number> {
+    const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
+    if (cleanup !== "delete") return 0;
+    let freed = 0;
+    for (;;) {
+      const oldest = this.segments[0];
+      // Only what is in the segments for good: what the journal may bring back is not deleted.
+      const end = this.segments[1]?.baseOffset ?? this.next;
+      if (oldest === undefined || oldest.bytes === 0 || end > this.recoveryPoint) return freed;
+      const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
+      const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
+      if ((!isLarge && !isOld) || oldest !== this.segments[0]) return freed;
+      if (this.segments.length === 1) {
+        // The active one. Its successor's name keeps the offsets' place, so it is there for good before.
+        await this.roll().flush([]);
+        await this.fileSystem.syncFolder(this.folder);
+      }
+      freed += oldest.bytes;
+      this.segments.shift();
+      this.bases.shift();
+      await oldest.remove();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.flushing.catch(() => {});
+    for (const segment of this.segments) await segment.close();
+  }
+
+  /** Closes and removes everything. */
+  async destroy(): Promise<void> {
+    await this.close();
+    this.notify();
+    await this.fileSystem.remove(this.folder);
+  }
+}
+
+function firstFitting(
+  batch: Buffer,
+  fits: (timestamp: number) => boolean,
+): { offset: number; timestamp: number } | undefined {
+  try {
+    const found = decodeRecords(batch).find((record) => fits(record.timestamp));
+    return found && { offset: found.offset, timestamp: found.timestamp };
+  } catch {
+    // Compressed in a way that cannot be looked into here: the batch's first record is never too late.
+    return { offset: baseOffsetOf(batch), timestamp: maxTimestampOf(batch) };
+  }
+}

@@ -1,0 +1,364 @@
+/**
+ * One segment of a partition: a `.log` file of record batches one after another, and its indexes.
+ *
+ * Batches are *added* when their commit is durable (the journal holds them) and *flushed* to the file some
+ * time later; in between, readers get them from the partition's tail. Writes to the file are not synced but
+ * by a checkpoint. A reader may still be reading a segment that retention has deleted: the file stays open
+ * until the last one is done.
+ */
+import { join } from "node:path";
+import { LogError } from "../errors.ts";
+import {
+  BATCH_HEADER_BYTES,
+  baseOffsetOf,
+  batchBytes,
+  batchProblem,
+  lastOffsetOf,
+  maxTimestampOf,
+} from "../wire/record-batch.ts";
+import type { File, FileSystem } from "./file-system.ts";
+import { SegmentIndex } from "./segment-index.ts";
+
+/** No batch is larger; a length beyond it is damage. */
+export const MAX_BATCH_BYTES = 64 << 20;
+const SCAN_BYTES = 1 << 20;
+
+export function segmentName(baseOffset: number, ending: "log" | "index" | "timeindex" | "snapshot"): string {
+  return `${String(baseOffset).padStart(20, "0")}.${ending}`;
+}
+
+export class Segment {
+  readonly baseOffset: number;
+  private readonly fileSystem: FileSystem;
+  private readonly folder: string;
+  /** Bytes added; `flushedBytes` of them are in the file. */
+  bytes = 0;
+  flushedBytes = 0;
+  /** Undefined until it is needed: an old segment that nobody reads costs no memory. */
+  private index: SegmentIndex | undefined;
+  private file: File | undefined;
+  private opening: Promise<File> | undefined;
+  private readers = 0;
+  private closing = false;
+  private unsynced = false;
+  private writtenOffsets = 0;
+  private writtenTimes = 0;
+  private hasIndexFiles = false;
+  /** When its first batch was added, by the caller's clock; for `segment.ms`. */
+  firstAddedAt: number | undefined;
+
+  constructor(fileSystem: FileSystem, folder: string, baseOffset: number) {
+    this.fileSystem = fileSystem;
+    this.folder = folder;
+    this.baseOffset = baseOffset;
+  }
+
+  private path(ending: "log" | "index" | "timeindex"): string {
+    return join(this.folder, segmentName(this.baseOffset, ending));
+  }
+
+  /** Begins an empty one, of which no file exists yet. */
+  startEmpty(): void {
+    this.index = new SegmentIndex(this.baseOffset);
+  }
+
+  /** Whether readers have gone from it and its memory could be given back. */
+  get idle(): boolean {
+    return this.readers === 0 && !this.unsynced && this.flushedBytes === this.bytes;
+  }
+
+  get isLoaded(): boolean {
+    return this.index !== undefined;
+  }
+
+  get isSynced(): boolean {
+    return !this.unsynced;
+  }
+
+  /** Takes the file's size for its own, without looking into it: it lies below the recovery point. */
+  async measure(): Promise<void> {
+    const file = await this.acquire();
+    try {
+      this.bytes = await file.size();
+      this.flushedBytes = this.bytes;
+    } finally {
+      this.release();
+    }
+    await this.close();
+  }
+
+  /**
+   * Takes the files as they lie: the index is believed as far as its last entry points to a batch that has
+   * the offset it says, and the rest is scanned. Everything from `endOffset` on is cut off. Returns the
+   * offset after its last batch. Throws LogError DAMAGED when a batch below `endOffset` is not sound.
+   */
+  async load(endOffset: number): Promise<number> {
+    const file = await this.acquire();
+    try {
+      const size = await file.size();
+      this.bytes = size;
+      this.index = await this.readIndex(file, size, endOffset);
+      this.writtenOffsets = this.index.counts.offsets;
+      this.writtenTimes = this.index.counts.times;
+      const last = this.index.lastEntry();
+      let position = last?.position ?? 0;
+      let next = this.baseOffset;
+      if (last !== undefined) {
+        // The indexed batch itself counted when its entry was made; go on behind it.
+        const header = await this.header(file, position);
+        next = lastOffsetOf(header) + 1;
+        position += batchBytes(header);
+      }
+      for await (const { batch, at } of this.scan(file, position, size)) {
+        const base = baseOffsetOf(batch);
+        if (base >= endOffset) break;
+        if (base !== next) this.damaged(at, `offset ${base} where ${next} should be`);
+        this.index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
+        next = lastOffsetOf(batch) + 1;
+        position = at + batch.length;
+      }
+      this.bytes = position;
+      this.flushedBytes = position;
+      return next;
+    } finally {
+      this.release();
+    }
+  }
+
+  /** Cuts the file to what counts, so that what is added next lies right behind it. */
+  async truncate(): Promise<void> {
+    const file = await this.acquire();
+    try {
+      if ((await file.size()) <= this.bytes) return;
+      await file.truncate(this.bytes);
+      this.unsynced = true;
+    } finally {
+      this.release();
+    }
+  }
+
+  private async readIndex(file: File, size: number, endOffset: number): Promise<SegmentIndex> {
+    const [offsets, times] = await Promise.all([
+      this.fileSystem.readFile(this.path("index")),
+      this.fileSystem.readFile(this.path("timeindex")),
+    ]);
+    const none = Buffer.alloc(0);
+    const index = SegmentIndex.decode(this.baseOffset, offsets ?? none, times ?? none, size, endOffset);
+    const last = index.lastEntry();
+    if (last === undefined) return new SegmentIndex(this.baseOffset);
+    const header = await this.header(file, last.position);
+    if (header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset) return index;
+    return new SegmentIndex(this.baseOffset);
+  }
+
+  private async header(file: File, position: number): Promise<Buffer> {
+    const header = Buffer.allocUnsafe(BATCH_HEADER_BYTES);
+    return header.subarray(0, await file.read(header, position));
+  }
+
+  /** Sound batches from `from` on, until the end or the first that is not whole and sound. */
+  private async *scan(file: File, from: number, end: number): AsyncGenerator<{ batch: Buffer; at: number }> {
+    let at = from;
+    let wanted = SCAN_BYTES;
+    while (at < end) {
+      const chunk = Buffer.allocUnsafe(Math.min(wanted, end - at));
+      const read = chunk.subarray(0, await file.read(chunk, at));
+      let inside = 0;
+      while (read.length - inside >= BATCH_HEADER_BYTES) {
+        const size = batchBytes(read, inside);
+        if (size < BATCH_HEADER_BYTES || size > MAX_BATCH_BYTES) return;
+        if (size > read.length - inside) break;
+        if (batchProblem(read, inside, MAX_BATCH_BYTES) !== undefined) return;
+        yield { batch: read.subarray(inside, inside + size), at: at + inside };
+        inside += size;
+      }
+      if (inside === 0) {
+        // Not one whole batch in it: a larger one, or the end of what is sound.
+        if (read.length < BATCH_HEADER_BYTES || at + batchBytes(read) > end) return;
+        wanted = batchBytes(read);
+      } else {
+        at += inside;
+        wanted = SCAN_BYTES;
+      }
+    }
+  }
+
+  private damaged(position: number, what: string): never {
+    throw new LogError("DAMAGED", `${this.path("log")}: ${what}, at byte ${position}`, {
+      mend: "Restore the data folder from a copy, or move the named file away to go on without what it holds.",
+    });
+  }
+
+  /** A committed batch that follows the last one; the file gets it by `flush`. */
+  add(batch: Buffer, now: number): void {
+    this.firstAddedAt ??= now;
+    (this.index as SegmentIndex).add(this.bytes, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
+    this.bytes += batch.length;
+  }
+
+  /** Writes batches that were added, in their order, behind what the file has. */
+  async flush(batches: readonly Buffer[]): Promise<void> {
+    const file = await this.acquire();
+    try {
+      await file.write(batches, this.flushedBytes);
+      for (const batch of batches) this.flushedBytes += batch.length;
+      this.unsynced = true;
+    } finally {
+      this.release();
+    }
+  }
+
+  /** After this, what has been flushed survives a power cut. */
+  async sync(): Promise<void> {
+    if (!this.unsynced) return;
+    const file = await this.acquire();
+    try {
+      this.unsynced = false;
+      await file.sync();
+    } catch (error) {
+      this.unsynced = true;
+      throw error;
+    } finally {
+      this.release();
+    }
+  }
+
+  /** Appends to the index files what was indexed since the last time; not synced, see SegmentIndex. */
+  async writeIndex(seal: boolean): Promise<void> {
+    const index = this.index;
+    if (index === undefined) return;
+    if (seal) index.seal();
+    const counts = index.counts;
+    const isWritten = counts.offsets === this.writtenOffsets && counts.times === this.writtenTimes;
+    if (isWritten && this.hasIndexFiles) return;
+    const { offsets, times } = index.encode(this.writtenOffsets, this.writtenTimes);
+    await this.writeAt(this.path("index"), offsets, this.writtenOffsets * 8);
+    await this.writeAt(this.path("timeindex"), times, this.writtenTimes * 12);
+    this.writtenOffsets = counts.offsets;
+    this.writtenTimes = counts.times;
+    this.hasIndexFiles = true;
+  }
+
+  private async writeAt(path: string, content: Buffer, position: number): Promise<void> {
+    const file = await this.fileSystem.open(path, "write");
+    try {
+      // What may lie behind is of before a crash.
+      await file.truncate(position);
+      if (content.length > 0) await file.write([content], position);
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** The largest timestamp in it and the last offset of that batch. */
+  async newest(): Promise<{ timestamp: number; offset: number }> {
+    const index = await this.loadedIndex();
+    return { timestamp: index.maxTimestamp, offset: index.offsetOfMaxTimestamp };
+  }
+
+  private async loadedIndex(): Promise<SegmentIndex> {
+    if (this.index === undefined) await this.load(Number.POSITIVE_INFINITY);
+    return this.index as unknown as SegmentIndex;
+  }
+
+  /** An offset at or before the first record that is as new as `timestamp`. */
+  async offsetBefore(timestamp: number): Promise<number> {
+    return (await this.loadedIndex()).offsetBefore(timestamp);
+  }
+
+  /**
+   * Whole batches of the file from the one that contains `offset`, about `maxBytes`, at least one; empty when
+   * the flushed part ends before it.
+   */
+  async read(offset: number, maxBytes: number): Promise<Buffer> {
+    const index = await this.loadedIndex();
+    const file = await this.acquire();
+    try {
+      let position = index.position(offset);
+      // Up to an index interval lies before the batch that is sought.
+      let wanted = maxBytes + 2 * 4096;
+      for (;;) {
+        const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(wanted, this.flushedBytes - position)));
+        const read = chunk.subarray(0, await file.read(chunk, position));
+        const { from, to, needed } = wholeBatches(read, offset, maxBytes);
+        if (to > from) return read.subarray(from, to);
+        if (needed === undefined || position + from >= this.flushedBytes) return read.subarray(0, 0);
+        position += from;
+        if (position + needed > this.flushedBytes) this.damaged(position, `a batch of ${needed} bytes`);
+        wanted = Math.max(needed, SCAN_BYTES);
+      }
+    } finally {
+      this.release();
+    }
+  }
+
+  private async acquire(): Promise<File> {
+    this.readers++;
+    try {
+      this.opening ??= this.fileSystem.open(this.path("log"), "write");
+      this.file = await this.opening;
+      return this.file;
+    } catch (error) {
+      this.opening = undefined;
+      this.release();
+      throw error;
+    }
+  }
+
+  private release(): void {
+    this.readers--;
+    if (this.readers === 0 && this.closing) void this.closeFile();
+  }
+
+  /** Closes the file when the last reader is done; it can be opened again by need. */
+  async close(): Promise<void> {
+    if (this.readers > 0) this.closing = true;
+    else await this.closeFile();
+  }
+
+  /** Gives back memory and descriptor of one that is only read. */
+  async unload(): Promise<void> {
+    this.index = undefined;
+    await this.close();
+  }
+
+  private async closeFile(): Promise<void> {
+    const file = this.file;
+    this.closing = false;
+    this.file = undefined;
+    this.opening = undefined;
+    await file?.close();
+  }
+
+  async remove(): Promise<void> {
+    await this.close();
+    await this.fileSystem.remove(this.path("log"));
+    await this.fileSystem.remove(this.path("index"));
+    await this.fileSystem.remove(this.path("timeindex"));
+  }
+}
+
+/** The part of `chunk` with whole batches from the one containing `offset`; `needed`: bytes of one that is not whole. */
+function wholeBatches(
+  chunk: Buffer,
+  offset: number,
+  maxBytes: number,
+): { from: number; to: number; needed: number | undefined } {
+  let from = 0;
+  while (chunk.length - from >= BATCH_HEADER_BYTES && lastOffsetOf(chunk, from) < offset) {
+    const size = batchBytes(chunk, from);
+    if (size < BATCH_HEADER_BYTES) return { from, to: from, needed: Number.POSITIVE_INFINITY };
+    if (size > chunk.length - from) return { from: from + size, to: from + size, needed: BATCH_HEADER_BYTES };
+    from += size;
+  }
+  let to = from;
+  while (chunk.length - to >= BATCH_HEADER_BYTES) {
+    const size = batchBytes(chunk, to);
+    if (size < BATCH_HEADER_BYTES) return { from, to, needed: Number.POSITIVE_INFINITY };
+    if (size > chunk.length - to || (to > from && to + size - from > maxBytes)) {
+      return { from, to, needed: size };
+    }
+    to += size;
+  }
+  return { from, to, needed: chunk.length > to ? BATCH_HEADER_BYTES : undefined };
+}

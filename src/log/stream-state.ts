@@ -1,0 +1,55 @@
+/** A stream as the store keeps it; only the store changes it. */
+import type { Stream, StreamOrigin, StreamSettings } from "./log.ts";
+import type { PartitionLog } from "./partition-log.ts";
+
+/** Kafka's defaults, but for the segment size: a Raspberry Pi's week of data should be deleted in small steps. */
+export const DEFAULT_SETTINGS: StreamSettings = {
+  retentionMs: 7 * 24 * 3600 * 1000,
+  retentionBytes: -1,
+  segmentBytes: 64 << 20,
+  segmentMs: 7 * 24 * 3600 * 1000,
+  maxMessageBytes: 1 << 20,
+  cleanup: "delete",
+};
+
+export class StreamState implements Stream {
+  readonly name: string;
+  readonly id: string;
+  /** The id as the journal has it. */
+  readonly idBytes: Buffer;
+  readonly origin: StreamOrigin;
+  settings: StreamSettings;
+  readonly partitions: PartitionLog[] = [];
+  private keylessIndex = 0;
+  private keylessCommit = -1;
+  private readonly commitNumber: () => number;
+
+  /** `commitNumber` tells which commit an append would go into now. */
+  constructor(
+    name: string,
+    id: string,
+    origin: StreamOrigin,
+    settings: StreamSettings,
+    commitNumber: () => number,
+  ) {
+    this.name = name;
+    this.id = id;
+    this.idBytes = Buffer.from(id, "base64url");
+    this.origin = origin;
+    this.settings = settings;
+    this.commitNumber = commitNumber;
+  }
+
+  get internal(): boolean {
+    return this.origin === "internal";
+  }
+
+  keylessPartition(): PartitionLog {
+    const commit = this.commitNumber();
+    if (commit !== this.keylessCommit) {
+      this.keylessCommit = commit;
+      this.keylessIndex = (this.keylessIndex + 1) % this.partitions.length;
+    }
+    return this.partitions[this.keylessIndex] as PartitionLog;
+  }
+}

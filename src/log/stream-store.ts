@@ -1,0 +1,540 @@
+/**
+ * The log: all streams of one data folder. It owns the journal, the partitions and the rules between them:
+ *
+ * - a commit is written to the journal, then becomes visible, then is acknowledged;
+ * - the newest commits stay in memory (the tail) until they have been flushed and newer ones need the room;
+ * - a checkpoint flushes and syncs the segments and lets journal files be used again;
+ * - recovery puts the segments back to the last checkpoint and replays the journal over them.
+ */
+import { join } from "node:path";
+import { LogError, messageOf } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import {
+  CATALOG_ID,
+  CATALOG_STREAM,
+  type CatalogRecord,
+  isStreamName,
+  newStreamId,
+  producerIdsRecord,
+  readCatalog,
+  type StreamDescription,
+  streamRecord,
+  streamTombstone,
+} from "./catalog.ts";
+import {
+  type Checkpoint,
+  decodeCheckpoint,
+  encodeCheckpoint,
+  NO_CHECKPOINT,
+  partitionKey,
+} from "./checkpoint-file.ts";
+import { type CommittedBatches, Committer } from "./committer.ts";
+import { type FolderMeta, openDataFolder } from "./data-folder.ts";
+import { Deque } from "./deque.ts";
+import { type FileSystem, nodeFileSystem, replaceFile } from "./file-system.ts";
+import { Journal } from "./journal.ts";
+import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
+import { PartitionLog } from "./partition-log.ts";
+import { replayJournal } from "./recovery.ts";
+import { DEFAULT_SETTINGS, StreamState } from "./stream-state.ts";
+
+export interface StreamStoreOptions {
+  readonly dataDir: string;
+  readonly logger: Logger;
+  readonly fileSystem?: FileSystem;
+  /** Wall clock, milliseconds; for retention only. */
+  readonly now?: () => number;
+  readonly journalFileBytes?: number;
+  readonly maxJournalFiles?: number;
+  /** Memory for the newest batches of all partitions together. */
+  readonly maxTailBytes?: number;
+  readonly retentionCheckMs?: number;
+}
+
+const PRODUCER_ID_BLOCK = 1000;
+/** Segments that a checkpoint works on at a time: commits keep the rest of the thread pool. */
+const CHECKPOINT_CONCURRENCY = 2;
+const MAX_PARTITIONS = 10_000;
+
+export class StreamStore implements Log {
+  private readonly dataDir: string;
+  private readonly logger: Logger;
+  private readonly fileSystem: FileSystem;
+  private readonly now: () => number;
+  private readonly maxTailBytes: number;
+  private readonly options: StreamStoreOptions;
+  private unlock: (() => Promise<void>) | undefined;
+  private readonly byName = new Map<string, StreamState>();
+  private readonly byId = new Map<string, StreamState>();
+  private journal: Journal | undefined;
+  private committer: Committer | undefined;
+  private folder: FolderMeta | undefined;
+  private recoveryPoints = new Map<string, number>();
+  /** The newest journal entry whose batches their partitions have. */
+  private visibleSequence = -1;
+  /** The newest commits, oldest first; their batches are in their partitions' tails. */
+  private readonly tail = new Deque<{ bytes: number; committed: readonly CommittedBatches[] }>();
+  private tailBytes = 0;
+  private unflushedBytes = 0;
+  private readonly unflushed = new Set<PartitionLog>();
+  private flushing: Promise<void> | undefined;
+  private checkpointing: Promise<void> | undefined;
+  private retentionTimer: NodeJS.Timeout | undefined;
+  private nextId = 0;
+  private idsReserved = 0;
+  private reserving: Promise<void> | undefined;
+  private closing: Promise<void> | undefined;
+  private catalogChange: Promise<unknown> = Promise.resolve();
+  /** Bytes of batches committed since the start. */
+  committedBytes = 0;
+
+  constructor(options: StreamStoreOptions) {
+    this.options = options;
+    this.dataDir = options.dataDir;
+    this.logger = options.logger;
+    this.fileSystem = options.fileSystem ?? nodeFileSystem;
+    this.now = options.now ?? Date.now;
+    this.maxTailBytes = options.maxTailBytes ?? 16 << 20;
+  }
+
+  /** Kafka's `cluster.id`: made with the data folder. */
+  get clusterId(): string {
+    return (this.folder as FolderMeta).clusterId;
+  }
+
+  get streams(): readonly StreamState[] {
+    return [...this.byName.values()];
+  }
+
+  get stats(): { commits: number; records: number; committedBytes: number; readOnly: boolean } {
+    const { commits, records, isRefusing } = this.working;
+    return { commits, records, committedBytes: this.committedBytes, readOnly: isRefusing };
+  }
+
+  stream(name: string): StreamState | undefined {
+    return this.byName.get(name);
+  }
+
+  streamById(id: string): StreamState | undefined {
+    return this.byId.get(id);
+  }
+
+  private get working(): Committer {
+    if (this.committer === undefined) throw new LogError("CLOSED", "the log has not been started");
+    return this.committer;
+  }
+
+  /** Recovers what lies in the data folder. Throws LogError for a folder that cannot be used as it is. */
+  async start(): Promise<void> {
+    const { fileSystem, dataDir } = this;
+    this.folder = await openDataFolder(fileSystem, dataDir);
+    this.unlock = await fileSystem.lockFolder(dataDir);
+    try {
+      await this.recover();
+    } catch (error) {
+      await this.unlock?.();
+      throw error;
+    }
+    this.retentionTimer = setInterval(() => void this.retain(), this.options.retentionCheckMs ?? 60_000);
+    this.retentionTimer.unref();
+  }
+
+  private async recover(): Promise<void> {
+    const { fileSystem, dataDir } = this;
+    const began = performance.now();
+    const path = join(dataDir, "checkpoint");
+    const content = await fileSystem.readFile(path);
+    const checkpoint = content === undefined ? NO_CHECKPOINT : decodeCheckpoint(content, path);
+    this.recoveryPoints = new Map(checkpoint.recoveryPoints);
+    const journalFolder = join(dataDir, "journal");
+
+    // The catalog first: it says which streams the other entries belong to.
+    const catalog = this.register({
+      name: CATALOG_STREAM,
+      id: CATALOG_ID,
+      origin: "internal",
+      partitions: 0,
+      settings: CATALOG_SETTINGS,
+    });
+    await this.openPartitions(catalog, 1);
+    const catalogLog = catalog.partitions[0] as PartitionLog;
+    await replayJournal(fileSystem, journalFolder, checkpoint, (entry) => {
+      for (const { streamId, batch } of entry.batches) {
+        if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
+      }
+    });
+    await this.loadCatalog(catalogLog);
+
+    const replayed = { batches: 0 };
+    const end = await replayJournal(fileSystem, journalFolder, checkpoint, (entry) => {
+      for (const { streamId, partition, batch } of entry.batches) {
+        // One that is not known any more has been deleted since.
+        const stream = this.byId.get(streamId.toString("base64url"));
+        const log = stream === catalog ? undefined : stream?.partitions[partition];
+        if (log !== undefined && this.replay(log, batch)) replayed.batches++;
+      }
+    });
+    await this.beginWriting(checkpoint, end.sequence, end.generation);
+    if (replayed.batches > 0) {
+      const ms = Math.round(performance.now() - began);
+      this.logger.warn(
+        { batches: replayed.batches, ms },
+        "the last stop was not a clean one; recovered from the journal",
+      );
+    }
+  }
+
+  /** The segments take over what the journal held, so that its files can be used anew. */
+  private async beginWriting(checkpoint: Checkpoint, sequence: number, generation: number): Promise<void> {
+    this.journal = new Journal({
+      folder: join(this.dataDir, "journal"),
+      fileSystem: this.fileSystem,
+      fileBytes: this.options.journalFileBytes ?? 16 << 20,
+      maxFiles: this.options.maxJournalFiles ?? 4,
+      generation: generation + 1,
+      sequence: sequence + 1,
+      checkpoint: () => this.checkpoint(),
+    });
+    this.visibleSequence = sequence;
+    if (sequence > checkpoint.sequence) await this.checkpoint();
+    this.trimTail();
+    await this.journal.start();
+    this.committer = new Committer({
+      journal: this.journal,
+      onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
+      onFailed: (error) => this.onFailed(error),
+    });
+  }
+
+  private replay(partition: PartitionLog, batch: Buffer): boolean {
+    // A copy: the file it is a slice of would stay in memory with it.
+    const own = Buffer.from(batch);
+    if (!partition.replay(own)) return false;
+    this.keep([{ partition, batches: [own] }], own.length);
+    return true;
+  }
+
+  private async loadCatalog(log: PartitionLog): Promise<void> {
+    const buffers: Buffer[] = [];
+    for (let offset = log.logStartOffset; offset < log.highWatermark; ) {
+      const found = await log.read(offset, 1 << 20);
+      for (const record of recordsOf(found)) offset = record.offset + 1;
+      buffers.push(...found);
+    }
+    const { streams, nextProducerId } = readCatalog(recordsOf(buffers));
+    this.nextId = nextProducerId;
+    this.idsReserved = nextProducerId;
+    for (const description of streams.values()) {
+      await this.openPartitions(this.register(description), description.partitions);
+    }
+  }
+
+  private register({ name, id, origin, settings }: StreamDescription): StreamState {
+    const state = new StreamState(name, id, origin, { ...DEFAULT_SETTINGS, ...settings }, () =>
+      this.committer === undefined ? 0 : this.committer.windowNumber,
+    );
+    this.byName.set(name, state);
+    this.byId.set(id, state);
+    return state;
+  }
+
+  private async openPartitions(stream: StreamState, count: number): Promise<void> {
+    const added: PartitionLog[] = [];
+    for (let index = stream.partitions.length; index < count; index++) {
+      const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
+      added.push(new PartitionLog(stream, index, this.fileSystem, folder, this.now));
+    }
+    await eachOf(added, 8, (partition) =>
+      partition.open(this.recoveryPoints.get(partitionKey(stream.id, partition.index)) ?? 0),
+    );
+    stream.partitions.push(...added);
+  }
+
+  append(entries: readonly Append[], done: (error: LogError | null) => void): void {
+    this.working.append(entries, done);
+  }
+
+  private onCommitted(committed: readonly CommittedBatches[], bytes: number): void {
+    this.committedBytes += bytes;
+    this.visibleSequence = (this.journal as Journal).lastSequence;
+    for (const { partition, batches } of committed) for (const batch of batches) partition.commit(batch);
+    this.keep(committed, bytes);
+  }
+
+  /** Keeps a commit in memory and makes room for it. */
+  private keep(committed: readonly CommittedBatches[], bytes: number): void {
+    this.tail.push({ bytes, committed });
+    this.tailBytes += bytes;
+    this.unflushedBytes += bytes;
+    for (const { partition } of committed) this.unflushed.add(partition);
+    if (this.unflushedBytes > this.maxTailBytes / 4) this.flushing ??= this.flush();
+    this.trimTail();
+  }
+
+  private trimTail(): void {
+    while (this.tailBytes > this.maxTailBytes) {
+      const oldest = this.tail.at(0);
+      if (oldest === undefined) return;
+      if (oldest.committed.some(({ partition, batches }) => !partition.hasFlushed(batches.length))) return;
+      for (const { partition, batches } of oldest.committed) partition.dropFromTail(batches.length);
+      this.tailBytes -= oldest.bytes;
+      this.tail.drop(1);
+    }
+  }
+
+  /** Writes what is only in memory to the segment files, without syncing. */
+  private async flush(): Promise<void> {
+    const partitions = [...this.unflushed];
+    this.unflushed.clear();
+    this.unflushedBytes = 0;
+    try {
+      await eachOf(partitions, CHECKPOINT_CONCURRENCY, (partition) => partition.flush());
+    } catch (error) {
+      // Nothing is lost: the journal has it, and the next checkpoint tries again.
+      for (const partition of partitions) this.unflushed.add(partition);
+      this.logger.error({ error: messageOf(error) }, "segments could not be written");
+    } finally {
+      this.flushing = undefined;
+    }
+    this.trimTail();
+  }
+
+  /** Makes the segments hold everything that is committed, and the journal files before it free. */
+  checkpoint(): Promise<void> {
+    this.checkpointing ??= this.checkpointNow().finally(() => {
+      this.checkpointing = undefined;
+    });
+    return this.checkpointing;
+  }
+
+  private async checkpointNow(): Promise<void> {
+    const journal = this.journal as Journal;
+    // Read before anything is flushed: the partitions have every entry up to here.
+    const sequence = this.visibleSequence;
+    const generation = journal.lastGeneration;
+    const dirty = this.streams.flatMap((stream) =>
+      stream.partitions.filter((partition) => partition.isDirty),
+    );
+    const reached: { partition: PartitionLog; offset: number }[] = [];
+    try {
+      const added = dirty.some((partition) => !partition.isOnDisk);
+      await eachOf(dirty, CHECKPOINT_CONCURRENCY, async (partition) => {
+        reached.push({ partition, offset: await partition.checkpoint() });
+      });
+      if (added) await this.fileSystem.syncFolder(join(this.dataDir, "streams"));
+      for (const { partition, offset } of reached) {
+        if (!partition.isGone)
+          this.recoveryPoints.set(partitionKey(partition.stream.id, partition.index), offset);
+      }
+      const content = encodeCheckpoint({ sequence, generation, recoveryPoints: this.recoveryPoints });
+      await replaceFile(this.fileSystem, this.dataDir, "checkpoint", content);
+    } catch (error) {
+      this.logger.error(
+        { error: messageOf(error) },
+        "no checkpoint could be made; the journal keeps everything",
+      );
+      throw error;
+    }
+    for (const { partition, offset } of reached) partition.recoveryPoint = offset;
+    journal.release(sequence);
+    this.trimTail();
+  }
+
+  private onFailed(error: LogError): void {
+    if (error.code === "JOURNAL_FULL") {
+      this.logger.error(
+        "the journal is full and the segments cannot be written; appends are refused for now",
+      );
+      return;
+    }
+    this.logger.fatal(
+      { error: error.message },
+      "the disk refused a commit: nothing more is taken, subscribers can go on reading; mend the disk and start again",
+    );
+    this.working.refuse(new LogError("READ_ONLY", error.message, { cause: error }));
+  }
+
+  async createStream(
+    name: string,
+    partitions: number,
+    settings: Partial<StreamSettings>,
+    origin: StreamOrigin,
+  ): Promise<StreamState> {
+    if (!isStreamName(name)) {
+      throw new LogError("INVALID_STREAM", `"${name}" is not a stream's name`, {
+        mend: "Use 1 to 249 letters, digits, dots, underscores and hyphens.",
+      });
+    }
+    return this.changeCatalog(async () => {
+      if (this.byName.has(name)) throw new LogError("STREAM_EXISTS", `stream ${name} exists`);
+      this.checkPartitions(partitions, 0);
+      const description: StreamDescription = {
+        name,
+        id: newStreamId(),
+        origin,
+        partitions,
+        settings: { ...DEFAULT_SETTINGS, ...settings },
+      };
+      await this.writeCatalog(streamRecord(description));
+      const stream = this.register(description);
+      await this.openPartitions(stream, partitions);
+      return stream;
+    });
+  }
+
+  alterStream(
+    name: string,
+    change: { partitions?: number; settings?: Partial<StreamSettings> },
+  ): Promise<StreamState> {
+    return this.changeCatalog(async () => {
+      const stream = this.known(name);
+      const partitions = change.partitions ?? stream.partitions.length;
+      this.checkPartitions(partitions, stream.partitions.length);
+      const settings = { ...stream.settings, ...change.settings };
+      const { id, origin } = stream;
+      await this.writeCatalog(streamRecord({ name, id, origin, partitions, settings }));
+      stream.settings = settings;
+      await this.openPartitions(stream, partitions);
+      return stream;
+    });
+  }
+
+  deleteStream(name: string): Promise<void> {
+    return this.changeCatalog(async () => {
+      const stream = this.known(name);
+      // From here on nothing more is queued for it, so nothing can come behind its tombstone.
+      for (const partition of stream.partitions) partition.isGone = true;
+      try {
+        await this.writeCatalog(streamTombstone(name));
+      } catch (error) {
+        for (const partition of stream.partitions) partition.isGone = false;
+        throw error;
+      }
+      this.byName.delete(name);
+      this.byId.delete(stream.id);
+      await this.checkpointing?.catch(() => {});
+      for (const partition of stream.partitions) {
+        this.recoveryPoints.delete(partitionKey(stream.id, partition.index));
+        await partition.destroy();
+      }
+    });
+  }
+
+  private known(name: string): StreamState {
+    const stream = this.byName.get(name);
+    if (stream === undefined) throw new LogError("UNKNOWN_STREAM", `there is no stream ${name}`);
+    return stream;
+  }
+
+  private checkPartitions(wanted: number, present: number): void {
+    if (!Number.isInteger(wanted) || wanted < 1) {
+      throw new LogError("INVALID_PARTITIONS", `${wanted} partitions are not possible`);
+    }
+    if (wanted < present) {
+      throw new LogError(
+        "FEWER_PARTITIONS",
+        `${present} partitions cannot become ${wanted}: their records would be lost`,
+      );
+    }
+    const others = this.streams.reduce((sum, stream) => sum + stream.partitions.length, 0) - present;
+    if (others + wanted > MAX_PARTITIONS) {
+      throw new LogError(
+        "INVALID_PARTITIONS",
+        `${others + wanted} partitions are more than a gateway takes (${MAX_PARTITIONS})`,
+      );
+    }
+  }
+
+  /** One change at a time: each sees what the one before has made durable. */
+  private changeCatalog<T>(change: () => Promise<T>): Promise<T> {
+    const result = this.catalogChange.catch(() => {}).then(change);
+    this.catalogChange = result;
+    return result;
+  }
+
+  private writeCatalog({ key, value }: CatalogRecord): Promise<void> {
+    const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
+    return new Promise((resolve, reject) => {
+      this.append([{ partition, key, value, headers: NO_HEADERS, timestamp: this.now() }], (error) =>
+        error === null ? resolve() : reject(error),
+      );
+    });
+  }
+
+  async nextProducerId(): Promise<number> {
+    while (this.nextId >= this.idsReserved) {
+      this.reserving ??= this.reserveProducerIds().finally(() => {
+        this.reserving = undefined;
+      });
+      await this.reserving;
+    }
+    return this.nextId++;
+  }
+
+  private async reserveProducerIds(): Promise<void> {
+    const end = this.idsReserved + PRODUCER_ID_BLOCK;
+    await this.writeCatalog(producerIdsRecord(end));
+    this.nextId = this.idsReserved;
+    this.idsReserved = end;
+  }
+
+  /** Deletes what retention no longer wants, in all streams. */
+  async retain(): Promise<void> {
+    for (const stream of this.streams) {
+      for (const partition of stream.partitions) {
+        try {
+          const freedBytes = await partition.retain(this.now());
+          if (freedBytes > 0) {
+            this.logger.info({ stream: stream.name, partition: partition.index, freedBytes }, "retention");
+          }
+        } catch (error) {
+          this.logger.error({ stream: stream.name, error: messageOf(error) }, "retention failed");
+        }
+      }
+    }
+  }
+
+  /** Refuses new appends, writes what was queued, makes a last checkpoint. Idempotent. */
+  close(): Promise<void> {
+    this.closing ??= this.closeNow();
+    return this.closing;
+  }
+
+  private async closeNow(): Promise<void> {
+    clearInterval(this.retentionTimer);
+    const committer = this.committer;
+    if (committer === undefined) return;
+    committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
+    await committer.drain();
+    await this.catalogChange.catch(() => {});
+    await this.flushing;
+    // A checkpoint that is under way may have begun before the last commits.
+    await this.checkpointing?.catch(() => {});
+    // What failed has been said, and the journal holds everything.
+    await this.checkpoint().catch(() => {});
+    await this.journal?.close();
+    for (const stream of this.streams) for (const partition of stream.partitions) await partition.close();
+    await this.unlock?.();
+  }
+}
+
+const CATALOG_SETTINGS: StreamSettings = {
+  ...DEFAULT_SETTINGS,
+  retentionMs: -1,
+  retentionBytes: -1,
+  cleanup: "compact",
+};
+
+/** Runs `work` for each item, at most `concurrency` at a time; ends with the first error. */
+async function eachOf<T>(
+  items: readonly T[],
+  concurrency: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const queue = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
+}
