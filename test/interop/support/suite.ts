@@ -3,7 +3,7 @@
  * says how to get it; in CI it fails, for there nothing may go unjudged.
  */
 import { describe, test } from "vitest";
-import { TOOLS, type Tool } from "./tools.ts";
+import { has, TOOLS, type Tool } from "./tools.ts";
 
 /** `describe`, for what needs outside tools. */
 export function suite(title: string, needs: readonly Tool[], body: () => void): void {
