@@ -276,7 +276,7 @@ async function idleMemory(): Promise<Figure[]> {
 }
 
 /** Fills a stopped gateway's data folder, through the log itself. */
-async function fill(dataDir: string, bytes: number): Promise<void> {
+export async function fill(dataDir: string, bytes: number): Promise<void> {
   const store = new StreamStore({ dataDir, logger: createLogger("error") });
   await store.start();
   const stream = store.stream("telemetry") ?? (await store.createStream("telemetry", 4, {}, "config"));
@@ -289,11 +289,16 @@ async function fill(dataDir: string, bytes: number): Promise<void> {
   }));
   const batch = batchOf(records);
   for (let written = 0; written < bytes; ) {
-    const round = stream.partitions.map((partition) => ({ partition, batch: Buffer.from(batch) }));
-    await new Promise<void>((resolve, reject) => {
-      store.append(round, (error) => (error === null ? resolve() : reject(error)));
-    });
-    written += batch.length * round.length;
+    // A producer's batch is an append of its own; the log keeps the bytes, so each gets a copy.
+    const appends = stream.partitions.map(
+      (partition) =>
+        new Promise<void>((resolve, reject) => {
+          const entry = { partition, batch: Buffer.from(batch) };
+          store.append([entry], (error) => (error === null ? resolve() : reject(error)));
+        }),
+    );
+    await Promise.all(appends);
+    written += batch.length * appends.length;
   }
   await store.close();
 }

@@ -107,7 +107,8 @@ suite("Kafka's view of the data folder", ["java", "kafka's jars"], () => {
     expect((await dump(".timeindex")).match(COMPLAINTS)).toBeNull();
     for (const ending of [".index", ".timeindex"]) {
       const text = await dump(ending, "--index-sanity-check");
-      const passed = text.split("\n").filter((line) => line.endsWith("passed sanity check.")).length;
+      // The index of a segment that has just been rolled is empty, which is said in other words.
+      const passed = text.match(/passed sanity check\.$|is empty\.$/gm)?.length;
       expect(passed).toBe(files.filter((name) => name.endsWith(ending)).length);
     }
   });
