@@ -118,16 +118,14 @@ export class PartitionLog implements Partition {
     const active = this.segments.at(-1);
     await Promise.all(this.segments.map((segment) => segment.measure()));
     if (active !== undefined) await this.openActive(active, recoveryPoint);
+    else if (recoveryPoint > 0) this.damaged(`is gone, and held the offsets below ${recoveryPoint}`);
   }
 
   private async openActive(active: Segment, recoveryPoint: number): Promise<void> {
     const end = await active.load(recoveryPoint);
     if (end < recoveryPoint) {
-      throw new LogError(
-        "DAMAGED",
-        `${join(this.folder, segmentName(active.baseOffset, "log"))} is sound up to offset ${end}, but held everything below ${recoveryPoint}`,
-        { mend: "Restore the data folder from a copy, or move this folder away to go on without it." },
-      );
+      const name = segmentName(active.baseOffset, "log");
+      this.damaged(`${name} is sound up to offset ${end}, and held everything below ${recoveryPoint}`);
     }
     active.firstAddedAt = this.now();
     await active.truncate();
@@ -138,15 +136,17 @@ export class PartitionLog implements Partition {
     const base = baseOffsetOf(batch);
     if (base < this.next) return false;
     if (base > this.next) {
-      throw new LogError(
-        "DAMAGED",
-        `${this.folder}: the journal goes on at offset ${base}, but the segments end at ${this.next}`,
-        { mend: "Restore the data folder from a copy: something in it has been taken away or put back." },
-      );
+      this.damaged(`the journal goes on at offset ${base}, but the segments end at ${this.next}`);
     }
     this.producers.replay(batch);
     this.commit(batch);
     return true;
+  }
+
+  private damaged(what: string): never {
+    throw new LogError("DAMAGED", `${this.folder}: ${what}`, {
+      mend: "Restore the data folder from a copy, or begin with an empty one (--data).",
+    });
   }
 
   /** A batch that is durable in the journal, base offset in it; `notify` afterwards makes readers look. */
@@ -396,9 +396,9 @@ export class PartitionLog implements Partition {
       const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
       if ((!isLarge && !isOld) || oldest !== this.segments[0]) return freed;
       if (this.segments.length === 1) {
-        // The active one: go on in a new one, so that the offsets' place is kept.
-        if (this.next !== end) return freed;
-        this.roll();
+        // The active one. Its successor's name keeps the offsets' place, so it is there for good before.
+        await this.roll().flush([]);
+        await this.fileSystem.syncFolder(this.folder);
       }
       freed += oldest.bytes;
       this.segments.shift();

@@ -92,6 +92,9 @@ const response = message(
 );
 
 /** One partition of a request, on its way to an answer. */
+// For clients of our own: the declaration serves both ends of the wire.
+export { request as fetchRequest, response as fetchResponse };
+
 interface Wanted {
   readonly topic: string;
   readonly index: number;

@@ -71,6 +71,9 @@ const response = message(
   },
 );
 
+// For clients of our own: the declaration serves both ends of the wire.
+export { request as metadataRequest, response as metadataResponse };
+
 function described(stream: Stream, withOperations: boolean) {
   return {
     errorCode: ErrorCode.NONE,

@@ -1,0 +1,255 @@
+import { describe, expect, it } from "vitest";
+import type { LogError } from "../../src/errors.ts";
+import { decodeEntry } from "../../src/log/journal.ts";
+import { StreamStore } from "../../src/log/stream-store.ts";
+import { append, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
+import { MemoryFileSystem } from "../support/memory-file-system.ts";
+
+const DATA = "/data";
+const SMALL = { journalFileBytes: 8192, maxJournalFiles: 3, maxTailBytes: 4096 };
+
+async function open(disk: MemoryFileSystem): Promise<StreamStore> {
+  const store = new StreamStore({ dataDir: DATA, logger: silentLogger, fileSystem: disk, ...SMALL });
+  await store.start();
+  return store;
+}
+
+/** What a reader sees of every stream but the catalog. */
+async function contents(store: StreamStore): Promise<Record<string, string[]>> {
+  const seen: Record<string, string[]> = {};
+  for (const stream of store.streams) {
+    if (stream.internal) continue;
+    for (const partition of stream.partitions) {
+      const records = await readAll(partition);
+      records.forEach(({ offset }, index) => {
+        expect(offset).toBe(partition.logStartOffset + index);
+      });
+      seen[`${stream.name}-${partition.index}`] = records.map(({ value }) => value?.toString() ?? "");
+    }
+  }
+  return seen;
+}
+
+/** A disk as a kill leaves it after `count` commits to two partitions, and what had been acknowledged. */
+async function killedAfter(
+  count: number,
+  options: { checkpointAt?: number; segmentBytes?: number } = {},
+): Promise<{ disk: MemoryFileSystem; acknowledged: Record<string, string[]> }> {
+  const disk = new MemoryFileSystem();
+  const store = await open(disk);
+  const stream = await store.createStream(
+    "s",
+    2,
+    { segmentBytes: options.segmentBytes ?? 1 << 20 },
+    "config",
+  );
+  const acknowledged: Record<string, string[]> = { "s-0": [], "s-1": [] };
+  for (let at = 0; at < count; at++) {
+    await append(store, [
+      record(partitionOf(stream, 0), `k${at}`, `a${at}`),
+      record(partitionOf(stream, 1), null, `b${at}`.padEnd(20 + (at % 7))),
+    ]);
+    acknowledged["s-0"]?.push(`a${at}`);
+    acknowledged["s-1"]?.push(`b${at}`.padEnd(20 + (at % 7)));
+    if (at === options.checkpointAt) await store.checkpoint();
+  }
+  const left = disk.snapshot();
+  await store.close();
+  return { disk: left, acknowledged };
+}
+
+const JOURNAL = `${DATA}/journal/0001.journal`;
+
+/** Where each entry of a journal file begins, and where the last one ends. */
+function entryBounds(bytes: Buffer): number[] {
+  const bounds = [0];
+  for (let entry = decodeEntry(bytes, 0); entry !== undefined; ) {
+    bounds.push((bounds.at(-1) as number) + entry.bytes);
+    entry = decodeEntry(bytes, bounds.at(-1) as number);
+  }
+  return bounds;
+}
+
+async function expectDamage(disk: MemoryFileSystem, code: string): Promise<LogError> {
+  const error = await open(disk).then(
+    () => undefined,
+    (reason) => reason as LogError,
+  );
+  expect(error?.code).toBe(code);
+  return error as LogError;
+}
+
+describe("recovery", () => {
+  it("keeps every commit that is whole when the journal is cut at any byte", async () => {
+    const { disk } = await killedAfter(6);
+    const bounds = entryBounds(disk.bytes(JOURNAL));
+    for (let cut = 0; cut <= (bounds.at(-1) as number); cut++) {
+      const torn = disk.snapshot();
+      torn.bytes(JOURNAL).fill(0xff, cut);
+      const store = await open(torn);
+      // The first entry made the stream.
+      const whole = bounds.filter((end) => end <= cut).length - 2;
+      const seen = await contents(store);
+      expect(seen["s-0"]?.length ?? -1).toBe(whole < 0 ? -1 : whole);
+      expect(seen["s-1"]?.length ?? -1).toBe(whole < 0 ? -1 : whole);
+    }
+  });
+
+  it("takes a last entry torn at any byte for one that was never acknowledged", async () => {
+    const { disk, acknowledged } = await killedAfter(4);
+    const bounds = entryBounds(disk.bytes(JOURNAL));
+    const [from, to] = bounds.slice(-2) as [number, number];
+    for (let at = from; at < to; at++) {
+      const torn = disk.snapshot();
+      torn.bytes(JOURNAL)[at] = (torn.bytes(JOURNAL)[at] as number) ^ 0x5a;
+      const seen = await contents(await open(torn));
+      expect(seen["s-0"]).toEqual(acknowledged["s-0"]?.slice(0, 3));
+    }
+  });
+
+  it("says a damaged entry before sound ones aloud, at any byte of it", async () => {
+    const { disk } = await killedAfter(4);
+    const bounds = entryBounds(disk.bytes(JOURNAL));
+    const [from, to] = bounds.slice(1, 3) as [number, number];
+    for (let at = from; at < to; at++) {
+      const damaged = disk.snapshot();
+      damaged.bytes(JOURNAL)[at] = (damaged.bytes(JOURNAL)[at] as number) ^ 0x5a;
+      const error = await expectDamage(damaged, "JOURNAL_DAMAGED");
+      expect(error.message).toContain(`${JOURNAL}: at byte ${from}`);
+    }
+  });
+
+  it("replays over segments that are cut or torn anywhere behind the checkpoint", async () => {
+    const { disk, acknowledged } = await killedAfter(12, { checkpointAt: 5 });
+    const path = `${DATA}/streams/s-1/${"0".repeat(20)}.log`;
+    const synced = disk.bytes(path).length;
+    expect(synced).toBeGreaterThan(0);
+    for (let extra = 0; extra <= 200; extra++) {
+      const torn = disk.snapshot();
+      const file = await torn.open(path, "write");
+      // What a flush that was never synced may leave: a length with anything in it.
+      await file.write([Buffer.alloc(extra, extra)], synced);
+      expect(await contents(await open(torn))).toEqual(acknowledged);
+    }
+  });
+
+  it("says it when a segment is shorter than its checkpoint, wherever it is cut", async () => {
+    const { disk } = await killedAfter(8, { checkpointAt: 7 });
+    const path = `${DATA}/streams/s-0/${"0".repeat(20)}.log`;
+    const size = disk.bytes(path).length;
+    for (let cut = 0; cut < size; cut++) {
+      const damaged = disk.snapshot();
+      await (await damaged.open(path, "write")).truncate(cut);
+      await expectDamage(damaged, "DAMAGED");
+    }
+  });
+
+  it("changes nothing when it recovers a recovered log", async () => {
+    const { disk, acknowledged } = await killedAfter(30, { segmentBytes: 600 });
+    await open(disk);
+    const once = disk.snapshot();
+    expect(await contents(await open(disk))).toEqual(acknowledged);
+    const segments = once.paths.filter((path) => path.endsWith(".log"));
+    expect(disk.paths.filter((path) => path.endsWith(".log"))).toEqual(segments);
+    for (const path of segments) expect(disk.bytes(path).equals(once.bytes(path))).toBe(true);
+  });
+
+  it("does not take the entries of an earlier generation behind today's end for new ones", async () => {
+    const disk = new MemoryFileSystem();
+    let store = await open(disk);
+    const stream = await store.createStream("s", 1, {}, "config");
+    for (let at = 0; at < 300; at++) await append(store, [record(partitionOf(stream), null, `v${at}`)]);
+    await store.close();
+    const generations = new Set<number>();
+    for (let round = 0; round < 5; round++) {
+      store = await open(disk);
+      await append(store, [record(partitionOf(store.stream("s")), null, `round ${round}`)]);
+      const killed = disk.snapshot();
+      for (const path of killed.paths.filter((one) => one.endsWith(".journal"))) {
+        const bytes = killed.bytes(path);
+        for (let at = bytes.indexOf("SLJ1"); at >= 0; at = bytes.indexOf("SLJ1", at + 1)) {
+          const entry = decodeEntry(bytes, at);
+          if (entry !== undefined) generations.add(entry.generation);
+        }
+      }
+      const values = (await contents(await open(killed)))["s-0"];
+      expect(values).toHaveLength(300 + round + 1);
+      expect(values?.at(-1)).toBe(`round ${round}`);
+      await store.close();
+    }
+    // The scenario is only one if recycled files did hold old entries.
+    expect(generations.size).toBeGreaterThan(5);
+  });
+
+  it("recovers when it is itself interrupted at any point", async () => {
+    const { disk, acknowledged } = await killedAfter(30, { segmentBytes: 600, checkpointAt: 10 });
+    // Every state of the disk that a recovery goes through is one that it can be killed in.
+    const states: MemoryFileSystem[] = [];
+    const watched = disk.snapshot();
+    const opened = watched.open.bind(watched);
+    watched.open = async (path, mode) => {
+      states.push(watched.snapshot());
+      return opened(path, mode);
+    };
+    await open(watched);
+    expect(states.length).toBeGreaterThan(10);
+    for (const state of states) expect(await contents(await open(state))).toEqual(acknowledged);
+  });
+
+  it("takes over what a crash left between the checkpoint's file and its name", async () => {
+    const { disk, acknowledged } = await killedAfter(10, { checkpointAt: 5 });
+    await (await disk.open(`${DATA}/checkpoint.tmp`, "write")).write([Buffer.from("half a che")], 0);
+    expect(await contents(await open(disk))).toEqual(acknowledged);
+  });
+
+  it("makes a partition's folder anew from the journal when the crash came before it was made", async () => {
+    const { disk, acknowledged } = await killedAfter(5);
+    expect(disk.paths.some((path) => path.includes("/streams/"))).toBe(false);
+    expect(await contents(await open(disk))).toEqual(acknowledged);
+  });
+
+  it("removes segments that were begun behind the checkpoint, and fills them again", async () => {
+    const { disk, acknowledged } = await killedAfter(20, { segmentBytes: 400, checkpointAt: 3 });
+    const name = `${"0".repeat(18)}15.log`;
+    await (await disk.open(`${DATA}/streams/s-0/${name}`, "write")).write([Buffer.alloc(77, 7)], 0);
+    expect(await contents(await open(disk))).toEqual(acknowledged);
+  });
+
+  it("does without indexes, and without believing wrong ones", async () => {
+    const { disk, acknowledged } = await killedAfter(200, { checkpointAt: 150 });
+    for (const change of ["remove", "zero", "garble"]) {
+      const changed = disk.snapshot();
+      const indexes = changed.paths.filter((path) => path.endsWith("index"));
+      expect(indexes.length).toBeGreaterThan(0);
+      for (const path of indexes) {
+        if (change === "remove") await changed.remove(path);
+        else changed.bytes(path).fill(change === "zero" ? 0 : 3);
+      }
+      expect(await contents(await open(changed))).toEqual(acknowledged);
+    }
+  });
+
+  it("says a gap between the segments and the journal, with the folder's name", async () => {
+    const { disk } = await killedAfter(20, { checkpointAt: 15 });
+    await disk.remove(`${DATA}/streams/s-1`);
+    await expectDamage(disk, "DAMAGED");
+  });
+
+  it("refuses a damaged checkpoint rather than guess", async () => {
+    const { disk } = await killedAfter(5, { checkpointAt: 3 });
+    const bytes = disk.bytes(`${DATA}/checkpoint`);
+    bytes[30] = (bytes[30] as number) ^ 1;
+    await expectDamage(disk, "DAMAGED");
+  });
+
+  it("refuses a folder of a newer format in words", async () => {
+    const disk = new MemoryFileSystem();
+    await (await disk.open(`${DATA}/meta.json`, "write")).write(
+      [Buffer.from('{"version":99,"clusterId":"x"}')],
+      0,
+    );
+    const error = await expectDamage(disk, "DATA_FOLDER_NEWER");
+    expect(error.message).toContain("newer Sluice");
+    expect(error.exitCode).toBe(73);
+  });
+});
