@@ -9,18 +9,23 @@ import { formatAddress, parseAddress } from "../config/units.ts";
 import { messageOf, SluiceError } from "../errors.ts";
 
 export const BROKER_OPTION = [
-  "--broker <host:port>",
+  "--broker, --brokers <host:port>",
   "the gateway or a Kafka broker; default: kafka.bind",
 ] as const;
 export const CONFIG_OPTION = ["--config <file>", "where kafka.bind stands", DEFAULT_CONFIG_FILE] as const;
+
+export interface BrokerOptions {
+  readonly brokers?: string;
+  readonly config: string;
+}
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 
 /** `host:port` of the broker to ask: the one named, or the one that the configuration opens on this machine. */
-export async function brokerOf(options: { broker?: string; config: string }): Promise<string> {
-  if (options.broker !== undefined) {
-    const parsed = parseAddress(options.broker);
+export async function brokerOf(options: BrokerOptions): Promise<string> {
+  if (options.brokers !== undefined) {
+    const parsed = parseAddress(options.brokers);
     if ("value" in parsed) return formatAddress(parsed.value);
     throw new SluiceError("USAGE", `--broker ${parsed.problem}`, {
       mend: "for example --broker 127.0.0.1:9092",

@@ -4,7 +4,7 @@ import { type Admin, AssignerProtocol } from "kafkajs";
 import pc from "picocolors";
 import { didYouMean } from "../config/problems.ts";
 import { SluiceError } from "../errors.ts";
-import { BROKER_OPTION, brokerOf, CONFIG_OPTION, withAdmin } from "./broker.ts";
+import { BROKER_OPTION, type BrokerOptions, brokerOf, CONFIG_OPTION, withAdmin } from "./broker.ts";
 import { grouped, plural, table } from "./table.ts";
 
 /** How far a group has read one partition. */
@@ -31,9 +31,7 @@ interface GroupReport {
   readonly places: readonly PlaceReport[];
 }
 
-interface Options {
-  readonly broker?: string;
-  readonly config: string;
+interface Options extends BrokerOptions {
   readonly json?: boolean;
 }
 

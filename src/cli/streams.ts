@@ -6,7 +6,7 @@ import pc from "picocolors";
 import { didYouMean } from "../config/problems.ts";
 import { formatDuration, roughSize, UNLIMITED } from "../config/units.ts";
 import { SluiceError } from "../errors.ts";
-import { BROKER_OPTION, brokerOf, CONFIG_OPTION, withAdmin } from "./broker.ts";
+import { BROKER_OPTION, type BrokerOptions, brokerOf, CONFIG_OPTION, withAdmin } from "./broker.ts";
 import { type PartitionSizes, partitionSizes } from "./log-dirs.ts";
 import { plural, table } from "./table.ts";
 
@@ -27,9 +27,7 @@ interface StreamReport {
   readonly partitions: readonly PartitionReport[];
 }
 
-interface Options {
-  readonly broker?: string;
-  readonly config: string;
+interface Options extends BrokerOptions {
   readonly json?: boolean;
   readonly all?: boolean;
 }

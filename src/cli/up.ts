@@ -67,7 +67,7 @@ function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
   const line = (title: string, text: string) => `  ${title.padEnd(24)}${text}`;
   const kafkaAddress = formatAddress(reachable(kafka));
   // Where the verbs' own defaults do not lead here, the address has to be typed.
-  const broker = kafka.port === 9092 ? "" : ` --broker ${kafkaAddress}`;
+  const broker = kafka.port === 9092 ? "" : ` --brokers ${kafkaAddress}`;
   const to =
     mqtt[0] === undefined || mqtt[0].port === 1883 ? "" : ` --to mqtt://${formatAddress(reachable(mqtt[0]))}`;
   const hints = [

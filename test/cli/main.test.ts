@@ -16,11 +16,11 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Runs the program from its sources. */
+/** Runs the program as `npm test` has built it. */
 function sluice(...args: string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, NO_COLOR: "1" };
-    const child = spawn(process.execPath, ["--import", "tsx", "src/main.ts", ...args], { env });
+    const child = spawn(process.execPath, ["dist/main.js", ...args], { env });
     let stdout = "";
     let stderr = "";
     child.stdout.on("data", (chunk) => {

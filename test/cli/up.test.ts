@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { connectAsync } from "mqtt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-const NODE = ["--import", "tsx", "src/main.ts"];
+/** As `npm test` has built it. */
+const NODE = ["dist/main.js"];
 const ENV = { ...process.env, NO_COLOR: "1" };
 
 let folder: string;
@@ -91,7 +92,7 @@ describe("up", () => {
     expect(gateway.output()).toContain("north is up");
     expect(gateway.output()).toContain("telemetry (2 partitions, 2d)");
     expect(gateway.output()).toContain(
-      `sluice subscribe telemetry --from beginning --broker 127.0.0.1:${gateway.kafkaPort}`,
+      `sluice subscribe telemetry --from beginning --brokers 127.0.0.1:${gateway.kafkaPort}`,
     );
   });
 
