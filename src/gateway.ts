@@ -10,14 +10,14 @@ import { isDeepStrictEqual } from "node:util";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import { rulesOf } from "./config/rules.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
-import { GroupCoordinator } from "./groups/coordinator.ts";
 import { messageOf, SluiceError } from "./errors.ts";
+import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerStats } from "./kafka/server.ts";
 import type { StreamSettings } from "./log/log.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
-import { MqttBroker } from "./mqtt/broker.ts";
+import { MqttBroker, type MqttStats } from "./mqtt/broker.ts";
 import { Ingest, type IngestStats } from "./mqtt/ingest.ts";
 
 /** Where the gateway is reached, with the ports that it really has. */
@@ -30,12 +30,12 @@ export interface GatewayAddresses {
 export interface GatewayStats {
   readonly log: StreamStore["stats"];
   readonly ingest: IngestStats;
+  readonly mqtt: MqttStats;
   readonly kafka: KafkaServerStats | undefined;
 }
 
-/** Something that was started and has to be closed. */
-interface Part {
-  readonly name: string;
+interface Startable {
+  start(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -48,7 +48,8 @@ export class Gateway {
   private readonly broker: MqttBroker;
   private kafka: KafkaServer | undefined;
   /** What runs, in the order in which it was started. */
-  private readonly running: Part[] = [];
+  private readonly running: { readonly name: string; readonly part: Startable }[] = [];
+  private starting: Promise<GatewayAddresses> | undefined;
   private closing: Promise<void> | undefined;
 
   constructor(config: Config, logger: Logger) {
@@ -65,12 +66,16 @@ export class Gateway {
     this.broker = new MqttBroker(
       {
         listeners: mqtt.listeners.map(({ bind }) => bind),
-        maxPacketBytes: mqtt.maxPacket,
-        maxConnections: mqtt.maxConnections,
-        connectTimeoutMs: mqtt.connectTimeout,
-        drainTimeoutMs: mqtt.drainTimeout,
-        maxQueuedMessages: mqtt.maxQueued,
-        maxInFlight: mqtt.maxInFlight,
+        limits: {
+          maxPacketBytes: mqtt.maxPacket,
+          maxConnections: mqtt.maxConnections,
+          maxInFlight: mqtt.maxInFlight,
+          connectTimeoutMs: mqtt.connectTimeout,
+          drainTimeoutMs: mqtt.drainTimeout,
+          maxQueuedMessages: mqtt.maxQueued,
+          maxSessions: mqtt.maxSessions,
+          maxRetainedMessages: mqtt.maxRetained,
+        },
       },
       this.ingest,
       logger,
@@ -79,43 +84,61 @@ export class Gateway {
 
   /**
    * Resolves when everything listens. Rejects with the SluiceError of what could not start (a port in use, a
-   * data folder that another gateway holds); what had started by then is closed again.
+   * data folder that another gateway holds); what had started by then is closed again. At most once.
    */
   async start(): Promise<GatewayAddresses> {
+    this.starting = this.startParts();
     try {
-      await this.run("log", this.log);
-      await this.ensureStreams();
-      await this.run("groups", this.groups);
-      this.kafka = this.kafkaServer();
-      await this.run("kafka", this.kafka);
-      await this.run("mqtt", this.broker);
-      return { mqtt: this.broker.addresses, kafka: this.kafka.address };
+      return await this.starting;
     } catch (error) {
-      await this.close();
+      await this.stopParts();
       throw error;
     }
   }
 
-  /** In reverse: sensors first, the log last. Idempotent; resolves when all that was acknowledged is kept. */
+  /**
+   * In reverse: sensors first, the log last. Idempotent; resolves when all that was acknowledged is kept.
+   * Waits for a start that is under way, which then ends with an error.
+   */
   close(): Promise<void> {
-    this.closing ??= this.stop();
+    this.closing ??= (this.starting ?? Promise.resolve()).then(
+      () => this.stopParts(),
+      () => this.stopParts(),
+    );
     return this.closing;
   }
 
   get stats(): GatewayStats {
-    return { log: this.log.stats, ingest: this.ingest.stats, kafka: this.kafka?.stats };
+    return {
+      log: this.log.stats,
+      ingest: this.ingest.stats,
+      mqtt: this.broker.stats,
+      kafka: this.kafka?.stats,
+    };
   }
 
-  private async run(name: string, part: { start(): Promise<void>; close(): Promise<void> }): Promise<void> {
+  private async startParts(): Promise<GatewayAddresses> {
+    await this.startPart("log", this.log);
+    await this.ensureStreams();
+    await this.startPart("groups", this.groups);
+    const kafka = this.kafkaServer();
+    this.kafka = kafka;
+    await this.startPart("kafka", kafka);
+    await this.startPart("mqtt", this.broker);
+    return { mqtt: this.broker.addresses, kafka: kafka.address };
+  }
+
+  private async startPart(name: string, part: Startable): Promise<void> {
+    if (this.closing !== undefined) throw new SluiceError("STOPPED", "stopped while it was starting");
     // Before it starts: a part that fails half-way has something to close, too.
-    this.running.push({ name, close: () => part.close() });
+    this.running.push({ name, part });
     await part.start();
   }
 
-  private async stop(): Promise<void> {
-    for (const { name, close } of this.running.reverse()) {
+  private async stopParts(): Promise<void> {
+    for (const { name, part } of this.running.splice(0).reverse()) {
       try {
-        await close();
+        await part.close();
       } catch (error) {
         // The others still have to be closed, the log above all.
         this.logger.error({ part: name, err: error }, `closing failed: ${messageOf(error)}`);
@@ -135,10 +158,14 @@ export class Gateway {
       }
       const had = stream.partitions.length;
       if (had > wanted.partitions) {
-        throw new SluiceError("FEWER_PARTITIONS", `streams.${name}.partitions is ${wanted.partitions}, but the stream has ${had}`, {
-          mend: `A stream cannot lose partitions: write partitions: ${had}, or give it a new name.`,
-          exitCode: CONFIG_EXIT_CODE,
-        });
+        throw new SluiceError(
+          "FEWER_PARTITIONS",
+          `streams.${name}.partitions is ${wanted.partitions}, but the stream has ${had}`,
+          {
+            mend: `A stream cannot lose partitions: write partitions: ${had}, or give it a new name.`,
+            exitCode: CONFIG_EXIT_CODE,
+          },
+        );
       }
       if (had === wanted.partitions && isDeepStrictEqual({ ...stream.settings }, settings)) continue;
       await this.log.alterStream(name, { partitions: wanted.partitions, settings });

@@ -124,13 +124,13 @@ class Screen {
     }
     if (this.live) process.stdout.write("\r\u001b[K");
     const { published, acknowledged, unacknowledged, skipped, reconnects, pubackMs } = moment;
-    const missing = unacknowledged === 0 ? "none" : pc.red(String(unacknowledged));
+    const missing = unacknowledged === 0 ? "none" : pc.red(count(unacknowledged));
     this.say(
       `${pc.bold(count(published))} published by ${count(moment.devices)} devices in ${seconds.toFixed(1)} s ` +
         `(${shortNumber(moment.publishedPerSecond)}/s)\n` +
         `  QoS 1 and 2: ${count(acknowledged)} acknowledged, ${missing} missing, ` +
         `PUBACK p50 ${msOf(pubackMs.p50)}, p99 ${msOf(pubackMs.p99)}\n` +
-        `  ${count(reconnects)} reconnects, ${count(skipped)} readings skipped (no connection, or no room)`,
+        `  reconnects: ${count(reconnects)}; readings skipped for want of a connection or of room: ${count(skipped)}`,
     );
   }
 }

@@ -66,19 +66,33 @@ function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
   const [example] = streams.map(([name]) => name);
   const line = (title: string, text: string) => `  ${title.padEnd(24)}${text}`;
   const kafkaAddress = formatAddress(reachable(kafka));
+  // Where the verbs' own defaults do not lead here, the address has to be typed.
+  const broker = kafka.port === 9092 ? "" : ` --broker ${kafkaAddress}`;
+  const to =
+    mqtt[0] === undefined || mqtt[0].port === 1883 ? "" : ` --to mqtt://${formatAddress(reachable(mqtt[0]))}`;
+  const hints = [
+    [`sluice simulate devices/greenhouse.yaml${to}`, "let sensors publish"],
+    ...(example === undefined
+      ? []
+      : [[`sluice subscribe ${example} --from beginning${broker}`, "read a stream"]]),
+    [`sluice streams${broker}`, "what is stored"],
+  ] as [string, string][];
+  const width = Math.max(...hints.map(([command]) => command.length));
   const local = [...mqtt, kafka].every(({ host }) => isLoopback(host));
   return [
     `${pc.bold(pc.green(config.name))} is up`,
-    ...mqtt.map((address) => line("MQTT for sensors", `mqtt://${formatAddress(reachable(address))}${scope(address)}`)),
+    ...mqtt.map((address) =>
+      line("MQTT for sensors", `mqtt://${formatAddress(reachable(address))}${scope(address)}`),
+    ),
     line("Kafka for subscribers", `${kafkaAddress}${scope(kafka)}`),
     line("Data folder", resolve(config.dataDir)),
     line("Streams", streams.map(([name, stream]) => describe(name, stream)).join(", ") || "none declared"),
-    ...(local ? [pc.dim("  Only this machine can connect; bind 0.0.0.0 in the configuration to let others in.")] : []),
+    ...(local
+      ? [pc.dim("  Only this machine can connect; bind 0.0.0.0 in the configuration to let others in.")]
+      : []),
     "",
     "In another terminal:",
-    "  sluice simulate devices/greenhouse.yaml        let sensors publish",
-    ...(example === undefined ? [] : [`  sluice subscribe ${example} --from beginning`.padEnd(49) + "read a stream"]),
-    `  sluice streams${kafka.port === 9092 ? "" : ` --broker ${kafkaAddress}`}`.padEnd(49) + "what is stored",
+    ...hints.map(([command, what]) => `  ${command.padEnd(width)}  ${pc.dim(what)}`),
     "Ctrl-C stops.",
   ].join("\n");
 }

@@ -84,7 +84,10 @@ function checkFallback({ fallback, streams }: Loose, report: Report): Problem[] 
   return wrong === undefined ? [] : [report(["fallback"], `fallback: ${wrong.message}`, wrong.mend)];
 }
 
-function undeclared(stream: string, declared: readonly string[]): Pick<Problem, "message" | "mend"> | undefined {
+function undeclared(
+  stream: string,
+  declared: readonly string[],
+): Pick<Problem, "message" | "mend"> | undefined {
   if (declared.includes(stream)) return undefined;
   const meant = didYouMean(stream, declared);
   const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;

@@ -85,8 +85,12 @@ const mqtt = z.strictObject({
   drainTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("2s"),
   /** QoS 1 and 2 messages kept for a session that is away; the oldest make way. */
   maxQueued: count(0, 1_000_000).default(1_000),
-  /** Messages of one client on their way to the disk at a time; more wait in its socket. */
+  /** QoS 2 messages of one client that it has not released yet. */
   maxInFlight: count(1, 65_535).default(1_024),
+  /** Sessions of clients that asked for one to be kept, connected or away. */
+  maxSessions: count(1, 1_000_000).default(10_000),
+  /** Retained messages, one for each MQTT topic. */
+  maxRetained: count(0, 10_000_000).default(100_000),
 });
 
 const stream = z.strictObject({

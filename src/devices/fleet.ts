@@ -69,13 +69,12 @@ export class Fleet {
     const [first, ...others] = this.links;
     if (first === undefined) return;
     try {
-      await first.connect(url);
+      await first.connect(url, () => this.beginReadings(first));
     } catch (error) {
       if (this.stopping !== undefined) return this.stopping;
       await this.stop();
       throw connectError(error, url);
     }
-    this.beginReadings(first);
     const spreadMs = Math.max(
       this.definition.startSpreadMs,
       (1_000 * others.length) / MAX_CONNECTS_PER_SECOND,
@@ -84,8 +83,7 @@ export class Fleet {
     others.forEach((link, index) => {
       this.schedule.at(startMs + (spreadMs * index) / others.length, () => {
         // A failure is counted, shown as `lastError`, and mqtt.js tries again.
-        link.connect(url).catch(() => undefined);
-        this.beginReadings(link);
+        link.connect(url, () => this.beginReadings(link)).catch(() => undefined);
       });
     });
   }

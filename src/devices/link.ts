@@ -66,8 +66,11 @@ export class Link {
     this.reconnectMs = RECONNECT_MIN_MS * (1 + spread());
   }
 
-  /** Resolves with the first connection, rejects with the first failure; tries on by itself either way. */
-  connect(url: string): Promise<void> {
+  /**
+   * Calls `onFirst` at the first connection, whenever that is. Resolves with it too, but rejects with the first
+   * failure; it tries on by itself either way.
+   */
+  connect(url: string, onFirst: () => void): Promise<void> {
     const { identity, profile, will } = this.sensor;
     const options: IClientOptions = {
       clientId: identity.device,
@@ -81,6 +84,7 @@ export class Link {
     if (will !== undefined) options.will = { topic: will.mqttTopic, ...will };
     const client = mqtt.connect(url, options);
     this.client = client;
+    client.once("connect", onFirst);
     client.on("connect", () => this.connectedTo(client));
     client.on("close", () => this.lost());
     return new Promise((resolve, reject) => {
@@ -95,9 +99,8 @@ export class Link {
 
   /** Sends one reading, or skips it where there is no room or, for QoS 0, no connection. */
   publish(message: Message): void {
-    const { counters } = this;
-    const { client } = this;
-    const sendable = client !== undefined && (message.qos > 0 ? this.connections > 0 : client.connected);
+    const { counters, client } = this;
+    const sendable = client !== undefined && (message.qos > 0 || client.connected);
     if (!sendable || this.underWay >= this.sensor.profile.keep) {
       counters.skipped++;
       return;
@@ -127,6 +130,11 @@ export class Link {
       const idle = new Promise<void>((resolve) => {
         this.onIdle = resolve;
       });
+      // One that is in a dropout comes back at once, to hand over what it still holds.
+      if (!client.connected) {
+        const { incomingStore, outgoingStore } = client;
+        client.reconnect({ incomingStore, outgoingStore });
+      }
       await within(idle, deadlineMs - performance.now());
     }
     if (client.connected) {

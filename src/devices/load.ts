@@ -10,14 +10,16 @@ import { type Checked, problemsOf } from "../config/issue-words.ts";
 import { ConfigError, didYouMean, type Problem } from "../config/problems.ts";
 import { type Path, YamlSource } from "../config/yaml-source.ts";
 import { messageOf } from "../errors.ts";
+import { RenderError } from "../mapping/template.ts";
 import { DuplicateDeviceError, type FleetDefinition, type FleetGroup, planFleet } from "./plan.ts";
 import { type FleetFile, fleetSchema, type Profile, profileSchema } from "./schema.ts";
+import { Sensor } from "./sensor.ts";
 
 /** A fleet, or a single profile as a fleet of one. Throws ConfigError. */
 export async function loadFleet(file: string): Promise<FleetDefinition> {
   const source = await open(file);
   if (hasKey(source.value, "profile") && !hasKey(source.value, "fleet")) {
-    const profile = check(source, profileSchema);
+    const profile = checkProfile(source);
     const name = profile.profile;
     const alone = fleetSchema.parse({ fleet: name, devices: [{ profile: name, count: 1 }] });
     return define(alone, new Map([[name, profile]]));
@@ -40,7 +42,20 @@ function define(fleet: FleetFile, profiles: ReadonlyMap<string, Profile>): Fleet
 
 /** A device profile. Throws ConfigError. */
 export async function loadProfile(file: string): Promise<Profile> {
-  return check(await open(file), profileSchema);
+  return checkProfile(await open(file));
+}
+
+/** The schema knows the names; whether a path into a value leads anywhere, a first reading tells. */
+function checkProfile(source: YamlSource): Profile {
+  const profile = check(source, profileSchema);
+  try {
+    new Sensor(profile, { device: "rehearsal", site: "rehearsal", n: 1 }, 0, 0).read(0);
+  } catch (error) {
+    if (!(error instanceof RenderError)) throw error;
+    const mend = "a track has lat, lon, speed and heading; no other value has parts";
+    throw new ConfigError([{ place: source.placeOfValue(["payload"]), message: error.message, mend }]);
+  }
+  return profile;
 }
 
 async function open(file: string): Promise<YamlSource> {

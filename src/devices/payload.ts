@@ -1,31 +1,34 @@
 /** What a device sends: a payload's specification, compiled once, filled at every reading. */
+
+import { type Scope, Template } from "../mapping/template.ts";
 import type { BinaryField, PayloadSpec } from "./schema.ts";
-import { compilePath, compileText, loneReference, type Scope } from "./text.ts";
 
 export type PayloadWriter = (scope: Scope) => Buffer;
 
-export function compilePayload(spec: PayloadSpec): PayloadWriter {
+/** `names`: those that the scope will have. */
+export function compilePayload(spec: PayloadSpec, names: readonly string[]): PayloadWriter {
   if (spec.text !== undefined) {
-    const text = compileText(spec.text);
-    return (scope) => Buffer.from(text(scope));
+    const text = Template.parse(spec.text, names);
+    return (scope) => Buffer.from(text.renderText(scope));
   }
-  if (spec.binary !== undefined) return compileBinary(spec.binary.fields, spec.binary.endian);
-  const json = compileJson(spec.json);
+  if (spec.binary !== undefined) return compileBinary(spec.binary.fields, spec.binary.endian, names);
+  const json = compileJson(spec.json, names);
   return (scope) => Buffer.from(JSON.stringify(json(scope)));
 }
 
 /** Values are put in as values, never as text into JSON: what comes out always parses. */
-function compileJson(shape: unknown): (scope: Scope) => unknown {
+function compileJson(shape: unknown, names: readonly string[]): (scope: Scope) => unknown {
   if (typeof shape === "string") {
-    const path = loneReference(shape);
-    return path === undefined ? compileText(shape) : compilePath(path);
+    // A template that is one expression alone keeps the expression's type.
+    const template = Template.parse(shape, names);
+    return (scope) => template.render(scope);
   }
   if (Array.isArray(shape)) {
-    const items = shape.map(compileJson);
+    const items = shape.map((item) => compileJson(item, names));
     return (scope) => items.map((item) => item(scope));
   }
   if (typeof shape === "object" && shape !== null) {
-    const members = Object.entries(shape).map(([key, inner]) => [key, compileJson(inner)] as const);
+    const members = Object.entries(shape).map(([key, inner]) => [key, compileJson(inner, names)] as const);
     return (scope) => Object.fromEntries(members.map(([key, inner]) => [key, inner(scope)]));
   }
   return () => shape;
@@ -57,17 +60,22 @@ function codecOf(type: BinaryField["type"], big: boolean): { bytes: number; put:
   };
 }
 
-function compileBinary(specs: readonly BinaryField[], endian: "big" | "little"): PayloadWriter {
+function compileBinary(
+  specs: readonly BinaryField[],
+  endian: "big" | "little",
+  names: readonly string[],
+): PayloadWriter {
   let size = 0;
   const fields = specs.map(({ type, of, scale }) => {
     const { bytes, put } = codecOf(type, endian === "big");
     const at = size;
     size += bytes;
-    return { at, put, scale, look: compilePath(of) };
+    return { at, put, scale, template: Template.parse(`\${${of}}`, names) };
   });
   return (scope) => {
     const target = Buffer.alloc(size);
-    for (const { at, put, scale, look } of fields) put(target, Number(look(scope)) * scale, at);
+    for (const { at, put, scale, template } of fields)
+      put(target, Number(template.render(scope)) * scale, at);
     return target;
   };
 }

@@ -1,8 +1,8 @@
 /** From a fleet's definition to its devices: how many of each kind, where they stand, what they are called. */
 import { SluiceError } from "../errors.ts";
-import type { Profile } from "./schema.ts";
+import { Template } from "../mapping/template.ts";
+import { GROUP_NAMES, type Profile } from "./schema.ts";
 import { Sensor } from "./sensor.ts";
-import { compileText } from "./text.ts";
 
 /** A fleet as `loadFleet` gives it: its profiles read, its overrides applied. */
 export interface FleetDefinition {
@@ -59,11 +59,17 @@ export function planFleet(
   const counts = options.count === undefined ? shares : apportion(options.count, shares);
   const taken = new Set<string>();
   return groups.flatMap((group, index) => {
-    const nameOf = compileText(group.name);
+    const name = Template.parse(group.name, GROUP_NAMES);
     return Array.from({ length: counts[index] as number }, (_, position) => {
       const n = position + 1;
       const site = group.sites[position % group.sites.length] as string;
-      const device = nameOf({ profile: group.profile.profile, n, site });
+      const device = name.renderText(
+        new Map<string, unknown>([
+          ["profile", group.profile.profile],
+          ["n", n],
+          ["site", site],
+        ]),
+      );
       if (taken.has(device)) throw new DuplicateDeviceError(device, index);
       taken.add(device);
       return new Sensor(group.profile, { device, site, n }, seed, clockMs);

@@ -4,7 +4,8 @@
  */
 import { z } from "zod";
 import { type Parsed, parseDuration } from "../config/units.ts";
-import { referencesOf } from "./text.ts";
+import { MappingSyntaxError } from "../mapping/syntax-error.ts";
+import { Template } from "../mapping/template.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -174,7 +175,9 @@ const will = z.strictObject({
   retain: z.boolean().default(false),
 });
 
-/** Names that every template knows; `seq`, `ts` and `time` only where a reading is at hand. */
+/** Names that the template of a device's name knows. */
+export const GROUP_NAMES = ["n", "site", "profile"] as const;
+/** Names that every template of a profile knows; `seq`, `ts` and `time` only where a reading is at hand. */
 export const DEVICE_NAMES = ["device", "site", "n", "profile"] as const;
 export const READING_NAMES = [...DEVICE_NAMES, "seq", "ts", "time"] as const;
 
@@ -268,14 +271,12 @@ function checkNames(
   }
   if (typeof part !== "string") return;
   const known = [...values, ...builtIn];
-  const found = referencesOf(part);
-  if ("problem" in found) {
-    refuse(context, found.problem, found.mend, path);
-    return;
+  try {
+    Template.parse(part, known);
+  } catch (error) {
+    if (!(error instanceof MappingSyntaxError)) throw error;
+    refuse(context, `is no template: ${error.message}`, error.mend, path);
   }
-  const unknown = found.value.find((name) => !known.includes(name));
-  if (unknown !== undefined)
-    refuse(context, `there is no "${unknown}" here`, `known are ${known.join(", ")}`, path);
 }
 
 export const fleetSchema = z.strictObject({
@@ -296,7 +297,11 @@ export const fleetSchema = z.strictObject({
         /** Instead of the fleet's; devices take turns. */
         sites: z.array(z.string().min(1)).min(1).max(1_000).optional(),
         /** Must differ from device to device: it is the MQTT client id too. */
-        name: z.string().min(1).default(`\${profile}-\${n}`),
+        name: z
+          .string()
+          .min(1)
+          .superRefine((text, context) => checkNames(text, GROUP_NAMES, [], [], context))
+          .default(`\${profile}-\${n}`),
         /** Instead of the profile's. */
         every: duration().optional(),
         qos: qos.optional(),

@@ -3,10 +3,10 @@
  * seed and name come the same readings, whatever the network does and however fast they are asked for; only
  * `${ts}` and `${time}` show the real clock.
  */
+import { Template } from "../mapping/template.ts";
 import { compilePayload, type PayloadWriter } from "./payload.ts";
 import { exponential, noise, type Random, randomOf } from "./random.ts";
-import type { Profile } from "./schema.ts";
-import { compileText, type Scope } from "./text.ts";
+import { DEVICE_NAMES, type Profile, READING_NAMES } from "./schema.ts";
 import { type Model, modelOf, type Value } from "./values.ts";
 
 export interface Message {
@@ -32,9 +32,10 @@ export class Sensor {
   /** Retained, at connecting and before disconnecting. */
   readonly online: Message | undefined;
   readonly offline: Message | undefined;
-  private readonly base: Scope;
+  /** What templates see: who it is, and the newest reading. */
+  private readonly scope: Map<string, unknown>;
   private readonly models: readonly (readonly [string, Model])[];
-  private readonly mqttTopic: (scope: Scope) => string;
+  private readonly mqttTopic: Template;
   private readonly payload: PayloadWriter;
   private readonly schedule: Random;
   private readonly network: Random;
@@ -47,13 +48,14 @@ export class Sensor {
   constructor(profile: Profile, identity: Identity, seed: number, clockMs: number) {
     this.profile = profile;
     this.identity = identity;
-    this.base = { ...identity, profile: profile.profile };
+    this.scope = new Map<string, unknown>([...Object.entries(identity), ["profile", profile.profile]]);
     this.models = Object.entries(profile.values).map(([name, spec]) => [
       name,
       modelOf(spec, randomOf(seed, identity.device, "value", name)),
     ]);
-    this.mqttTopic = compileText(profile.mqttTopic);
-    this.payload = compilePayload(profile.payload);
+    const names = [...Object.keys(profile.values), ...READING_NAMES];
+    this.mqttTopic = Template.parse(profile.mqttTopic, names);
+    this.payload = compilePayload(profile.payload, names);
     this.schedule = randomOf(seed, identity.device, "schedule");
     this.network = randomOf(seed, identity.device, "network");
     this.clockMs = clockMs;
@@ -68,12 +70,17 @@ export class Sensor {
   read(nowMs: number): Message {
     const values: Record<string, Value> = {};
     const reading = { clockMs: this.clockMs, elapsedMs: this.elapsedMs, values };
-    for (const [name, model] of this.models) values[name] = model(reading);
-    this.seq++;
-    const time = new Date(nowMs).toISOString();
-    const scope: Scope = { ...values, ...this.base, seq: this.seq, ts: Math.round(nowMs), time };
+    const { scope } = this;
+    for (const [name, model] of this.models) {
+      const value = model(reading);
+      values[name] = value;
+      scope.set(name, value);
+    }
+    scope.set("seq", ++this.seq);
+    scope.set("ts", Math.round(nowMs));
+    scope.set("time", new Date(nowMs).toISOString());
     const { qos, retain } = this.profile;
-    return { mqttTopic: this.mqttTopic(scope), payload: this.payload(scope), qos, retain };
+    return { mqttTopic: this.mqttTopic.renderText(scope), payload: this.payload(scope), qos, retain };
   }
 
   /** Moves the device's clock to its next reading; how far, in milliseconds. */
@@ -118,8 +125,8 @@ export class Sensor {
 
   private fixed(given: { mqttTopic: string; payload: string; qos: 0 | 1 | 2; retain: boolean }): Message {
     return {
-      mqttTopic: compileText(given.mqttTopic)(this.base),
-      payload: Buffer.from(compileText(given.payload)(this.base)),
+      mqttTopic: Template.parse(given.mqttTopic, DEVICE_NAMES).renderText(this.scope),
+      payload: Buffer.from(Template.parse(given.payload, DEVICE_NAMES).renderText(this.scope)),
       qos: given.qos,
       retain: given.retain,
     };

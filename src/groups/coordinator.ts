@@ -40,6 +40,7 @@ import {
 const SWEEP_EVERY_MS = 60_000;
 /** How long an empty group without offsets is still shown, as in Kafka. */
 const KEEP_EMPTY_MS = 600_000;
+const MAX_GROUP_ID_LENGTH = 1_024;
 
 interface Held {
   readonly group: Group;
@@ -156,12 +157,13 @@ export class GroupCoordinator implements GroupHost {
 
   private joinError(request: JoinRequest): GroupError {
     const { minSessionTimeoutMs, maxSessionTimeoutMs, maxMetadataBytes } = this.options;
-    const { sessionTimeoutMs, protocolType, protocols } = request;
+    const { sessionTimeoutMs, protocolType, protocols, clientId, groupInstanceId } = request;
     if (sessionTimeoutMs < minSessionTimeoutMs || sessionTimeoutMs > maxSessionTimeoutMs) {
       return "INVALID_SESSION_TIMEOUT";
     }
     if (protocolType === "" || protocols.length === 0) return "INCONSISTENT_GROUP_PROTOCOL";
-    const bytes = protocols.reduce((sum, { name, metadata }) => sum + name.length + metadata.length, 0);
+    let bytes = clientId.length + (groupInstanceId?.length ?? 0);
+    for (const { name, metadata } of protocols) bytes += name.length + metadata.length;
     return bytes > maxMetadataBytes ? "INVALID_REQUEST" : "NONE";
   }
 
@@ -339,7 +341,7 @@ export class GroupCoordinator implements GroupHost {
 
   private existing(groupId: string, otherwise: GroupError): Held | GroupError {
     if (this.availability !== "NONE") return this.availability;
-    if (groupId === "") return "INVALID_GROUP_ID";
+    if (groupId === "" || groupId.length > MAX_GROUP_ID_LENGTH) return "INVALID_GROUP_ID";
     return this.groups.get(groupId) ?? otherwise;
   }
 

@@ -15,7 +15,7 @@ export interface GroupOptions {
   readonly maxGroups: number;
   /** Members and those who were just given a member id. */
   readonly maxMembersPerGroup: number;
-  /** Of one member's protocols together, and of its assignment. */
+  /** Of one member's protocols and names together, and of its assignment. */
   readonly maxMetadataBytes: number;
   /**
    * Committed offsets are forgotten when a group had no member and no commit for so long. Counted while the

@@ -185,7 +185,9 @@ export class MqttBroker {
     if (aedes === undefined || aedes.closed) return;
     await within(this.ingest.drained());
     await turn(); // the last acknowledgement is written one turn after its commit
-    const flushed = [...this.sockets].map((socket) => new Promise<void>((resolve) => socket.end(() => resolve())));
+    const flushed = [...this.sockets].map(
+      (socket) => new Promise<void>((resolve) => socket.end(() => resolve())),
+    );
     await within(Promise.all(flushed));
     await within(new Promise<void>((resolve) => aedes.close(resolve)));
     // aedes calls back before the last wills have been published: each client's departure comes after its will.

@@ -240,8 +240,9 @@ class Reading {
 
   async run(fromBeginning: boolean): Promise<number> {
     const { brokers, group, signal } = this.options;
+    const groupId = group ?? `sluice-subscribe-${randomBytes(6).toString("hex")}`;
     const consumer = kafkaOf(brokers, () => this.noticeLoss(), 8).consumer({
-      groupId: group ?? `sluice-subscribe-${randomBytes(6).toString("hex")}`,
+      groupId,
       maxWaitTimeInMs: MAX_FETCH_WAIT_MS,
       allowAutoTopicCreation: false,
     });
@@ -266,6 +267,10 @@ class Reading {
     } finally {
       signal.removeEventListener("abort", onAbort);
       await bounded(consumer.disconnect());
+      // A broker that cannot delete groups forgets an empty one without offsets in time.
+      if (group === undefined && this.joined && !this.lost) {
+        await bounded(withAdmin(brokers, (admin) => admin.deleteGroups([groupId])));
+      }
     }
     return this.received;
   }

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { flag } from "../../src/config/environment.ts";
 import { loadConfig, parseConfig, shiftPorts } from "../../src/config/load.ts";
+import { ConfigError } from "../../src/config/problems.ts";
 import { rulesOf } from "../../src/config/rules.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
-import { ConfigError } from "../../src/config/problems.ts";
 
 const MINIMAL = "version: 1\n";
 

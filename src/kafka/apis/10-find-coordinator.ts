@@ -2,10 +2,9 @@
 import { array, int8, int16, int32, message, string, struct } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
+import { broker } from "./common.ts";
 
 const GROUP = 0;
-/** The only node. */
-const NODE_ID = 0;
 const NO_TRANSACTIONS = "Sluice coordinates consumer groups only: there are no transactions";
 
 export const findCoordinator = api({
@@ -46,7 +45,7 @@ export const findCoordinator = api({
     // A code that no client retries: COORDINATOR_NOT_AVAILABLE would leave a transactional producer waiting.
     const answer =
       keyType === GROUP
-        ? { errorCode: ErrorCode.NONE, errorMessage: null, nodeId: NODE_ID, ...advertised }
+        ? { errorCode: ErrorCode.NONE, errorMessage: null, ...broker(advertised) }
         : {
             errorCode: ErrorCode.INVALID_REQUEST,
             errorMessage: NO_TRANSACTIONS,

@@ -3,9 +3,7 @@ import type { GroupCoordinator } from "../../groups/coordinator.ts";
 import { array, bool, bytes, int16, int32, message, string, struct } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
-
-/** There is no authorizer: "not asked for" is the answer to who asks. */
-const NOT_KNOWN = -2147483648;
+import { OPERATIONS_NOT_ASKED } from "./common.ts";
 
 export const describeGroups = api({
   key: 15,
@@ -37,7 +35,7 @@ export const describeGroups = api({
               memberAssignment: bytes(),
             }),
           ),
-          authorizedOperations: int32({ versions: "3+", default: NOT_KNOWN }),
+          authorizedOperations: int32({ versions: "3+", default: OPERATIONS_NOT_ASKED }),
         }),
       ),
     },

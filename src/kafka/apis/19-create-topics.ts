@@ -5,6 +5,7 @@
  * compacted stream: that is how Connect and MirrorMaker ask for their state stores, with a factor of 3 and
  * no way on without them. There it is taken as 1, with a logged line.
  */
+import { isStreamName } from "../../log/catalog.ts";
 import type { Stream, StreamSettings } from "../../log/log.ts";
 import { array, bool, int8, int16, int32, message, string, struct, uuid } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
@@ -125,11 +126,6 @@ function created(stream: Stream) {
       configSource: ConfigSource.DYNAMIC_TOPIC,
     })),
   };
-}
-
-/** The names that Kafka takes; the log has the last word, this is for `validateOnly`. */
-function isStreamName(name: string): boolean {
-  return /^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== "." && name !== "..";
 }
 
 export const createTopics = api({

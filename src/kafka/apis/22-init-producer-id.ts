@@ -2,9 +2,9 @@
  * InitProducerId: an id for an idempotent producer, new at every request. Without a transactional id Kafka
  * does not look at the id and epoch that a client may send along (version 3 and later), nor do we.
  *
- * Transactions are not here. A transactional id gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED: the Java client,
- * librdkafka and kafkajs all take that as final, at once, and name the transactional id to the user;
- * UNSUPPORTED_VERSION or INVALID_REQUEST are retried by some of them or blamed on the client's version.
+ * Transactions are not here. A transactional id gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED: the Java client
+ * and librdkafka take that as final, at once, and name the transactional id to the user; other errors are
+ * retried by some of them or blamed on the client's version.
  */
 import { int16, int32, int64, message, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
@@ -23,12 +23,7 @@ const request = message(
 
 const response = message(
   { flexible: 2 },
-  {
-    throttleTimeMs: int32(),
-    errorCode: int16(),
-    producerId: int64({ default: -1 }),
-    producerEpoch: int16(),
-  },
+  { throttleTimeMs: int32(), errorCode: int16(), producerId: int64({ default: -1 }), producerEpoch: int16() },
 );
 
 export const initProducerId = api({

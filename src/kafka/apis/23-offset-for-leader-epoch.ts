@@ -20,11 +20,7 @@ const request = message(
       struct({
         topic: string(),
         partitions: array(
-          struct({
-            partition: int32(),
-            currentLeaderEpoch: int32({ default: -1 }),
-            leaderEpoch: int32(),
-          }),
+          struct({ partition: int32(), currentLeaderEpoch: int32({ default: -1 }), leaderEpoch: int32() }),
         ),
       }),
     ),

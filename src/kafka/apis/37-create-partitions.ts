@@ -24,11 +24,7 @@ const response = message(
   {
     throttleTimeMs: int32(),
     results: array(
-      struct({
-        name: string(),
-        errorCode: int16(),
-        errorMessage: string({ nullable: "0+", default: null }),
-      }),
+      struct({ name: string(), errorCode: int16(), errorMessage: string({ nullable: "0+", default: null }) }),
     ),
   },
 );

@@ -33,13 +33,15 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   INVALID_PRODUCER_EPOCH: ErrorCode.INVALID_PRODUCER_EPOCH,
   STREAM_EXISTS: ErrorCode.TOPIC_ALREADY_EXISTS,
   INVALID_STREAM: ErrorCode.INVALID_TOPIC_EXCEPTION,
+  INVALID_PARTITIONS: ErrorCode.INVALID_PARTITIONS,
   FEWER_PARTITIONS: ErrorCode.INVALID_PARTITIONS,
 };
 
-/** Rethrows what is no error of the log: that is a fault of ours, not the client's. */
+/** Rethrows what is neither the log's error nor the disk's: that is a fault of ours. */
 export function errorCodeOf(error: unknown): ErrorCode {
-  if (!(error instanceof LogError)) throw error;
-  return CODES[error.code] ?? ErrorCode.KAFKA_STORAGE_ERROR;
+  if (error instanceof LogError) return CODES[error.code] ?? ErrorCode.KAFKA_STORAGE_ERROR;
+  if (error instanceof Error && "syscall" in error) return ErrorCode.KAFKA_STORAGE_ERROR;
+  throw error;
 }
 
 /** A refusal of one item of an administrative request. */
