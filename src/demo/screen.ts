@@ -136,7 +136,7 @@ export function gatewayLines(gateway: GatewayReport, asked: Asked): string[] {
     count === undefined ? "" : `, ${whole(count)} sockets`;
   const details = [
     `subscribers: ${ofWhich.join(", ")}`,
-    `the gateway: MQTT port ${mqttPort}${held(seen?.mqtt)}; Kafka port ${kafkaPort}${held(seen?.kafka)}`,
+    `MQTT port ${mqttPort}${held(seen?.mqtt)}; Kafka port ${kafkaPort}${held(seen?.kafka)}`,
   ];
   return [
     heading(true),
