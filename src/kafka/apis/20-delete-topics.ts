@@ -55,7 +55,7 @@ export const deleteTopics = api({
   versions: { min: 1, max: 6 },
   request,
   response,
-  async handle({ topics, topicNames }, { version, log, logger }) {
+  async handle({ topics, topicNames }, { version, log, groups, logger }) {
     const wishes = version >= 6 ? topics : topicNames.map((name) => ({ name, topicId: undefined }));
     const responses = await Promise.all(
       wishes.map(async ({ name, topicId }) => {
@@ -69,8 +69,11 @@ export const deleteTopics = api({
         }
         const streamName = stream?.name ?? (name as string);
         const result = await remove(streamName, log);
-        if (result.errorCode === ErrorCode.NONE)
+        if (result.errorCode === ErrorCode.NONE) {
           logger.info({ stream: streamName }, "a Kafka client deleted a stream");
+          // A stream made anew under this name must not be read from the old one's offsets.
+          await groups.forgetStream(streamName);
+        }
         return { name: streamName, ...(stream === undefined ? {} : { topicId: stream.id }), ...result };
       }),
     );
