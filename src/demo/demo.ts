@@ -50,10 +50,10 @@ export class Demo {
     this.screen = screen;
     this.abort = abort;
     this.forMs = (options.durationMs ?? DEFAULT_DURATION_MS) / 2;
-    const rate =
-      options.rate ?? Math.min(MAX_RATE, DELIVERIES_PER_SECOND / (options.sensors * options.subscribers));
-    // At least one whole round in each phase.
-    this.intervalMs = Math.min(1000 / rate, this.forMs);
+    const { sensors, subscribers, rate } = options;
+    const chosen = 1000 / (rate ?? Math.min(MAX_RATE, DELIVERIES_PER_SECOND / (sensors * subscribers)));
+    // Whole rounds, at least one in each phase.
+    this.intervalMs = rate === undefined ? this.forMs / Math.max(1, Math.round(this.forMs / chosen)) : chosen;
   }
 
   /** Runs both phases; without a duration stays up until aborted. Throws `Interrupted` when aborted before that. */

@@ -1,11 +1,13 @@
 /**
  * A real gateway for the demonstration: `sluice up` as a process of its own, on a data folder of its own, with
- * one stream and one mapping. Folder and process are gone when it is closed, or when the parent is.
+ * one stream and one mapping. Folder and process are gone when it is closed, or when the parent is
+ * (`die-with-parent.ts`).
  */
 import { type ChildProcess, fork } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -89,13 +91,15 @@ export class GatewayProcess {
   static async start(maxConnections: number): Promise<GatewayProcess> {
     const mqttPort = await freePort(1883);
     const kafkaPort = await freePort(9092);
-    const folder = await mkdtemp(join(tmpdir(), "sluice-demo-"));
-    const config = join(folder, "gateway.yaml");
-    await writeFile(config, configuration(folder, mqttPort, kafkaPort, maxConnections));
-    const child = fork(builtFile("main.js"), ["up", "--config", config], {
+    const folder = join(tmpdir(), `sluice-demo-${randomUUID()}`);
+    const child = fork(builtFile("main.js"), ["up", "--config", join(folder, "gateway.yaml")], {
       detached: true,
       execArgv: ["--import", pathToFileURL(builtFile("demo/die-with-parent.js")).href],
-      env: { ...ownEnvironment(), DEMO_FOLDER: folder },
+      env: {
+        ...ownEnvironment(),
+        DEMO_FOLDER: folder,
+        DEMO_CONFIGURATION: configuration(folder, mqttPort, kafkaPort, maxConnections),
+      },
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
     const gateway = new GatewayProcess(child, folder, mqttPort, kafkaPort);

@@ -105,7 +105,7 @@ function tightest(
 }
 
 const whole = (value: number): string => value.toLocaleString("en-US");
-const RAISE_DESCRIPTORS = "raise it: ulimit -Hn 65536 as root, or for good in /etc/security/limits.conf";
+const RAISE_DESCRIPTORS = "raise it: ulimit -Hn 65536 as root; for good: /etc/security/limits.conf";
 
 function memoryCheck(machine: Machine, bytes: (n: number, m: number) => number): Check {
   const budget = machine.availableBytes * MEMORY_SHARE;

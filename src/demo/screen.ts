@@ -129,21 +129,19 @@ export function meshLines(mesh: PhaseReport, asked: Asked): string[] {
 
 /** What stays of the gateway's phase. */
 export function gatewayLines(gateway: GatewayReport, asked: Asked): string[] {
-  const kinds = Object.entries(gateway.kinds).map(([kind, count]) => `${whole(count)} ${kind}`);
-  const seen = gateway.seenByGateway;
-  const more =
-    seen !== null && seen.kafka > gateway.subscribers ? "; kafkajs opens several for each consumer" : "";
+  const { sensors, subscribers, kinds, seenByGateway: seen, mqttPort, kafkaPort } = gateway;
+  const both = `${plural(sensors, "sensor")} and ${plural(subscribers, "subscriber")}`;
+  const ofWhich = Object.entries(kinds).map(([kind, count]) => `${whole(count)} × ${kind}`);
+  const held = (count: number | undefined): string =>
+    count === undefined ? "" : `, ${whole(count)} sockets`;
+  const details = [
+    `subscribers: ${ofWhich.join(", ")}`,
+    `MQTT port ${mqttPort}${held(seen?.mqtt)}; Kafka port ${kafkaPort}${held(seen?.kafka)}`,
+  ];
   return [
     heading(true),
-    `     ${plural(gateway.sensors, "sensor")} and ${plural(gateway.subscribers, "subscriber")} (${kinds.join(", ")}) connected in ${seconds(gateway.connectMs)}`,
-    ...(seen === null
-      ? []
-      : [
-          pc.dim(
-            `     sockets the gateway holds: ${whole(seen.mqtt)} MQTT, ${whole(seen.kafka)} Kafka${more}`,
-          ),
-        ]),
-    pc.dim(`     on ports ${gateway.mqttPort} (MQTT) and ${gateway.kafkaPort} (Kafka)`),
+    `     ${both} connected in ${seconds(gateway.connectMs)}`,
+    ...details.map((line) => pc.dim(`     ${line}`)),
     ...limitLines(gateway, asked),
     "",
   ];
@@ -266,14 +264,19 @@ export function stayView(): (progress: Progress) => string[] {
 
 /** The last word: everything arrived, or what did not. */
 export function conclusion({ mesh, gateway, passed }: DemoReport): string[] {
-  const clients = `${whole(gateway.connections)} connections instead of ${whole(gateway.sensors * gateway.subscribers)}`;
   if (passed) {
+    const { connections, seenByGateway: seen, sensors, subscribers } = gateway;
+    const sockets = seen === null ? connections : seen.mqtt + seen.kafka;
     return [
-      `  ${pc.green("✔")} ${pc.bold(clients)}; ${whole(mesh.delivered + gateway.delivered)} messages, none lost, all in order`,
+      `  ${pc.green("✔")} ${pc.bold(`${whole(connections)} connections instead of ${whole(sensors * subscribers)}`)}`,
+      `    ${whole(mesh.delivered + gateway.delivered)} messages, none lost, all in order`,
+      ...(sockets > connections
+        ? [pc.dim(`    ${whole(sockets)} sockets, as a kafkajs consumer takes two`)]
+        : []),
       "",
     ];
   }
-  const wrong = ({ lost, outOfOrder, duplicates }: PhaseReport): string =>
-    `${whole(lost)} lost, ${whole(outOfOrder)} out of order, ${whole(duplicates)} twice`;
-  return [`  ${pc.red("✘")} mesh: ${wrong(mesh)}; gateway: ${wrong(gateway)}`, ""];
+  const wrong = (way: string, { lost, outOfOrder, duplicates, connections }: PhaseReport): string =>
+    `    ${way}: ${whole(connections)} connections; ${whole(lost)} lost, ${whole(outOfOrder)} out of order, ${whole(duplicates)} twice`;
+  return [`  ${pc.red("✘")} not everything is right`, wrong("mesh", mesh), wrong("gateway", gateway), ""];
 }

@@ -19,7 +19,7 @@ const ACK_TIMEOUT_MS = 15_000;
 export interface Schedule {
   /** On the machine's monotonic clock; see `clockUs`. */
   readonly startUs: number;
-  /** Whole rounds are sent until then, at least one; Infinity goes on until `stop`. */
+  /** As many whole rounds as end until then, at least one; Infinity goes on until `stop`. */
   readonly untilUs: number;
   readonly intervalMs: number;
 }
@@ -117,7 +117,9 @@ export class Sensors {
   }: Schedule): Promise<{ published: [number, number][]; checksum: number }> {
     this.stopping = new AbortController();
     const mine = shareOf(this.share, this.count);
-    rounds: for (let round = 0; round === 0 || clockUs() < untilUs; round++) {
+    const endsInTime = (round: number): boolean =>
+      clockUs() < untilUs && startUs + (round + 1) * intervalMs * 1000 <= untilUs + 1000;
+    rounds: for (let round = 0; round === 0 || endsInTime(round); round++) {
       for (const sensor of mine) {
         const dueUs = startUs + (round + sensor / this.count) * intervalMs * 1000;
         await this.until(dueUs);

@@ -36,3 +36,4 @@ process.on("message", async ({ id, method, args }: Call) => {
 });
 // The parent is done or dead; either way nobody is left to work for.
 process.on("disconnect", () => process.exit(0));
+if (!process.connected) process.exit(0);

@@ -185,10 +185,14 @@ export class MqttBroker {
     if (aedes === undefined || aedes.closed) return;
     await within(this.ingest.drained());
     await turn(); // the last acknowledgement is written one turn after its commit
-    const flushed = [...this.sockets].map(
-      (socket) => new Promise<void>((resolve) => socket.end(() => resolve())),
-    );
-    await within(Promise.all(flushed));
+    const flushed = [...this.sockets].map(async (socket) => {
+      // Its end's callback does not come when it is destroyed meanwhile; `close` does.
+      await Promise.race([
+        new Promise<void>((resolve) => socket.end(() => resolve())),
+        once(socket, "close"),
+      ]);
+    });
+    await within(Promise.allSettled(flushed));
     await within(new Promise<void>((resolve) => aedes.close(resolve)));
     // aedes calls back before the last wills have been published: each client's departure comes after its will.
     while (this.clients.size > 0 && !deadline.aborted) await turn();
@@ -240,8 +244,11 @@ export class MqttBroker {
   private listenToEvents(aedes: Aedes): void {
     aedes.on("client", (client) => this.clients.set(client.id, client));
     aedes.on("clientDisconnect", (client) => this.clients.delete(client.id));
+    const gone = new WeakSet<Client>();
     const failed = (client: Client, error: Error): void => {
       const { code } = error as NodeJS.ErrnoException;
+      if (gone.has(client)) return; // every delivery that was under way to it fails in its turn
+      gone.add(client);
       if (code === "ECONNRESET" || code === "EPIPE" || error instanceof SluiceError) return;
       const frozen = error.message === "drain timeout";
       this.counts[frozen ? "frozenSubscribers" : "rejectedClients"]++;

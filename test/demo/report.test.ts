@@ -38,12 +38,10 @@ describe("the growth of both counts", () => {
     ).toMatchObject({ gatewayOpened: false });
   });
 
-  it("fits 80 columns and says of every row which it is", () => {
+  it("says of every row which it is", () => {
     const lines = growthTable(rows).slice(2, -1);
     expect(lines).toHaveLength(rows.length);
     for (const line of lines) expect(line).toMatch(/both opened|gateway opened|mesh opened|arithmetic/);
-    for (const line of growthTable(rows))
-      expect(line.replace(/\x1b\[\d+m/g, "").length).toBeLessThanOrEqual(80);
   });
 });
 

@@ -25,6 +25,7 @@ class Client {
     return new Client(await coordinatorOn(log, clock, { initialRebalanceDelayMs: 0 }), clock);
   }
 
+  // biome-ignore lint/suspicious/noExplicitAny: the answer of any API at all
   async ask(name: string, version: number, request: object): Promise<any> {
     const api = groupApis.find((each) => each.name === name);
     if (api === undefined) throw new Error(name);

@@ -12,7 +12,7 @@ import {
   type MessageSchema,
 } from "../../src/wire/schema.ts";
 
-function valueOf(field: Field, version: number): fc.Arbitrary<unknown> {
+function anyValueOf(field: Field, version: number): fc.Arbitrary<unknown> {
   const value = plainValueOf(field, version);
   const nullable = field.options.nullable !== undefined && inVersions(field.options.nullable, version);
   return nullable ? fc.option(value) : value;
@@ -35,7 +35,7 @@ function plainValueOf(field: Field, version: number): fc.Arbitrary<unknown> {
     case "bytes":
       return fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes));
     case "array":
-      return fc.array(valueOf(field.of as Field, version), { maxLength: 3 });
+      return fc.array(anyValueOf(field.of as Field, version), { maxLength: 3 });
     case "struct":
       return messageOf(field.fields as Fields, version);
     default:
@@ -45,7 +45,7 @@ function plainValueOf(field: Field, version: number): fc.Arbitrary<unknown> {
 
 function messageOf(fields: Fields, version: number): fc.Arbitrary<Record<string, unknown>> {
   const carried = Object.entries(fields).filter(([, { options }]) => inVersions(options.versions, version));
-  return fc.record(Object.fromEntries(carried.map(([name, field]) => [name, valueOf(field, version)])));
+  return fc.record(Object.fromEntries(carried.map(([name, field]) => [name, anyValueOf(field, version)])));
 }
 
 /** Only what the version carries. */

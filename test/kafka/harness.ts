@@ -29,7 +29,7 @@ export const OPTIONS: KafkaServerOptions = {
 
 /** What a server in a test is given besides its log. */
 export function servicesFor(log: Log, clusterId = "test-cluster"): KafkaServices {
-  return { log, groups: new GroupCoordinator(), clusterId };
+  return { log, groups: new GroupCoordinator(log, {}, silent), clusterId };
 }
 
 export interface Broker<L extends Log = FakeLog> {

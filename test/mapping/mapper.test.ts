@@ -128,8 +128,14 @@ describe("the mapper", () => {
   it("reports a stream that cannot be: no value, no valid name, the gateway's own, not there", () => {
     const to = (template: string, mqttTopic: string) =>
       mapperOf([{ name: "r", from: "+a", to: template }]).map(publish(mqttTopic));
-    expect(to("${payload.s}", "x")).toMatchObject({ outcome: "failed", problem: expect.stringContaining("no value") });
-    expect(to("${a}", "ä")).toMatchObject({ outcome: "failed", problem: expect.stringContaining("is no name") });
+    expect(to("${payload.s}", "x")).toMatchObject({
+      outcome: "failed",
+      problem: expect.stringContaining("no value"),
+    });
+    expect(to("${a}", "ä")).toMatchObject({
+      outcome: "failed",
+      problem: expect.stringContaining("is no name"),
+    });
     expect(to("${a}", "__consumer_offsets")).toMatchObject({ outcome: "failed" });
     expect(to("${a}", "missing-1")).toEqual({ outcome: "unknown stream", rule: "r", stream: "missing-1" });
   });
