@@ -123,11 +123,6 @@ describe("up", () => {
     const kafka = new Kafka({ clientId: "reader", brokers: [broker], logLevel: logLevel.NOTHING });
     const admin = kafka.admin();
     await admin.connect();
-    await admin.setOffsets({
-      groupId: "dashboards",
-      topic: "telemetry",
-      partitions: [{ partition: 0, offset: "1" }],
-    });
     const [first] = (await admin.fetchTopicOffsets("telemetry")).filter(({ partition }) => partition === 0);
     await admin.disconnect();
     const consumer = kafka.consumer({ groupId: "dashboards", maxWaitTimeInMs: 100 });
@@ -136,9 +131,10 @@ describe("up", () => {
     const joined = new Promise<void>((resolve) => {
       consumer.on(consumer.events.GROUP_JOIN, () => resolve());
     });
-    // Nothing is resolved and so nothing committed: the place stays where it was set.
+    // Nothing is resolved, so nothing is committed but by hand.
     await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: async () => {} });
     await joined;
+    await consumer.commitOffsets([{ topic: "telemetry", partition: 0, offset: "1" }]);
     const report = JSON.parse(await sluice("groups", "dashboards", "--json", "--broker", broker));
     const list = await sluice("groups", "--broker", broker);
     await consumer.disconnect();
