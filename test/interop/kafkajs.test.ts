@@ -136,7 +136,7 @@ describe("kafkajs", () => {
     const fetched = await admin.fetchOffsets({ groupId: "placed", topics: ["places"] });
     const offsets = fetched[0]?.partitions.map(({ partition, offset }) => ({ partition, offset }));
     expect(offsets?.toSorted((a, b) => a.partition - b.partition)).toEqual(partitions);
-    const consumer = kafkaClient(target.brokers).consumer({ groupId: "placed" });
+    const consumer = kafkaClient(target.brokers).consumer({ groupId: "placed", maxWaitTimeInMs: 100 });
     const values: string[] = [];
     await consumer.connect();
     await consumer.subscribe({ topic: "places", fromBeginning: true });
@@ -147,7 +147,7 @@ describe("kafkajs", () => {
   });
 
   test("groups are listed and described with their members", async () => {
-    const consumer = kafkaClient(target.brokers).consumer({ groupId: "described" });
+    const consumer = kafkaClient(target.brokers).consumer({ groupId: "described", maxWaitTimeInMs: 100 });
     let joined = false;
     consumer.on(consumer.events.GROUP_JOIN, () => {
       joined = true;

@@ -111,7 +111,7 @@ suite("mosquitto_pub and mosquitto_sub", ["mosquitto_pub", "mosquitto_sub"], () 
 
   test("a clean client under the id of another takes its place", async () => {
     const first = await subscribe("place", "-i", "same");
-    const second = await subscribe("place", "-i", "same", "--quiet");
+    const second = await subscribe("place", "-i", "same");
     await publish("place", "hello", "-q", "1");
     await second.until((running) => messages(running).length > 0, "the message");
     await Promise.all([first.end("SIGKILL"), second.end()]);

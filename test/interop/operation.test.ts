@@ -36,8 +36,8 @@ describe("a bad configuration", () => {
       10,
       /\$\{b\}/,
     ],
-    ["an invalid wildcard", mapping("    from: a/#/b\n    to: telemetry\n"), 6, 11, /#/],
-    ["a wrong type", "version: 1\nstreams:\n  telemetry: { partitions: many }\n", 3, 29, /partitions|number/],
+    ["an invalid wildcard", mapping("    from: a/#/b\n    to: telemetry\n"), 6, 13, /#/],
+    ["a wrong type", "version: 1\nstreams:\n  telemetry: { partitions: many }\n", 3, 28, /partitions|number/],
     ["a size without sense", "version: 1\nmqtt:\n  maxPacket: 12 parsecs\n", 3, 14, /256KiB|parsec/],
     ["a YAML slip", "version: 1\nstreams: [a, b\nmappings: []\n", undefined, undefined, /./],
   ])("%s: file, line, column, the mend, exit 78", async (_, yaml, line, column, mend) => {

@@ -47,7 +47,7 @@ suite("Kafka's view of the data folder", ["java", "kafka's jars"], () => {
     for (let round = 0; round < 60; round++) {
       const messages = Array.from({ length: 20 }, (_, index) => ({
         key: `k${index}`,
-        value: `${round} ${"payload ".repeat(20)}`,
+        value: `${round} ${"payload ".repeat(40)}`,
         headers: { round: String(round) },
       }));
       await producer.send({ topic: "rolling", messages });

@@ -10,6 +10,9 @@ export const repository = fileURLToPath(new URL("../../..", import.meta.url));
 /** Where `.ci/run` and `npm run test:interop:fetch` put Apache Kafka's jars. */
 export const kafkaLibs = process.env.SLUICE_KAFKA_LIBS ?? join(homedir(), ".cache/sluice-ci/kafka-4.1.0");
 
+/** Where Kafka's message definitions lie once they are fetched: the JSON files of kafka-clients' jar. */
+export const kafkaMessages = process.env.KAFKA_MESSAGES ?? join(kafkaLibs, "messages/common/message");
+
 function inPath(program: string): string | undefined {
   // Debian keeps daemons where an ordinary user's PATH does not look.
   for (const folder of [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"]) {
