@@ -1,0 +1,421 @@
+/** The figures that Sluice is held to. A row measures, and says what it measured; nothing here is estimated. */
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { StreamStore } from "../../src/log/stream-store.ts";
+import { createLogger } from "../../src/logger.ts";
+import { batchOf, encodeHeaders, NO_HEADERS } from "../../src/wire/record-batch.ts";
+import { Gateway, program, STANDARD } from "../interop/support/gateway.ts";
+import { Running, run } from "../interop/support/process.ts";
+import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
+import type { LatencyResult } from "./latency.ts";
+import type { LoadResult } from "./load.ts";
+import {
+  BENCH,
+  load,
+  MAPPING,
+  median,
+  rateOf,
+  residentBytes,
+  resultOf,
+  script,
+  sleep,
+  withGateway,
+  withMosquitto,
+} from "./measure.ts";
+
+export interface Figure {
+  readonly what: string;
+  /** The figure in words, its ratio first where there is a rival. */
+  readonly figure: string;
+  readonly target: string;
+  /** Undefined where the figure is only printed. */
+  readonly met?: boolean;
+  /** What it was made of. */
+  readonly detail: string;
+  readonly values: Readonly<Record<string, number>>;
+}
+
+export interface Row {
+  /** Selects the row on the command line, as do the words in it. */
+  readonly name: string;
+  /** Without these the row is named as not measured. */
+  readonly needs?: readonly Tool[];
+  measure(): Promise<Figure[]>;
+}
+
+const k = (value: number): string => `${(value / 1_000).toFixed(1)}k`;
+const ms = (value: number): string => `${value.toFixed(1)} ms`;
+const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+const spread = (values: readonly number[]): string => values.map(k).join(" ");
+
+/** In flight on each connection, for both brokers; few enough at 1,000 to be sensors rather than one pipe. */
+const WINDOWS = new Map([
+  [1, 1_000],
+  [100, 20],
+  [1_000, 5],
+]);
+
+async function throughput(): Promise<Figure[]> {
+  return withMosquitto((rival) =>
+    withGateway(BENCH, async ({ mqttPort }) => {
+      const figures: Figure[] = [];
+      for (const [connections, window] of WINDOWS) {
+        const rates: Record<"sluice" | "mosquitto", number[]> = { sluice: [], mosquitto: [] };
+        let generatorLoad = 0;
+        for (let round = 0; round < 3; round++) {
+          for (const [name, port] of [["mosquitto", rival] as const, ["sluice", mqttPort] as const]) {
+            const times = { warmUpMs: 800, durationMs: 1_500 };
+            const result = await load({ port, connections, window, payloadBytes: 64, ...times });
+            rates[name].push(rateOf(result));
+            generatorLoad = Math.max(generatorLoad, result.generatorLoad);
+          }
+        }
+        const [ours, theirs] = [median(rates.sluice), median(rates.mosquitto)];
+        const target = connections === 1_000 ? 0.5 : 1;
+        figures.push({
+          what: `QoS 1, synced, against mosquitto in memory, ${connections} connections`,
+          figure: `${(ours / theirs).toFixed(2)}×`,
+          target: `≥ ${target}×`,
+          met: ours / theirs >= target,
+          detail: `${k(ours)}/s (${spread(rates.sluice)}) against ${k(theirs)}/s (${spread(rates.mosquitto)}); ${window} in flight per connection; generator at most ${Math.round(generatorLoad * 100)}% of a core`,
+          values: { ours, theirs, connections, window, generatorLoad },
+        });
+      }
+      return figures;
+    }),
+  );
+}
+
+async function endToEnd(): Promise<Figure[]> {
+  const rates: number[] = [];
+  let lost = 0;
+  for (let round = 0; round < 3; round++) {
+    await withGateway(BENCH, async (gateway) => {
+      // One "." for each record that comes out: counting costs next to nothing.
+      const args = ["-b", gateway.brokers, "-C", "-q", "-u", "-t", "telemetry", "-o", "beginning", "-f", "."];
+      const kcat = new Running(tool("kcat"), args);
+      const window = WINDOWS.get(100) as number;
+      const options = { connections: 100, window, payloadBytes: 64, warmUpMs: 1_500, durationMs: 3_000 };
+      const running = script("load.ts", { port: gateway.mqttPort, ...options });
+      await running.until(({ stdout }) => stdout.includes("begin"), "the load's begin", 30_000);
+      const [countBefore, before] = [kcat.stdout.length, performance.now()];
+      await sleep(3_000);
+      rates.push(((kcat.stdout.length - countBefore) / (performance.now() - before)) * 1_000);
+      const { acknowledgedInAll } = await resultOf<LoadResult>(running);
+      await kcat
+        .until(({ stdout }) => stdout.length >= acknowledgedInAll, "every record at kcat", 30_000)
+        .catch(() => {});
+      lost += Math.max(0, acknowledgedInAll - kcat.stdout.length);
+      await kcat.end("SIGKILL");
+    });
+  }
+  const rate = median(rates);
+  return [
+    {
+      what: "100 sensors, QoS 1 → stream → kcat, counted where it comes out",
+      figure: `${k(rate)}/s`,
+      target: "≥ 60k/s",
+      met: rate >= 60_000 && lost === 0,
+      detail: `runs ${spread(rates)}; acknowledged but not read: ${lost}. Mosquitto, Telegraf and Kafka on two cores: 24k/s, unsynced`,
+      values: { rate, lost },
+    },
+  ];
+}
+
+async function latency(): Promise<Figure[]> {
+  return withGateway(BENCH, async ({ mqttPort, brokers }) => {
+    const times = { ratePerSecond: 1_000, warmUpMs: 2_000, durationMs: 8_000 };
+    const options = { port: mqttPort, brokers, stream: "telemetry", sensors: 100, ...times };
+    const { p50, p99, max, messages, missing } = await resultOf<LatencyResult>(script("latency.ts", options));
+    return [
+      {
+        what: "publish → kafkajs subscriber, 1,000 messages/s",
+        figure: `p50 ${ms(p50)}, p99 ${ms(p99)}`,
+        target: "p50 < 3 ms, p99 < 10 ms",
+        met: p50 < 3 && p99 < 10 && missing === 0,
+        detail: `${messages} messages of 100 sensors, longest ${ms(max)}, missing ${missing}. Mosquitto, Telegraf, Kafka: 70 and 127 ms; Redpanda Connect: 17 and 29`,
+        values: { p50, p99, max, messages, missing },
+      },
+    ];
+  });
+}
+
+const CPU_RATE = 5_000;
+
+/** CPU time of the gateway per message, in microseconds. */
+async function cpuPerMessage({ mqttPort, process }: Gateway, connections: number): Promise<number> {
+  const options = { port: mqttPort, connections, window: 1, payloadBytes: 64, ratePerSecond: CPU_RATE };
+  const { watched, acknowledged } = await load({
+    ...options,
+    warmUpMs: 1_000,
+    durationMs: 3_000,
+    watchPid: process.pid,
+  });
+  return ((watched?.cpuMs ?? Number.NaN) * 1_000) / acknowledged;
+}
+
+function comparison(
+  what: string,
+  few: readonly number[],
+  many: readonly number[],
+  percent: number,
+  unit: string,
+): Figure {
+  const [a, b] = [median(few), median(many)];
+  const change = (b / a - 1) * 100;
+  const list = (values: readonly number[]) => values.map((value) => value.toFixed(2)).join(" ");
+  return {
+    what,
+    figure: `${change >= 0 ? "+" : ""}${change.toFixed(0)}%`,
+    target: `within ±${percent}%`,
+    met: Math.abs(change) <= percent,
+    detail: `${a.toFixed(2)} ${unit} (${list(few)}) against ${b.toFixed(2)} ${unit} (${list(many)})`,
+    values: { few: a, many: b },
+  };
+}
+
+async function cpuBySensors(): Promise<Figure[]> {
+  return withGateway(BENCH, async (gateway) => {
+    const [few, many]: [number[], number[]] = [[], []];
+    for (let round = 0; round < 3; round++) {
+      few.push(await cpuPerMessage(gateway, 10));
+      many.push(await cpuPerMessage(gateway, 1_000));
+    }
+    return [comparison(`CPU per message, 10 → 1,000 sensors, both ${k(CPU_RATE)}/s`, few, many, 25, "µs")];
+  });
+}
+
+async function cpuByRules(): Promise<Figure[]> {
+  const others = Array.from({ length: 499 }, (_, index) => ({
+    ...MAPPING,
+    name: `rule-${index}`,
+    from: `plant${index}/+site/+device/temperature`,
+  }));
+  return withGateway(BENCH, (one) =>
+    withGateway({ ...BENCH, mappings: [...others, MAPPING] }, async (all) => {
+      const [few, many]: [number[], number[]] = [[], []];
+      for (let round = 0; round < 3; round++) {
+        few.push(await cpuPerMessage(one, 100));
+        many.push(await cpuPerMessage(all, 100));
+      }
+      return [
+        comparison("CPU per message, 1 → 500 mapping rules (the last one matches)", few, many, 10, "µs"),
+      ];
+    }),
+  );
+}
+
+async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), "sluice-bench-"));
+  try {
+    return await body(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** 100 records in each commit: all of them to one partition, or one to each of 100. */
+async function commits(): Promise<Figure[]> {
+  return withFolder(async (folder) => {
+    const store = new StreamStore({ dataDir: join(folder, "data"), logger: createLogger("silent") });
+    await store.start();
+    const { partitions } = await store.createStream("touched", 100, {}, "config");
+    const record = { key: Buffer.from("device"), value: Buffer.alloc(64, "x"), headers: NO_HEADERS };
+    const commit = async (touched: number): Promise<number> => {
+      const entries = partitions.map((_, index) => ({
+        ...record,
+        partition: partitions[index % touched] as (typeof partitions)[number],
+        timestamp: Date.now(),
+      }));
+      const startedAt = performance.now();
+      await new Promise<void>((resolve, reject) => {
+        store.append(entries, (error) => (error === null ? resolve() : reject(error)));
+      });
+      return performance.now() - startedAt;
+    };
+    const [few, many]: [number[], number[]] = [[], []];
+    for (let round = 0; round < 1_300; round++) {
+      // Alternating, so that whatever else happens on the disk happens to both; the first ones warm up.
+      const [one, hundred] = [await commit(1), await commit(100)];
+      if (round < 300) continue;
+      few.push(one);
+      many.push(hundred);
+    }
+    await store.close();
+    const thirds = (values: readonly number[]) =>
+      [0, 1, 2].map((part) =>
+        median(values.slice((part * values.length) / 3, ((part + 1) * values.length) / 3)),
+      );
+    return [
+      comparison("commit of 100 records, 1 → 100 partitions touched", thirds(few), thirds(many), 30, "ms"),
+    ];
+  });
+}
+
+async function idleMemory(): Promise<Figure[]> {
+  return withGateway(STANDARD, async ({ process }) => {
+    const samples: number[] = [];
+    for (let second = 0; second < 10; second++) {
+      await sleep(1_000);
+      samples.push(residentBytes(process.pid));
+    }
+    const bytes = Math.max(...samples.slice(-5));
+    return [
+      {
+        what: "idle memory of `sluice up`",
+        figure: mb(bytes),
+        target: "≤ 90 MB",
+        met: bytes <= 90e6,
+        detail:
+          "resident, the highest of seconds 6 to 10. The chains of mosquitto, a bridge and Kafka: 420–550 MB",
+        values: { bytes },
+      },
+    ];
+  });
+}
+
+/** Fills a stopped gateway's data folder, through the log itself. */
+export async function fill(dataDir: string, bytes: number): Promise<void> {
+  const store = new StreamStore({ dataDir, logger: createLogger("error") });
+  await store.start();
+  const stream = store.stream("telemetry") ?? (await store.createStream("telemetry", 4, {}, "config"));
+  const headers = encodeHeaders([{ key: "site", value: Buffer.from("north") }]);
+  const records = Array.from({ length: 2_000 }, (_, index) => ({
+    key: Buffer.from(`d${index % 100}`),
+    value: Buffer.alloc(64, "x"),
+    headers,
+    timestamp: Date.now(),
+  }));
+  const batch = batchOf(records);
+  for (let written = 0; written < bytes; ) {
+    // A producer's batch is an append of its own; the log keeps the bytes, so each gets a copy.
+    const appends = stream.partitions.map(
+      (partition) =>
+        new Promise<void>((resolve, reject) => {
+          const entry = { partition, batch: Buffer.from(batch) };
+          store.append([entry], (error) => (error === null ? resolve() : reject(error)));
+        }),
+    );
+    await Promise.all(appends);
+    written += batch.length * appends.length;
+  }
+  await store.close();
+}
+
+async function readiness(): Promise<Figure[]> {
+  const starts = async (gateway: Gateway, before: () => Promise<void>): Promise<number[]> => {
+    const times: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      await before();
+      const startedAt = performance.now();
+      await gateway.again();
+      times.push(performance.now() - startedAt);
+      await gateway.stop();
+    }
+    return times;
+  };
+  return withGateway(BENCH, async (gateway) => {
+    await gateway.stop();
+    const empty = await starts(gateway, () => rm(gateway.dataDir, { recursive: true, force: true }));
+    await fill(gateway.dataDir, 1e9);
+    const full = await starts(gateway, async () => {});
+    const figure = (what: string, times: readonly number[], limitMs: number, note: string): Figure => ({
+      what,
+      figure: ms(median(times)),
+      target: `≤ ${limitMs} ms`,
+      met: median(times) <= limitMs,
+      detail: `from spawn to both ports accepting, ${times.map((time) => time.toFixed(0)).join(" ")} ms${note}`,
+      values: { medianMs: median(times) },
+    });
+    return [
+      figure("ready to accept, empty data folder", empty, 700, ""),
+      figure(
+        "ready to accept, 1 GB data folder",
+        full,
+        1_500,
+        "; after an orderly stop, files in the page cache",
+      ),
+    ];
+  });
+}
+
+async function demonstration(): Promise<Figure[]> {
+  const size = ["--sensors", "1000", "--subscribers", "1000"];
+  const args = [program, "demo", ...size, "--duration", "20s", "--json"];
+  const { stdout, elapsedMs } = await run(process.execPath, args, { timeoutMs: 240_000, expect: [0, 1] });
+  const { gateway, mesh } = JSON.parse(stdout);
+  const whole = gateway.connections === 2_000 && gateway.delivered === gateway.readings * 1_000;
+  return [
+    {
+      what: "1,000 sensors × 1,000 subscribers through the gateway",
+      figure: `${gateway.connections} connections, ${gateway.lost} lost, ${gateway.outOfOrder} out of order`,
+      target: "2,000 connections, 0 lost, 0 out of order",
+      met: whole && gateway.lost === 0 && gateway.outOfOrder === 0,
+      detail: `${gateway.delivered} deliveries of ${gateway.readings} readings; connected in ${ms(gateway.connectMs)}, p50 ${ms(gateway.latencyMs.p50)}, p99 ${ms(gateway.latencyMs.p99)}; readers ${JSON.stringify(gateway.kinds)}; the mesh opened ${mesh.connections}; ${(elapsedMs / 1_000).toFixed(0)} s in all`,
+      values: {
+        connections: gateway.connections,
+        delivered: gateway.delivered,
+        lost: gateway.lost,
+        outOfOrder: gateway.outOfOrder,
+        connectMs: gateway.connectMs,
+      },
+    },
+  ];
+}
+
+async function segmentBytes(dataDir: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(join(dataDir, "streams"), { recursive: true })) {
+    if (/telemetry-\d+\/\d{20}\.log$/.test(name)) bytes += (await stat(join(dataDir, "streams", name))).size;
+  }
+  return bytes;
+}
+
+async function bytesWritten(): Promise<Figure[]> {
+  return withGateway(BENCH, async (gateway) => {
+    const options = {
+      port: gateway.mqttPort,
+      connections: 100,
+      window: 1,
+      payloadBytes: 64,
+      ratePerSecond: 1_000,
+    };
+    const watchPid = gateway.process.pid;
+    const result = await load({ ...options, warmUpMs: 1_000, durationMs: 20_000, watchPid });
+    await gateway.stop();
+    const { writtenBytes, writeCallBytes } = result.watched ?? {
+      writtenBytes: Number.NaN,
+      writeCallBytes: Number.NaN,
+    };
+    const taken = result.acknowledged * result.packetBytes;
+    // A PUBACK is four bytes of a write call too.
+    const logical = writeCallBytes - 4 * result.acknowledged;
+    const kept = (await segmentBytes(gateway.dataDir)) * (result.acknowledged / result.acknowledgedInAll);
+    return [
+      {
+        what: "bytes written per byte taken, 1,000 messages/s",
+        figure: `${(logical / taken).toFixed(2)} by write calls, ${(writtenBytes / taken).toFixed(1)} in pages`,
+        target: "printed; mark 2.2",
+        detail: `taken: PUBLISH packets of ${result.packetBytes} bytes; per byte of record batch kept: ${(logical / kept).toFixed(2)} by write calls, ${(writtenBytes / kept).toFixed(1)} in pages of 4 KiB made dirty`,
+        values: { taken, logical, writtenBytes, kept },
+      },
+    ];
+  });
+}
+
+export const ROWS: readonly Row[] = [
+  { name: "mqtt throughput mosquitto", needs: ["mosquitto"], measure: throughput },
+  { name: "end to end kcat", needs: ["kcat"], measure: endToEnd },
+  { name: "latency kafkajs", measure: latency },
+  { name: "cpu sensors", measure: cpuBySensors },
+  { name: "cpu rules", measure: cpuByRules },
+  { name: "commit partitions", measure: commits },
+  { name: "memory idle", measure: idleMemory },
+  { name: "ready start", measure: readiness },
+  { name: "demo thousand", measure: demonstration },
+  { name: "bytes written", measure: bytesWritten },
+];
+
+export const missingFor = ({ needs = [] }: Row): string[] =>
+  needs.filter((name) => !has(name)).map((name) => `${name} (${TOOLS[name].get})`);

@@ -1,0 +1,79 @@
+/** Reading back and checking by kafkajs, the client that is always there. */
+import { type EachMessagePayload, Kafka, type KafkaConfig, logLevel } from "kafkajs";
+import { eventually } from "./process.ts";
+
+process.env.KAFKAJS_NO_PARTITIONER_WARNING = "1";
+
+export const kafkaClient = (brokers: string, options: Partial<KafkaConfig> = {}): Kafka =>
+  new Kafka({
+    brokers: [brokers],
+    clientId: "interop",
+    logLevel: logLevel.NOTHING,
+    retry: { initialRetryTime: 50, retries: 8 },
+    ...options,
+  });
+
+export interface ReadRecord {
+  readonly partition: number;
+  readonly offset: number;
+  readonly timestamp: number;
+  readonly key: string | null;
+  readonly value: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export function readRecord({ partition, message }: EachMessagePayload): ReadRecord {
+  const headers = Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)]);
+  return {
+    partition,
+    offset: Number(message.offset),
+    timestamp: Number(message.timestamp),
+    key: message.key?.toString() ?? null,
+    value: message.value?.toString() ?? null,
+    headers: Object.fromEntries(headers),
+  };
+}
+
+let groups = 0;
+
+/** Everything in a stream up to its present end, each partition in its order. */
+export async function readAll(brokers: string, stream: string, timeoutMs = 60_000): Promise<ReadRecord[]> {
+  const kafka = kafkaClient(brokers);
+  const admin = kafka.admin();
+  await admin.connect();
+  const ends = await admin.fetchTopicOffsets(stream);
+  await admin.disconnect();
+  const missing = new Map(
+    ends.filter(({ high, low }) => high !== low).map(({ partition, high }) => [partition, Number(high)]),
+  );
+  if (missing.size === 0) return [];
+  const consumer = kafka.consumer({ groupId: `read-all-${process.pid}-${groups++}`, maxWaitTimeInMs: 100 });
+  const records: ReadRecord[] = [];
+  try {
+    await consumer.connect();
+    await consumer.subscribe({ topic: stream, fromBeginning: true });
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: async (payload) => {
+        const record = readRecord(payload);
+        records.push(record);
+        const end = missing.get(record.partition);
+        if (end !== undefined && record.offset + 1 >= end) missing.delete(record.partition);
+      },
+    });
+    await eventually(() => missing.size === 0, `all of ${stream} read (${records.length} so far)`, timeoutMs);
+  } finally {
+    await consumer.disconnect();
+  }
+  return records;
+}
+
+export const byPartition = (records: readonly ReadRecord[]): Map<number, ReadRecord[]> => {
+  const partitions = new Map<number, ReadRecord[]>();
+  for (const record of records) {
+    const list = partitions.get(record.partition) ?? [];
+    list.push(record);
+    partitions.set(record.partition, list);
+  }
+  return partitions;
+};

@@ -1,0 +1,61 @@
+/** MQTT clients of the tests: mqtt.js, and publishers that keep books about what was acknowledged. */
+import mqtt, { type IClientOptions, type MqttClient } from "mqtt";
+
+/** A client that stays disconnected once it is; `reconnectPeriod` says otherwise. */
+export const connectMqtt = (url: string, options: IClientOptions = {}): Promise<MqttClient> =>
+  mqtt.connectAsync(url, { reconnectPeriod: 0, connectTimeout: 10_000, ...options });
+
+/**
+ * A sensor that numbers its readings and resends, over a new connection, what was not acknowledged. At most
+ * `window` readings wait for their acknowledgement at a time.
+ */
+export class NumberingSensor {
+  readonly name: string;
+  readonly acknowledged = new Set<number>();
+  sent = 0;
+  /** Told at each acknowledgement. */
+  onAcknowledged = (): void => {};
+  private readonly client: MqttClient;
+  private readonly window: number;
+  private running = true;
+
+  constructor(url: string, name: string, window: number) {
+    this.name = name;
+    this.window = window;
+    this.client = mqtt.connect(url, {
+      clientId: name,
+      clean: false,
+      reconnectPeriod: 20,
+      connectTimeout: 2_000,
+    });
+    this.client.on("error", () => {}); // refused while the gateway is down
+    this.client.on("connect", () => this.fill());
+  }
+
+  private fill(): void {
+    while (this.running && this.sent - this.acknowledged.size < this.window) {
+      const number = this.sent++;
+      const payload = JSON.stringify({ sensor: this.name, number });
+      this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: 1 }, (error) => {
+        if (error) return; // only when the client itself is closed
+        this.acknowledged.add(number);
+        this.onAcknowledged();
+        setImmediate(() => this.fill());
+      });
+    }
+  }
+
+  /** Sends nothing new from here on. */
+  finish(): void {
+    this.running = false;
+  }
+
+  get settled(): boolean {
+    return this.acknowledged.size === this.sent;
+  }
+
+  async close(): Promise<void> {
+    this.finish();
+    await this.client.endAsync(true);
+  }
+}
