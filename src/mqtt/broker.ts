@@ -349,7 +349,8 @@ function joinSmallWrites(socket: Socket): void {
     const buffers: Buffer[] = [];
     let bytes = 0;
     for (const { chunk } of chunks) {
-      if (!Buffer.isBuffer(chunk) || (bytes += chunk.length) > MAX_JOINED_BYTES) break;
+      if (!Buffer.isBuffer(chunk) || bytes + chunk.length > MAX_JOINED_BYTES) break;
+      bytes += chunk.length;
       buffers.push(chunk);
     }
     if (buffers.length < chunks.length) writev.call(socket, chunks, callback);

@@ -68,6 +68,7 @@ class Settled<T> {
     this.value = value;
   }
 
+  // biome-ignore lint/suspicious/noThenProperty: standing in for a promise is its purpose.
   then(ok: (value: T) => void): void {
     ok(this.value);
   }
@@ -76,6 +77,7 @@ class Settled<T> {
 const NOTHING = new Settled<void>(undefined);
 const NOT_FOUND = new Error("no such packet");
 const ABSENT = {
+  // biome-ignore lint/suspicious/noThenProperty: as above, but rejected.
   then(_ok: unknown, failed: (error: Error) => void): void {
     failed(NOT_FOUND);
   },

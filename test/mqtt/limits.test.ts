@@ -221,31 +221,41 @@ describe("bounds", () => {
     });
   });
 
-  it("a subscriber that stops reading holds up neither deliveries to others nor their publishes, and is closed", async () => {
-    const log = new FakeLog("all");
-    const { port, broker } = await startBroker(log.log, {
-      limits: { drainTimeoutMs: 1_000, maxPendingDeliveryBytes: 64 << 20 },
-    });
-    const frozen = await RawClient.connect(port, "frozen");
-    frozen.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "#", qos: 1 }] });
-    await frozen.until("suback");
-    frozen.socket.pause();
-    const healthy = await RawClient.connect(port, "healthy");
-    healthy.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "#", qos: 0 }] });
-    await healthy.until("suback");
-    const publisher = await RawClient.connect(port, "publisher");
-    // Until well after the frozen one's socket is full, each message is acknowledged and delivered in turn.
+  describe("a subscriber that stops reading", () => {
+    /** More than the sockets of both ends hold. */
+    const MESSAGES = 150;
     const payload = "x".repeat(100_000);
-    for (let n = 1; n <= 120; n++) {
-      publisher.publish("a", payload, 1, n);
-      await publisher.until("puback", n);
-      await healthy.until("publish", n);
+
+    async function withFrozen(drainTimeoutMs: number) {
+      const limits = { drainTimeoutMs, maxPendingDeliveryBytes: 64 << 20 };
+      const { port, broker } = await startBroker(new FakeLog("all").log, { limits });
+      const [frozen, healthy, publisher] = await Promise.all(
+        ["frozen", "healthy", "publisher"].map((clientId) => RawClient.connect(port, clientId)),
+      );
+      for (const subscriber of [frozen, healthy]) {
+        subscriber?.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "#", qos: 1 }] });
+        await subscriber?.until("suback");
+      }
+      frozen?.socket.pause();
+      return { broker, healthy: healthy as RawClient, publisher: publisher as RawClient };
     }
-    expect(broker.stats).toMatchObject({ frozenSubscribers: 0, connections: 3 });
-    await eventually(() => expect(broker.stats).toMatchObject({ frozenSubscribers: 1, connections: 2 }));
-    publisher.publish("a", "after", 1, 200);
-    await publisher.until("puback", 121);
-    await healthy.until("publish", 121);
+
+    it("holds up neither deliveries to others nor their publishes while it is waited for", async () => {
+      const { broker, healthy, publisher } = await withFrozen(60_000);
+      for (let n = 1; n <= MESSAGES; n++) {
+        publisher.publish("a", payload, 1, n);
+        await publisher.until("puback", n);
+        await healthy.until("publish", n);
+      }
+      expect(broker.stats).toMatchObject({ frozenSubscribers: 0, connections: 3 });
+    });
+
+    it("is closed when it has taken nothing for long", async () => {
+      const { broker, healthy, publisher } = await withFrozen(1_000);
+      for (let n = 1; n <= MESSAGES; n++) publisher.publish("a", payload, 1, n);
+      await healthy.until("publish", MESSAGES);
+      await eventually(() => expect(broker.stats).toMatchObject({ frozenSubscribers: 1, connections: 2 }));
+    });
   });
 
   it("hundreds of clients at once", async () => {
