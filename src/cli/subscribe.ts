@@ -37,7 +37,7 @@ export function register(program: Command): void {
     .option("--count <n>", "end after so many records", positiveCount)
     .addOption(new Option("--json", "one JSON object per record").conflicts("pretty"))
     .addOption(new Option("--pretty", "for people (the default on a terminal; JSON elsewhere)"))
-    .option("--brokers <host:port,…>", "where to connect", brokerList, ["127.0.0.1:9092"])
+    .option("--broker, --brokers <host:port,…>", "where to connect", brokerList, ["127.0.0.1:9092"])
     .addHelpText("after", HELP)
     .action(run);
 }

@@ -39,6 +39,7 @@ describe("the arguments", () => {
     [["subscribe", "s", "--json", "--pretty"], /'--json' cannot be used with option '--pretty'/],
     [["subscribe", "s", "--brokers", "localhost"], /must be host:port/],
     [["subscribe", "s", "--brokers", "a:1,b:99999"], /65535/],
+    [["subscribe", "s", "--broker", "a:1,b:99999"], /65535/],
     [["simulate"], /missing required argument 'file'/],
     [["simulate", "f", "--count", "-1"], /whole number from 1 on/],
     [["simulate", "f", "--rate", "0"], /number above 0/],
