@@ -19,14 +19,9 @@ suite("mosquitto_pub and mosquitto_sub", ["mosquitto_pub", "mosquitto_sub"], () 
   /** A subscriber whose subscription has been acknowledged. */
   const subscribe = async (filter: string, ...args: string[]) => {
     const format = ["-F", "message|%t|%q|%r|%p"];
-    const running = new Running(tool("mosquitto_sub"), [
-      ...address(),
-      "-d",
-      "-t",
-      filter,
-      ...format,
-      ...args,
-    ]);
+    // Into a pipe it would print in blocks, and its "Subscribed" only with the first full one.
+    const command = ["-oL", tool("mosquitto_sub"), ...address(), "-d", "-t", filter, ...format, ...args];
+    const running = new Running("stdbuf", command);
     await running.until(({ output }) => output.includes("Subscribed (mid"), "its subscription");
     return running;
   };
