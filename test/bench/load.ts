@@ -20,6 +20,8 @@ export interface LoadOptions {
   readonly ratePerSecond?: number;
   readonly warmUpMs: number;
   readonly durationMs: number;
+  /** Puts the time of sending into each payload, for latency.ts; paced load only. */
+  readonly stamp?: boolean;
   /** A process whose CPU time and I/O between begin and end are wanted. */
   readonly watchPid?: number;
 }
@@ -83,7 +85,7 @@ export class Sensor {
   private readonly idAt: number;
   private readonly socket: Socket;
   private partial = 0;
-  private ring: Buffer | undefined;
+  private ending = false;
 
   private constructor(socket: Socket, index: number, payloadBytes: number) {
     this.socket = socket;
@@ -107,8 +109,6 @@ export class Sensor {
       });
     });
   }
-
-  private ending = false;
 
   private closed(): void {
     if (this.ending) return;
@@ -143,15 +143,18 @@ export class Sensor {
       this.packet.copy(ring, index * size);
       ring.writeUInt16BE((index % window) + 1, index * size + this.idAt);
     }
-    this.ring = ring;
+    // Refilled by halves: a write for every read would make the generator, not the broker, the slower one.
+    let free = window;
     const more = (count: number) => {
-      if (stopped()) return;
+      free += count;
+      if (stopped() || free * 2 < window) return;
       const from = this.sent % window;
-      this.socket.write((this.ring as Buffer).subarray(from * size, (from + count) * size));
-      this.sent += count;
+      this.socket.write(ring.subarray(from * size, (from + free) * size));
+      this.sent += free;
+      free = 0;
     };
     this.onAcknowledged = more;
-    more(window);
+    more(0);
   }
 
   close(): void {
@@ -159,6 +162,13 @@ export class Sensor {
     this.socket.destroy();
   }
 }
+
+/** Milliseconds of a clock that all processes of the machine share. */
+export const clockMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+const stamp = (payload: Buffer): void => {
+  payload.write(clockMs().toFixed(3).padEnd(payload.length), "latin1");
+};
 
 /** Sends `ratePerSecond` messages in all, evenly, one sensor after the other, until `stopped`. */
 export function pace(
@@ -207,7 +217,8 @@ async function runLoad(options: LoadOptions): Promise<LoadResult> {
   const sensors = await openSensors(port, connections, payloadBytes);
   const acknowledged = () => sensors.reduce((sum, sensor) => sum + sensor.acknowledged, 0);
   let over = false;
-  if (ratePerSecond !== undefined) pace(sensors, ratePerSecond, () => over);
+  if (ratePerSecond !== undefined)
+    pace(sensors, ratePerSecond, () => over, options.stamp ? stamp : undefined);
   else for (const sensor of sensors) sensor.flood(window, () => over);
   await sleep(options.warmUpMs);
   const before = { at: performance.now(), count: acknowledged(), cpu: process.cpuUsage() };
