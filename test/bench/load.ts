@@ -22,7 +22,7 @@ export interface LoadOptions {
   readonly durationMs: number;
   /** Puts the time of sending into each payload, for latency.ts; paced load only. */
   readonly stamp?: boolean;
-  /** A process whose CPU time and I/O between begin and end are wanted. */
+  /** A process whose CPU time between begin and end is wanted. */
   readonly watchPid?: number;
 }
 
@@ -196,17 +196,18 @@ export async function openSensors(port: number, count: number, payloadBytes: num
   return sensors;
 }
 
-/** CPU time and bytes written of a process, from Linux' /proc. */
-export function usageOf(pid: number): { cpuMs: number; writtenBytes: number; writeCallBytes: number } {
+/**
+ * CPU time of a process, and the bytes it gave to write calls (sockets included), from Linux' /proc. Not
+ * `write_bytes`: where the page cache works in large folios, a small write counts as megabytes there.
+ */
+export function usageOf(pid: number): { cpuMs: number; writeCallBytes: number } {
   const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
   // The name in parentheses may hold anything; the fields are counted behind it. Ticks are 10 ms.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const io = readFileSync(`/proc/${pid}/io`, "latin1");
-  const number = (name: string) => Number(new RegExp(`^${name}: (\\d+)`, "m").exec(io)?.[1]);
   return {
     cpuMs: (Number(fields[11]) + Number(fields[12])) * 10,
-    writtenBytes: number("write_bytes"),
-    writeCallBytes: number("wchar"),
+    writeCallBytes: Number(/^wchar: (\d+)/m.exec(io)?.[1]),
   };
 }
 
@@ -244,14 +245,7 @@ async function runLoad(options: LoadOptions): Promise<LoadResult> {
     seconds,
     packetBytes: (sensors[0] as Sensor).packet.length,
     generatorLoad: (cpu.user + cpu.system) / 1e6 / seconds,
-    watched:
-      after === undefined || watchedBefore === undefined
-        ? null
-        : {
-            cpuMs: after.cpuMs - watchedBefore.cpuMs,
-            writtenBytes: after.writtenBytes - watchedBefore.writtenBytes,
-            writeCallBytes: after.writeCallBytes - watchedBefore.writeCallBytes,
-          },
+    cpuMs: after === undefined || watchedBefore === undefined ? null : after.cpuMs - watchedBefore.cpuMs,
   };
 }
 
