@@ -1,80 +1,58 @@
 /**
- * Publish → kafkajs: sensors and a subscriber in one process, so that both use one clock. Run as
- * `latency.ts <options as JSON>`; prints one line of JSON. The subscriber is kafkajs with its defaults, one
- * `eachMessage`; latency runs from the socket write of the PUBLISH to the call of `eachMessage`.
+ * The subscriber of the latency row: kafkajs with its defaults and one `eachMessage`, in a process of its own.
+ * Latency runs from the socket write of the PUBLISH, stamped by load.ts, to the call of `eachMessage`.
+ *
+ * Run as `latency.ts <LatencyOptions as JSON>`; prints `joined`, and one line of JSON on SIGTERM.
  */
 import { kafkaClient } from "../interop/support/kafka.ts";
-import { openSensors, pace } from "./load.ts";
+import { clockMs } from "./load.ts";
 
 export interface LatencyOptions {
-  readonly port: number;
   readonly brokers: string;
   readonly stream: string;
-  readonly sensors: number;
-  readonly ratePerSecond: number;
+  /** From the first message's stamp on; what was sent in this time is not counted. */
   readonly warmUpMs: number;
-  readonly durationMs: number;
 }
 
 export interface LatencyResult {
-  readonly messages: number;
-  readonly missing: number;
+  /** All that came, warm-up included. */
+  readonly received: number;
+  readonly measured: number;
   readonly p50: number;
   readonly p99: number;
   readonly max: number;
 }
 
-const options = JSON.parse(process.argv[2] ?? "{}") as LatencyOptions;
-const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const { brokers, stream, warmUpMs } = JSON.parse(process.argv[2] ?? "{}") as LatencyOptions;
 const latencies: number[] = [];
 let received = 0;
-let measuring = false;
+let from: number | undefined;
 
-const consumer = kafkaClient(options.brokers).consumer({ groupId: `latency-${process.pid}` });
+const consumer = kafkaClient(brokers).consumer({ groupId: "latency" });
 const joined = new Promise((resolve) => consumer.on(consumer.events.GROUP_JOIN, resolve));
 await consumer.connect();
-await consumer.subscribe({ topic: options.stream, fromBeginning: false });
+await consumer.subscribe({ topic: stream, fromBeginning: true });
 await consumer.run({
   eachMessage: async ({ message }) => {
+    const now = clockMs();
+    const sentAt = Number(message.value?.toString("latin1"));
     received++;
-    if (measuring) latencies.push(performance.now() - Number(message.value?.toString("latin1")));
+    from ??= sentAt + warmUpMs;
+    if (sentAt >= from) latencies.push(now - sentAt);
   },
 });
 await joined;
+process.stdout.write("joined\n");
 
-const sensors = await openSensors(options.port, options.sensors, 64);
-const sent = () => sensors.reduce((sum, sensor) => sum + sensor.sent, 0);
-// "Latest" is resolved by the first fetch: publish until something comes, then begin to count.
-while (received === 0) {
-  sensors[0]?.send((payload) => payload.write(String(performance.now()).padEnd(64), "latin1"));
-  await sleep(50);
-}
-await sleep(500);
-const [sentBefore, receivedBefore] = [sent(), received];
-let over = false;
-pace(
-  sensors,
-  options.ratePerSecond,
-  () => over,
-  (payload) => payload.write(String(performance.now()).padEnd(64), "latin1"),
-);
-await sleep(options.warmUpMs);
-measuring = true;
-await sleep(options.durationMs);
-measuring = false;
-over = true;
-const deadline = performance.now() + 10_000;
-while (received - receivedBefore < sent() - sentBefore && performance.now() < deadline) await sleep(10);
-latencies.sort((a, b) => a - b);
-const at = (share: number) =>
-  latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? Number.NaN;
-const result: LatencyResult = {
-  messages: latencies.length,
-  missing: sent() - sentBefore - (received - receivedBefore),
-  p50: at(0.5),
-  p99: at(0.99),
-  max: latencies.at(-1) ?? Number.NaN,
-};
-process.stdout.write(`${JSON.stringify(result)}\n`);
-for (const sensor of sensors) sensor.close();
-await consumer.disconnect();
+process.once("SIGTERM", () => {
+  latencies.sort((a, b) => a - b);
+  const at = (share: number) => latencies[Math.floor((latencies.length - 1) * share)] ?? Number.NaN;
+  const result: LatencyResult = {
+    received,
+    measured: latencies.length,
+    p50: at(0.5),
+    p99: at(0.99),
+    max: at(1),
+  };
+  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
+});
