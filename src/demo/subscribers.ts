@@ -70,6 +70,11 @@ export class Subscribers {
     return [...this.members].map(([subscriber, { attached }]) => [subscriber, attached.port]);
   }
 
+  /** From when on (see `clockUs`) the latency of what sensors send counts. */
+  timeFrom(startUs: number): void {
+    for (const { audit } of this.members.values()) audit.timedFromUs = startUs;
+  }
+
   snapshot(): SubscribersSnapshot {
     const sum = { connections: 0, delivered: 0, missing: 0, outOfOrder: 0 };
     for (const { audit, attached } of this.members.values()) {

@@ -5,7 +5,8 @@ import { Command } from "commander";
 import { describe, expect, it, vi } from "vitest";
 import { register as registerSimulate } from "../../src/cli/simulate.ts";
 import { Output, register } from "../../src/cli/subscribe.ts";
-import { explain, listStreams, subscribe } from "../../src/subscriber/subscriber.ts";
+import { explain } from "../../src/subscriber/kafka-client.ts";
+import { subscribe } from "../../src/subscriber/subscriber.ts";
 
 async function closedPort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
@@ -34,7 +35,8 @@ async function refusal(...args: string[]): Promise<string> {
 
 describe("the arguments", () => {
   it.each([
-    [["subscribe", "s", "--count", "0"], /'--count <n>'.*'0'.*whole number above 0/],
+    [["subscribe"], /missing required argument 'streams'/],
+    [["subscribe", "s", "--count", "0"], /'--count <n>'.*'0'.*whole number from 1 on/],
     [["subscribe", "s", "--count", "1.5"], /'1\.5'/],
     [["subscribe", "s", "--json", "--pretty"], /'--json' cannot be used with option '--pretty'/],
     [["subscribe", "s", "--brokers", "localhost"], /must be host:port/],
@@ -50,27 +52,24 @@ describe("the arguments", () => {
   });
 });
 
+function reading(brokers: string[]): Promise<number> {
+  const signal = new AbortController().signal;
+  const options = { brokers, group: undefined, from: undefined, count: 1, signal, onNotice: () => {} };
+  return subscribe(["s"], options, () => {});
+}
+
 describe("an error of kafkajs", () => {
   it("becomes one sentence where nothing listens", async () => {
     const brokers = [`127.0.0.1:${await closedPort()}`];
     const said = { code: "UNREACHABLE", message: `nothing listens at ${brokers[0]}`, exitCode: 69 };
-    await expect(listStreams(brokers)).rejects.toMatchObject(said);
-    const options = {
-      brokers,
-      group: undefined,
-      from: undefined,
-      count: 1,
-      signal: new AbortController().signal,
-      onNotice: () => undefined,
-    };
-    await expect(subscribe(["s"], options, () => undefined)).rejects.toMatchObject(said);
+    await expect(reading(brokers)).rejects.toMatchObject(said);
   });
 
   it("becomes one sentence where something else listens", async () => {
     const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
     await once(server, "listening");
     const where = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-    await expect(listStreams([where])).rejects.toMatchObject({ code: "UNREACHABLE", exitCode: 69 });
+    await expect(reading([where])).rejects.toMatchObject({ code: "UNREACHABLE", exitCode: 69 });
     await new Promise((resolve) => server.close(resolve));
   });
 

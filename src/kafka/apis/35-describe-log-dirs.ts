@@ -38,6 +38,9 @@ const response = message(
   },
 );
 
+// For clients of our own: the declaration serves both ends of the wire.
+export { request as logDirsRequest, response as logDirsResponse };
+
 /** Of the file system; left out (-1, "not known") where it cannot be told. */
 async function room(folder: string): Promise<{ totalBytes?: number; usableBytes?: number }> {
   try {
