@@ -3,9 +3,9 @@
  *
  * Without a group it reads on its own: it remembers its places itself and commits nothing (kafkajs knows no
  * reading without a group, so it joins one under a name of chance, which is gone when it leaves). With a group
- * it continues at the group's committed offsets; `from: beginning | latest` decides only where there are none,
- * a time or an offset moves the group there. A record counts as read once `onRecord` has resolved; only what
- * was read is committed.
+ * it continues at the group's committed offsets; `from: beginning | latest` decides only where there are none
+ * (and is committed there, so that the next reading continues in those partitions too), a time or an offset
+ * moves the group there. A record counts as read once `onRecord` has resolved; only what was read is committed.
  */
 import { randomBytes } from "node:crypto";
 import type { Admin, Consumer, EachBatchPayload, KafkaMessage } from "kafkajs";
@@ -46,10 +46,15 @@ function requireStreams(wanted: readonly string[], known: readonly string[]): vo
 }
 
 /** Where reading starts in each partition: stream → partition → offset. */
-type Places = Map<string, Map<number, number>>;
+type Places = ReadonlyMap<string, Map<number, number>>;
 
-async function findPlaces(admin: Admin, streams: readonly string[], from: From): Promise<Places> {
-  const places: Places = new Map();
+async function findPlaces(
+  admin: Admin,
+  streams: readonly string[],
+  from: From,
+  group: string | undefined,
+): Promise<Places> {
+  const places = new Map<string, Map<number, number>>();
   for (const stream of streams) {
     const atTime = new Map<number, number>();
     if (from.kind === "time") {
@@ -62,6 +67,14 @@ async function findPlaces(admin: Admin, streams: readonly string[], from: From):
       ofStream.set(partition, startOffset(from, range, atTime.get(partition)));
     }
     places.set(stream, ofStream);
+  }
+  if (group !== undefined && (from.kind === "beginning" || from.kind === "latest")) {
+    const committed = await admin.fetchOffsets({ groupId: group, topics: [...streams] });
+    for (const { topic, partitions } of committed) {
+      for (const { partition, offset } of partitions) {
+        if (Number(offset) >= 0) places.get(topic)?.delete(partition);
+      }
+    }
   }
   return places;
 }
@@ -98,41 +111,36 @@ export async function subscribe(
   onRecord: (record: ReceivedRecord) => Promise<void> | void,
 ): Promise<number> {
   const { brokers, group, from = { kind: "latest" } } = options;
-  const seeks = group === undefined || from.kind === "time" || from.kind === "offset";
   const places = await withAdmin(brokers, async (admin) => {
     requireStreams(streams, await admin.listTopics());
-    return seeks ? findPlaces(admin, streams, from) : new Map();
+    return findPlaces(admin, streams, from, group);
   });
   if (options.signal.aborted || options.count === 0) return 0;
-  const reading = new Reading(streams, options, places, onRecord);
-  return reading.run(group === undefined || from.kind === "beginning");
+  return new Reading(options, places, onRecord).run();
 }
 
 /** One reading from join to leave. The only writer of `places`, `received` and the outcome. */
 class Reading {
-  received = 0;
+  private received = 0;
   private lost = false;
   private ended = false;
   private joined = false;
   private end: (error?: unknown) => void = () => undefined;
-  private readonly streams: readonly string[];
   private readonly options: SubscriberOptions;
   private readonly places: Places;
   private readonly onRecord: (record: ReceivedRecord) => Promise<void> | void;
 
   constructor(
-    streams: readonly string[],
     options: SubscriberOptions,
     places: Places,
     onRecord: (record: ReceivedRecord) => Promise<void> | void,
   ) {
-    this.streams = streams;
     this.options = options;
     this.places = places;
     this.onRecord = onRecord;
   }
 
-  async run(fromBeginning: boolean): Promise<number> {
+  async run(): Promise<number> {
     const { brokers, group, signal } = this.options;
     const groupId = group ?? `sluice-subscribe-${randomBytes(6).toString("hex")}`;
     const consumer = kafkaOf(brokers, { retries: 8, onError: () => this.noticeLoss() }).consumer({
@@ -154,7 +162,7 @@ class Reading {
       if (!payload.restart) this.end(payload.error);
     });
     try {
-      await Promise.race([outcome, this.begin(consumer, fromBeginning)]);
+      await Promise.race([outcome, this.begin(consumer)]);
       await outcome;
     } catch (error) {
       throw explain(error, brokers);
@@ -169,9 +177,10 @@ class Reading {
     return this.received;
   }
 
-  private async begin(consumer: Consumer, fromBeginning: boolean): Promise<void> {
+  private async begin(consumer: Consumer): Promise<void> {
     await consumer.connect();
-    await consumer.subscribe({ topics: [...this.streams], fromBeginning });
+    // From the beginning of what has no place: partitions that are added later.
+    await consumer.subscribe({ topics: [...this.places.keys()], fromBeginning: true });
     await consumer.run({
       autoCommit: this.options.group !== undefined,
       autoCommitInterval: 1_000,
@@ -182,7 +191,7 @@ class Reading {
 
   /**
    * Without a group the places are ours, and every join (the first, and those after a lost connection) starts
-   * from them. A group is moved once only: afterwards its committed offsets are the truth.
+   * from them. A group is moved once only (kafkajs commits that): afterwards its committed offsets are the truth.
    */
   private seekTo(consumer: Consumer): void {
     const first = !this.joined;
