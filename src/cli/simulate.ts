@@ -54,7 +54,7 @@ async function simulate(file: string, options: SimulateOptions): Promise<void> {
   await fleet.start();
   const screen = new Screen(process.stdout);
   const { devices, targetRate } = fleet.stats;
-  const heading = `${definition.name}: ${plural(devices, "device")}, ${perSecond(targetRate)}, to ${withoutPassword(url)}; Ctrl-C stops`;
+  const heading = `${definition.name}: ${plural(devices, "device")}, ${rateWords(targetRate)} messages/s, to ${withoutPassword(url)}; Ctrl-C stops`;
   if (!json) screen.print([heading]);
   let last = { atMs: startedMs, published: 0 };
   const look = (): void => {
@@ -63,8 +63,8 @@ async function simulate(file: string, options: SimulateOptions): Promise<void> {
     const moment = snapshot(stats, nowMs - startedMs, stats.published - last.published, nowMs - last.atMs);
     last = { atMs: nowMs, published: stats.published };
     if (json) screen.print([JSON.stringify({ ...moment, final: false })]);
-    else if (screen.isLive) screen.paint([lineOf(moment)]);
-    else screen.print([lineOf(moment)]);
+    else if (screen.isLive) screen.paint(linesOf(moment));
+    else screen.print([linesOf(moment).join("  ")]);
   };
   const timer = setInterval(look, json ? JSON_EVERY_MS : screen.isLive ? LIVE_EVERY_MS : LINE_EVERY_MS);
   await aborted(signal, durationMs);
@@ -91,23 +91,24 @@ export function snapshot(stats: FleetStats, ranMs: number, published: number, wi
 }
 type Snapshot = ReturnType<typeof snapshot>;
 
-function lineOf({ connected, devices, reconnects, skipped, lastError, ...moment }: Snapshot): string {
-  return [
+/** Two, so that a terminal of 80 columns has room for them. */
+function linesOf({ connected, devices, reconnects, skipped, lastError, ...moment }: Snapshot): string[] {
+  const counts = [
     `connected ${grouped(connected)}/${grouped(devices)}`,
-    `published ${perSecond(moment.publishedPerSecond)}`,
+    `published ${rateWords(moment.publishedPerSecond)}/s`,
     `acknowledged ${grouped(moment.acknowledged)}`,
-    pubackWords(moment),
     `reconnects ${grouped(reconnects)}`,
-    ...(skipped > 0 ? [`skipped ${grouped(skipped)}`] : []),
-    ...(lastError !== null && connected < devices ? [lastError] : []),
-  ].join("  ");
+  ];
+  if (skipped > 0) counts.push(`skipped ${grouped(skipped)}`);
+  const error = lastError !== null && connected < devices ? `  ${lastError}` : "";
+  return [counts.join("  "), `${pubackWords(moment)}${error}`];
 }
 
 function totalOf(total: Snapshot): string[] {
   const { published, acknowledged, unacknowledged, skipped, reconnects, devices, seconds } = total;
   const missing = unacknowledged === 0 ? "none" : pc.red(grouped(unacknowledged));
   return [
-    `${pc.bold(grouped(published))} published by ${plural(devices, "device")} in ${seconds} s (${perSecond(total.publishedPerSecond)})`,
+    `${pc.bold(grouped(published))} published by ${plural(devices, "device")} in ${seconds} s (${rateWords(total.publishedPerSecond)}/s)`,
     `  QoS 1 and 2: ${grouped(acknowledged)} acknowledged, ${missing} missing, ${pubackWords(total)}`,
     `  reconnects: ${grouped(reconnects)}; readings skipped for want of a connection or of room: ${grouped(skipped)}`,
   ];
@@ -117,9 +118,8 @@ function pubackWords({ pubackMs: { p50, p99 } }: Pick<Snapshot, "pubackMs">): st
   return `PUBACK p50 ${roughDuration(p50 ?? Number.NaN)} p99 ${roughDuration(p99 ?? Number.NaN)}`;
 }
 
-function perSecond(rate: number): string {
-  const maximumFractionDigits = rate < 10 ? 2 : rate < 100 ? 1 : 0;
-  return `${rate.toLocaleString("en-US", { maximumFractionDigits })}/s`;
+function rateWords(rate: number): string {
+  return rate.toLocaleString("en-US", { maximumFractionDigits: rate < 10 ? 2 : rate < 100 ? 1 : 0 });
 }
 
 function brokerUrl(text: string): Parsed<string> {

@@ -1,12 +1,15 @@
-/** How a verb that runs until Ctrl-C (or SIGTERM, as systemd and `docker stop` send it) ends. */
+/**
+ * How a verb that runs until Ctrl-C ends: by SIGINT, by SIGTERM (systemd, `docker stop`), or because nobody reads
+ * its output any more (`| head`).
+ */
 
 /** A person at a terminal waits no longer. */
 const STOP_GRACE_MS = 5_000;
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
- * Aborted by the first signal, with its name as the reason: then the verb stops in order. A second signal ends the
- * process at once (128 + the signal's number, as shells say), and so does the end of the grace period, with 1.
+ * Aborted by the first of them, with the signal's name as the reason: then the verb stops in order. A second signal
+ * ends the process at once (128 + the signal's number, as shells say), the end of the grace period with 1.
  */
 export function stopSignal(graceMs = STOP_GRACE_MS): AbortSignal {
   const controller = new AbortController();
@@ -14,14 +17,16 @@ export function stopSignal(graceMs = STOP_GRACE_MS): AbortSignal {
     console.error(`not stopped within ${graceMs / 1_000} s; ending now (what was acknowledged is on disk)`);
     process.exit(1);
   };
+  const stop = (reason: string): void => {
+    controller.abort(reason);
+    // Alone it keeps nothing running.
+    setTimeout(late, graceMs).unref();
+  };
   for (const [name, exitCode] of Object.entries(SIGNALS)) {
-    process.on(name, () => {
-      if (controller.signal.aborted) process.exit(exitCode);
-      controller.abort(name);
-      // Alone it keeps nothing running.
-      setTimeout(late, graceMs).unref();
-    });
+    process.on(name, () => (controller.signal.aborted ? process.exit(exitCode) : stop(name)));
   }
+  // What is wrong with it is for main.ts to say.
+  process.stdout.once("error", () => stop("the output was closed"));
   return controller.signal;
 }
 

@@ -2,6 +2,7 @@
  * `sluice subscribe`: reads streams, one line a record, from the gateway or any Kafka cluster. Standard output
  * holds records only; whatever else is to be said goes to standard error.
  */
+import { once } from "node:events";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { formatJson, prettyFormatter } from "../subscriber/format.ts";
@@ -47,43 +48,22 @@ async function run(streams: string[], options: SubscribeOptions): Promise<void> 
   const pretty = options.pretty ?? (options.json !== true && process.stdout.isTTY === true);
   const format = pretty ? prettyFormatter({ colour: pc.isColorSupported }) : formatJson;
   const brokers = await brokersOf(options);
-  const output = new Output();
-  const signal = AbortSignal.any([stopSignal(), output.closed]);
+  const signal = stopSignal();
   const onNotice = (words: string): void => console.error(words);
   await subscribe([...new Set(streams)], { brokers, group, from, count, signal, onNotice }, (record) =>
-    output.line(format(record)),
+    writeLine(format(record), signal),
   );
 }
 
-/** Standard output that waits when its reader is slow, and ends quietly when its reader is gone (`| head`). */
-export class Output {
-  private readonly controller = new AbortController();
-  private readonly stream: NodeJS.WritableStream;
-
-  constructor(stream: NodeJS.WritableStream = process.stdout) {
-    this.stream = stream;
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
-      this.controller.abort();
-    });
-  }
-
-  /** Aborted when nobody reads any more. */
-  get closed(): AbortSignal {
-    return this.controller.signal;
-  }
-
-  /** Undefined when it may go on at once: most lines wait for nothing. */
-  line(text: string): Promise<void> | undefined {
-    if (this.closed.aborted || this.stream.write(`${text}\n`)) return undefined;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.stream.off("drain", done);
-        this.closed.removeEventListener("abort", done);
-        resolve();
-      };
-      this.stream.once("drain", done);
-      this.closed.addEventListener("abort", done, { once: true });
-    });
-  }
+/** Undefined when it may go on at once, as for most lines; otherwise it waits for a slow reader, but not beyond `signal`. */
+export function writeLine(
+  text: string,
+  signal: AbortSignal,
+  stream: NodeJS.WritableStream = process.stdout,
+): Promise<void> | undefined {
+  if (signal.aborted || stream.write(`${text}\n`)) return undefined;
+  return once(stream, "drain", { signal }).then(
+    () => undefined,
+    () => undefined, // aborted, or nobody reads any more
+  );
 }

@@ -81,10 +81,8 @@ function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
     ),
     line("Kafka for subscribers", `${kafkaAddress}${scope(kafka)}`),
     line("Data folder", resolve(config.dataDir)),
-    line("Streams", streams.map(([name, stream]) => describe(name, stream)).join(", ") || "none declared"),
-    ...(local
-      ? [pc.dim("  Only this machine can connect; bind 0.0.0.0 in the configuration to let others in.")]
-      : []),
+    ...streams.map(([name, stream], index) => line(index === 0 ? "Streams" : "", describe(name, stream))),
+    ...(local ? [pc.dim("  Only this machine can connect; bind 0.0.0.0 to let others in.")] : []),
     "",
     "In another terminal:",
     ...hints.map(([command, what]) => `  ${command.padEnd(width)}  ${pc.dim(what)}`),

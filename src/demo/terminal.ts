@@ -19,10 +19,10 @@ export class Screen {
     if (!this.isLive || this.stream === undefined) return;
     if (!this.hides) process.once("exit", () => this.print([]));
     this.hides = true;
-    const shown = lines.slice(0, Math.max(1, (this.stream.rows || 24) - 1));
-    // Without wrapping (DECAWM off) a line is a row, whatever the terminal's width.
-    const body = shown.map((line) => `\x1b[2K${line}\n`).join("");
-    this.stream.write(`${this.up()}\x1b[?25l\x1b[?7l${body}\x1b[0J\x1b[?7h`);
+    const { rows = 24, columns = 80 } = this.stream;
+    const shown = lines.slice(0, Math.max(1, rows - 1));
+    const body = shown.map((line) => `\x1b[2K${cut(line, columns)}\n`).join("");
+    this.stream.write(`${this.up()}\x1b[?25l${body}\x1b[0J`);
     this.painted = shown.length;
   }
 
@@ -36,4 +36,13 @@ export class Screen {
   private up(): string {
     return this.painted === 0 ? "" : `\x1b[${this.painted}A\r`;
   }
+}
+
+/** A line's first `columns` characters, and all of its colours: one that wrapped would be two rows to move over. */
+export function cut(line: string, columns: number): string {
+  let left = columns;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: ESC is what a colour begins with.
+  return line.replace(/(\x1b\[[\d;]*m)|./gu, (all, colour) =>
+    colour !== undefined || left-- > 0 ? all : "",
+  );
 }

@@ -1,10 +1,11 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { Writable } from "node:stream";
 import { Command } from "commander";
 import { describe, expect, it, vi } from "vitest";
 import { register as registerSimulate } from "../../src/cli/simulate.ts";
-import { Output, register } from "../../src/cli/subscribe.ts";
+import { register, writeLine } from "../../src/cli/subscribe.ts";
 import { explain } from "../../src/subscriber/kafka-client.ts";
 import { subscribe } from "../../src/subscriber/subscriber.ts";
 
@@ -84,7 +85,7 @@ describe("an error of kafkajs", () => {
 });
 
 describe("the output", () => {
-  it("waits while its reader is slow", async () => {
+  it("waits while its reader is slow, but not for ever", async () => {
     let release: (() => void) | undefined;
     const stream = new Writable({
       highWaterMark: 1,
@@ -92,24 +93,35 @@ describe("the output", () => {
         release = () => done();
       },
     });
-    const output = new Output(stream as unknown as NodeJS.WriteStream);
+    const stop = new AbortController();
     const waited = vi.fn();
-    const line = output.line("one")?.then(waited);
+    const line = writeLine("one", stop.signal, stream)?.then(waited);
     await new Promise((resolve) => setImmediate(resolve));
     expect(waited).not.toHaveBeenCalled();
     release?.();
     await line;
     expect(waited).toHaveBeenCalledOnce();
+    const last = writeLine("two", stop.signal, stream);
+    stop.abort();
+    await last;
+    expect(writeLine("three", stop.signal, stream)).toBeUndefined();
   });
 
   it("ends quietly when its reader is gone", async () => {
-    const stream = new Writable({
-      highWaterMark: 1,
-      write: (_chunk, _encoding, done) => done(Object.assign(new Error("write EPIPE"), { code: "EPIPE" })),
+    const program = `
+      import { stopSignal } from "./dist/cli/stop.js";
+      import { writeLine } from "./dist/cli/subscribe.js";
+      process.stdout.on("error", () => {});
+      const signal = stopSignal();
+      while (!signal.aborted) await (writeLine("x".repeat(1000), signal) ?? new Promise(setImmediate));
+      console.error(signal.reason);`;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program]);
+    child.stdout.once("data", () => child.stdout.destroy());
+    let said = "";
+    child.stderr.on("data", (chunk) => {
+      said += chunk;
     });
-    const output = new Output(stream as unknown as NodeJS.WriteStream);
-    await output.line("nobody reads this");
-    expect(output.closed.aborted).toBe(true);
-    expect(output.line("nor this")).toBeUndefined();
+    const [code] = await once(child, "close");
+    expect({ code, said }).toEqual({ code: 0, said: "the output was closed\n" });
   });
 });
