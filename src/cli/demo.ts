@@ -38,7 +38,8 @@ async function run({ json, duration: durationMs, kafkajs: kafkajsLimit, ...sizes
   // Standard output belongs to the document; without a terminal there is nobody to show progress to.
   const screen = new Screen(json ? (process.stderr.isTTY ? process.stderr : undefined) : process.stdout);
   const demo = new Demo({ ...sizes, durationMs, kafkajsLimit }, screen, stopSignal(STOP_GRACE_MS));
-  const report = await demo.run();
+  // Whatever is said of an error belongs below what stays.
+  const report = await demo.run().finally(() => screen.print([]));
   if (json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   screen.print(conclusion(report));
   if (!report.passed) process.exitCode = 1;

@@ -103,17 +103,19 @@ export class Phase {
   /** Reports progress while `work` goes on; resolves with the work's result after one last report. */
   private async watch<T>(work: Promise<T>): Promise<T> {
     let done = false;
-    const watching = (async () => {
+    const watch = async (): Promise<void> => {
       while (!done) {
         this.options.onProgress(await this.progress());
         if (!done) await sleep(POLL_MS);
       }
-    })();
+    };
+    // A worker that is gone is the work's to tell.
+    const watching = watch().catch(() => {});
     try {
       return await work;
     } finally {
       done = true;
-      await watching.catch(() => {});
+      await watching;
     }
   }
 
