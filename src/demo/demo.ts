@@ -31,7 +31,7 @@ const DEFAULT_DURATION_MS = 10_000;
 const WARM_UP = 0.4;
 /** Deliveries a second in all, and readings a second of each sensor: a sight, on a Raspberry Pi too. */
 const DELIVERIES_PER_SECOND = 2_000;
-const MAX_RATE = 10;
+const MAX_RATE = 5;
 /** kafkajs consumers among the light readers, which must agree with them. */
 const KAFKAJS_WITNESSES = 3;
 

@@ -195,7 +195,7 @@ export function invitation({ mqttPort, kafkaPort }: GatewayReport): string[] {
     "",
     `    ${pc.cyan(`mosquitto_sub -h 127.0.0.1 -p ${mqttPort} -t 'sensors/#' -v`)}`,
     `    ${pc.cyan(`kcat -b 127.0.0.1:${kafkaPort} -C -t ${READINGS_STREAM} -o end`)}`,
-    `    ${pc.cyan(`npx sluice subscribe ${READINGS_STREAM} --brokers 127.0.0.1:${kafkaPort}`)}`,
+    `    ${pc.cyan(`npx sluice subscribe ${READINGS_STREAM} --broker 127.0.0.1:${kafkaPort}`)}`,
     "",
     pc.dim("  Ctrl-C ends everything in order."),
     "",
