@@ -44,7 +44,7 @@ export function encodeEntry(
   let bytes = head.length;
   let at = ENTRY_HEADER_BYTES;
   for (const { streamId, partition, batch } of batches) {
-    streamId.copy(head, at);
+    head.set(streamId, at);
     head.writeInt32BE(partition, at + 16);
     head.writeUInt32BE(batch.length, at + 20);
     at += ROW_BYTES;
