@@ -7,6 +7,7 @@ import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import type { Fields, MessageSchema, Partially, Shape } from "../wire/schema.ts";
+import type { ByteBudget } from "./byte-budget.ts";
 
 /** Where a client reached us, or is told to. */
 export interface Endpoint {
@@ -26,15 +27,29 @@ export interface BrokerServices {
   readonly apis: readonly Api[];
 }
 
+/** What the server itself lends to a handler. */
+export interface ServerResources {
+  /** Kafka's `log.dir`, shown to administrators. */
+  readonly dataDir: string;
+  /** The bound on what one request may name, and so on the partitions of a stream made over the protocol. */
+  readonly maxPartitionsPerRequest: number;
+  /** What the whole server may hold of requests and replies. */
+  readonly memory: ByteBudget;
+}
+
 /** One request on its way. */
 export interface RequestContext extends BrokerServices {
+  readonly server: ServerResources;
   readonly version: number;
   readonly correlationId: number;
   readonly clientId: string | null;
   readonly clientHost: string;
   /** The address that this client is to be told (the one it reached us on, or the configured one). */
   readonly advertised: Endpoint;
-  /** Aborted when the connection ends, so that whoever waits stops waiting. */
+  /**
+   * Aborted when the connection ends or the server closes: whoever waits stops waiting and answers with what
+   * there is; the connection knows whether the answer still has a reader.
+   */
   readonly signal: AbortSignal;
 }
 
@@ -47,7 +62,11 @@ export interface Api<Q extends Fields = Fields, R extends Fields = Fields> {
   readonly advertised?: { readonly min: number; readonly max: number };
   readonly request: MessageSchema<Q>;
   readonly response: MessageSchema<R>;
-  /** Null sends no answer at all (Produce with acks=0). A throw becomes UNKNOWN_SERVER_ERROR and is logged. */
+  /**
+   * Null sends no answer at all (Produce with acks=0). Called in the order in which requests arrive, so what
+   * is done before the first await happens in that order too. A throw is logged and costs the connection:
+   * no answer fits every API, and a client left without one would wait for its timeout.
+   */
   handle(
     request: Shape<Q>,
     context: RequestContext,

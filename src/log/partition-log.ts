@@ -145,7 +145,7 @@ export class PartitionLog implements Partition {
 
   private damaged(what: string): never {
     throw new LogError("DAMAGED", `${this.folder}: ${what}`, {
-      mend: "Restore the data folder from a copy, or delete this stream to go on without it.",
+      mend: "Restore the data folder from a copy, or begin with an empty one (--data).",
     });
   }
 

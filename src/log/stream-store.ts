@@ -22,22 +22,17 @@ import {
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
-import {
-  type Checkpoint,
-  decodeCheckpoint,
-  encodeCheckpoint,
-  NO_CHECKPOINT,
-  partitionKey,
-} from "./checkpoint-file.ts";
+import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
-import { Deque } from "./deque.ts";
-import { type FileSystem, nodeFileSystem, replaceFile } from "./file-system.ts";
+import { eachOf } from "./each-of.ts";
+import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import { Journal } from "./journal.ts";
 import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, StreamState } from "./stream-state.ts";
+import { WriteBehind } from "./write-behind.ts";
 
 export interface StreamStoreOptions {
   readonly dataDir: string;
@@ -53,8 +48,6 @@ export interface StreamStoreOptions {
 }
 
 const PRODUCER_ID_BLOCK = 1000;
-/** Segments that a checkpoint works on at a time: commits keep the rest of the thread pool. */
-const CHECKPOINT_CONCURRENCY = 2;
 const MAX_PARTITIONS = 10_000;
 
 export class StreamStore implements Log {
@@ -62,7 +55,6 @@ export class StreamStore implements Log {
   private readonly logger: Logger;
   private readonly fileSystem: FileSystem;
   private readonly now: () => number;
-  private readonly maxTailBytes: number;
   private readonly options: StreamStoreOptions;
   private unlock: (() => Promise<void>) | undefined;
   private readonly byName = new Map<string, StreamState>();
@@ -70,16 +62,9 @@ export class StreamStore implements Log {
   private journal: Journal | undefined;
   private committer: Committer | undefined;
   private folder: FolderMeta | undefined;
-  private recoveryPoints = new Map<string, number>();
+  private writeBehind: WriteBehind | undefined;
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
-  /** The newest commits, oldest first; their batches are in their partitions' tails. */
-  private readonly tail = new Deque<{ bytes: number; committed: readonly CommittedBatches[] }>();
-  private tailBytes = 0;
-  private unflushedBytes = 0;
-  private readonly unflushed = new Set<PartitionLog>();
-  private flushing: Promise<void> | undefined;
-  private checkpointing: Promise<void> | undefined;
   private retentionTimer: NodeJS.Timeout | undefined;
   private nextId = 0;
   private idsReserved = 0;
@@ -95,7 +80,6 @@ export class StreamStore implements Log {
     this.logger = options.logger;
     this.fileSystem = options.fileSystem ?? nodeFileSystem;
     this.now = options.now ?? Date.now;
-    this.maxTailBytes = options.maxTailBytes ?? 16 << 20;
   }
 
   /** Kafka's `cluster.id`: made with the data folder. */
@@ -125,6 +109,10 @@ export class StreamStore implements Log {
     return this.committer;
   }
 
+  private get writes(): WriteBehind {
+    return this.writeBehind as WriteBehind;
+  }
+
   /** Recovers what lies in the data folder. Throws LogError for a folder that cannot be used as it is. */
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
@@ -146,7 +134,14 @@ export class StreamStore implements Log {
     const path = join(dataDir, "checkpoint");
     const content = await fileSystem.readFile(path);
     const checkpoint = content === undefined ? NO_CHECKPOINT : decodeCheckpoint(content, path);
-    this.recoveryPoints = new Map(checkpoint.recoveryPoints);
+    this.writeBehind = new WriteBehind({
+      dataDir,
+      fileSystem,
+      logger: this.logger,
+      maxTailBytes: this.options.maxTailBytes ?? 16 << 20,
+      recoveryPoints: checkpoint.recoveryPoints,
+      partitions: () => this.streams.flatMap((stream) => stream.partitions),
+    });
     const journalFolder = join(dataDir, "journal");
 
     // The catalog first: it says which streams the other entries belong to.
@@ -198,7 +193,6 @@ export class StreamStore implements Log {
     });
     this.visibleSequence = sequence;
     if (sequence > checkpoint.sequence) await this.checkpoint();
-    this.trimTail();
     await this.journal.start();
     this.committer = new Committer({
       journal: this.journal,
@@ -211,7 +205,7 @@ export class StreamStore implements Log {
     // A copy: the file it is a slice of would stay in memory with it.
     const own = Buffer.from(batch);
     if (!partition.replay(own)) return false;
-    this.keep([{ partition, batches: [own] }], own.length);
+    this.writes.keep([{ partition, batches: [own] }], own.length);
     return true;
   }
 
@@ -246,7 +240,7 @@ export class StreamStore implements Log {
       added.push(new PartitionLog(stream, index, this.fileSystem, folder, this.now));
     }
     await eachOf(added, 8, (partition) =>
-      partition.open(this.recoveryPoints.get(partitionKey(stream.id, partition.index)) ?? 0),
+      partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
     );
     stream.partitions.push(...added);
   }
@@ -259,86 +253,12 @@ export class StreamStore implements Log {
     this.committedBytes += bytes;
     this.visibleSequence = (this.journal as Journal).lastSequence;
     for (const { partition, batches } of committed) for (const batch of batches) partition.commit(batch);
-    this.keep(committed, bytes);
-  }
-
-  /** Keeps a commit in memory and makes room for it. */
-  private keep(committed: readonly CommittedBatches[], bytes: number): void {
-    this.tail.push({ bytes, committed });
-    this.tailBytes += bytes;
-    this.unflushedBytes += bytes;
-    for (const { partition } of committed) this.unflushed.add(partition);
-    if (this.unflushedBytes > this.maxTailBytes / 4) this.flushing ??= this.flush();
-    this.trimTail();
-  }
-
-  private trimTail(): void {
-    while (this.tailBytes > this.maxTailBytes) {
-      const oldest = this.tail.at(0);
-      if (oldest === undefined) return;
-      if (oldest.committed.some(({ partition, batches }) => !partition.hasFlushed(batches.length))) return;
-      for (const { partition, batches } of oldest.committed) partition.dropFromTail(batches.length);
-      this.tailBytes -= oldest.bytes;
-      this.tail.drop(1);
-    }
-  }
-
-  /** Writes what is only in memory to the segment files, without syncing. */
-  private async flush(): Promise<void> {
-    const partitions = [...this.unflushed];
-    this.unflushed.clear();
-    this.unflushedBytes = 0;
-    try {
-      await eachOf(partitions, CHECKPOINT_CONCURRENCY, (partition) => partition.flush());
-    } catch (error) {
-      // Nothing is lost: the journal has it, and the next checkpoint tries again.
-      for (const partition of partitions) this.unflushed.add(partition);
-      this.logger.error({ error: messageOf(error) }, "segments could not be written");
-    } finally {
-      this.flushing = undefined;
-    }
-    this.trimTail();
+    this.writes.keep(committed, bytes);
   }
 
   /** Makes the segments hold everything that is committed, and the journal files before it free. */
   checkpoint(): Promise<void> {
-    this.checkpointing ??= this.checkpointNow().finally(() => {
-      this.checkpointing = undefined;
-    });
-    return this.checkpointing;
-  }
-
-  private async checkpointNow(): Promise<void> {
-    const journal = this.journal as Journal;
-    // Read before anything is flushed: the partitions have every entry up to here.
-    const sequence = this.visibleSequence;
-    const generation = journal.lastGeneration;
-    const dirty = this.streams.flatMap((stream) =>
-      stream.partitions.filter((partition) => partition.isDirty),
-    );
-    const reached: { partition: PartitionLog; offset: number }[] = [];
-    try {
-      const added = dirty.some((partition) => !partition.isOnDisk);
-      await eachOf(dirty, CHECKPOINT_CONCURRENCY, async (partition) => {
-        reached.push({ partition, offset: await partition.checkpoint() });
-      });
-      if (added) await this.fileSystem.syncFolder(join(this.dataDir, "streams"));
-      for (const { partition, offset } of reached) {
-        if (!partition.isGone)
-          this.recoveryPoints.set(partitionKey(partition.stream.id, partition.index), offset);
-      }
-      const content = encodeCheckpoint({ sequence, generation, recoveryPoints: this.recoveryPoints });
-      await replaceFile(this.fileSystem, this.dataDir, "checkpoint", content);
-    } catch (error) {
-      this.logger.error(
-        { error: messageOf(error) },
-        "no checkpoint could be made; the journal keeps everything",
-      );
-      throw error;
-    }
-    for (const { partition, offset } of reached) partition.recoveryPoint = offset;
-    journal.release(sequence);
-    this.trimTail();
+    return this.writes.checkpoint(this.journal as Journal, this.visibleSequence);
   }
 
   private onFailed(error: LogError): void {
@@ -413,9 +333,9 @@ export class StreamStore implements Log {
       }
       this.byName.delete(name);
       this.byId.delete(stream.id);
-      await this.checkpointing?.catch(() => {});
+      await this.writes.settled();
       for (const partition of stream.partitions) {
-        this.recoveryPoints.delete(partitionKey(stream.id, partition.index));
+        this.writes.forget(stream.id, partition.index);
         await partition.destroy();
       }
     });
@@ -508,9 +428,8 @@ export class StreamStore implements Log {
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
     await committer.drain();
     await this.catalogChange.catch(() => {});
-    await this.flushing;
     // A checkpoint that is under way may have begun before the last commits.
-    await this.checkpointing?.catch(() => {});
+    await this.writes.settled();
     // What failed has been said, and the journal holds everything.
     await this.checkpoint().catch(() => {});
     await this.journal?.close();
@@ -525,16 +444,3 @@ const CATALOG_SETTINGS: StreamSettings = {
   retentionBytes: -1,
   cleanup: "compact",
 };
-
-/** Runs `work` for each item, at most `concurrency` at a time; ends with the first error. */
-async function eachOf<T>(
-  items: readonly T[],
-  concurrency: number,
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const queue = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of queue) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
-}

@@ -14,6 +14,11 @@ export const ZERO_UUID = "AAAAAAAAAAAAAAAAAAAAAA";
 export class Reader {
   readonly buffer: Buffer;
   position: number;
+  /**
+   * How many array elements may still be read. A frame of a few megabytes can claim millions of one-byte
+   * elements, each of which becomes an object a hundred times its size: who reads for a stranger sets this.
+   */
+  elementsLeft = Number.POSITIVE_INFINITY;
 
   constructor(buffer: Buffer, position = 0) {
     this.buffer = buffer;
@@ -120,6 +125,16 @@ export class Reader {
     return this.checkedLength(compact ? this.uvarint() - 1 : this.int32());
   }
 
+  /** The length of an array, taken from what `elementsLeft` allows; -1 is null. */
+  arrayLength(compact: boolean): number {
+    const length = this.length32(compact);
+    if (length > this.elementsLeft) {
+      throw new ProtocolError(`an array of ${length} elements where ${this.elementsLeft} are allowed`);
+    }
+    if (length > 0) this.elementsLeft -= length;
+    return length;
+  }
+
   string(compact: boolean): string | null {
     const length = this.checkedLength(compact ? this.uvarint() - 1 : this.int16());
     if (length < 0) return null;
@@ -145,8 +160,12 @@ export class Reader {
     for (let index = 0; index < count; index++) {
       const tag = this.uvarint();
       const size = this.uvarint();
-      const field = new Reader(this.raw(size));
-      known?.(tag, field);
+      const body = this.raw(size);
+      if (known === undefined) continue;
+      const field = new Reader(body);
+      field.elementsLeft = this.elementsLeft;
+      known(tag, field);
+      this.elementsLeft = field.elementsLeft;
     }
   }
 }

@@ -212,7 +212,7 @@ function compileField(name: string, field: Field, version: number, flexible: boo
         // Every element takes at least a byte, so a count that passed `length32` cannot allocate beyond the
         // frame; growing by push keeps a lying count from reserving memory in advance.
         read: (r) => {
-          const count = r.length32(flexible);
+          const count = r.arrayLength(flexible);
           if (count < 0) return checked(null);
           const items: unknown[] = [];
           for (let index = 0; index < count; index++) items.push(of.read(r));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { createLogger } from "../../src/logger.ts";
 import { batchOf, encodeHeaders, NO_HEADERS } from "../../src/wire/record-batch.ts";
-import { Gateway, program, STANDARD } from "../interop/support/gateway.ts";
+import { type Gateway, program, STANDARD } from "../interop/support/gateway.ts";
 import { Running, run } from "../interop/support/process.ts";
 import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
 import type { LatencyResult } from "./latency.ts";

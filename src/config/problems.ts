@@ -1,0 +1,88 @@
+/**
+ * What is wrong with a configuration, and how it is shown: where it stands, the line, a caret, the mend; all
+ * of it at once, in the order of the file.
+ */
+import { distance } from "fastest-levenshtein";
+import { SluiceError } from "../errors.ts";
+
+/** `EX_CONFIG` of sysexits.h. */
+export const CONFIG_EXIT_CODE = 78;
+
+/** Where a piece of configuration came from: a stretch of the file, an environment variable, a flag. */
+export interface Place {
+  /** `config/gateway.yaml:21:10`, `SLUICE_MQTT__MAX_PACKET`, `--data`. */
+  readonly label: string;
+  /** Undefined where there is no line to show, as for a file that cannot be read. */
+  readonly source?: {
+    /** Undefined for what is no file. */
+    readonly line?: number;
+    readonly text: string;
+    /** First marked character, from 0. */
+    readonly column: number;
+    /** Marked characters, at least 1. */
+    readonly length: number;
+  };
+}
+
+export interface Problem {
+  readonly place: Place;
+  readonly message: string;
+  /** Shown beside the caret. */
+  readonly mend?: string | undefined;
+}
+
+/** The configuration cannot be used. The message holds every problem, ready to print. */
+export class ConfigError extends SluiceError {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super("CONFIG", `${formatProblems(problems)}\n${countOf(problems.length)}`, {
+      exitCode: CONFIG_EXIT_CODE,
+    });
+    this.problems = problems;
+  }
+}
+
+export function formatProblems(problems: readonly Problem[]): string {
+  const width = Math.max(...problems.map((problem) => problem.place.label.length));
+  return problems.map((problem) => formatProblem(problem, width)).join("\n");
+}
+
+function formatProblem({ place, message, mend }: Problem, width: number): string {
+  const heading = `${place.label.padEnd(width)}  ${message}`;
+  const { source } = place;
+  if (source === undefined) return mend === undefined ? heading : `${heading}\n  ${mend}`;
+  const gutter = source.line === undefined ? "  | " : `  ${source.line} | `;
+  const margin = gutter.replace(/\d/g, " ").replace(/\| $/, "| ");
+  // A tab before the caret stays a tab, or the caret would stand elsewhere.
+  const indent = source.text.slice(0, source.column).replace(/[^\t]/g, " ");
+  const carets = "^".repeat(source.length);
+  return `${heading}\n${gutter}${source.text}\n${margin}${indent}${carets}${mend ? `  ${mend}` : ""}`;
+}
+
+function countOf(problems: number): string {
+  return problems === 1 ? "1 problem" : `${problems} problems`;
+}
+
+/** The candidate that was probably meant, if one is near enough to say so. */
+export function nearest(word: string, candidates: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(3, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const [given, other] = [word.toLowerCase(), candidate.toLowerCase()];
+    const steps = distance(given, other);
+    // Two short words are always near each other: half of the letters must agree, or one begin the other.
+    const alike = steps <= other.length / 2 || given.startsWith(other) || other.startsWith(given);
+    if (alike && steps < bestDistance) {
+      best = candidate;
+      bestDistance = steps;
+    }
+  }
+  return best;
+}
+
+/** `; did you mean "from"?`, or nothing. */
+export function didYouMean(word: string, candidates: Iterable<string>): string {
+  const meant = nearest(word, candidates);
+  return meant === undefined ? "" : `; did you mean "${meant}"?`;
+}

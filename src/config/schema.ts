@@ -1,0 +1,178 @@
+/**
+ * The configuration: types, defaults and bounds, all of them here and nowhere else.
+ *
+ * Defaults are written as a person would write them (`7d`), and parsed like the rest. In the parsed `Config`
+ * every size is bytes, every time milliseconds, every address a host and a port.
+ */
+import { z } from "zod";
+import {
+  type Address,
+  formatDuration,
+  formatSize,
+  type Parsed,
+  parseAddress,
+  parseDuration,
+  parseSize,
+  UNLIMITED,
+} from "./units.ts";
+
+export type { Address } from "./units.ts";
+
+const KiB = 2 ** 10;
+const MiB = 2 ** 20;
+const GiB = 2 ** 30;
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+
+/** Refuses a value in words; `mend` is shown beside the caret. */
+function refuse(context: z.core.$RefinementCtx, problem: string, mend?: string): typeof z.NEVER {
+  context.addIssue({ code: "custom", message: problem, params: { mend } });
+  return z.NEVER;
+}
+
+function settle<T>(parsed: Parsed<T>, context: z.core.$RefinementCtx): T {
+  return "value" in parsed ? parsed.value : refuse(context, parsed.problem, parsed.mend);
+}
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+  /** Takes `unlimited` and Kafka's -1 too. */
+  readonly unlimited?: boolean;
+}
+
+function quantity(
+  parse: (text: string | number) => Parsed<number>,
+  format: (value: number) => string,
+  { min, max, unlimited = false }: Bounds,
+  example: string,
+) {
+  return z
+    .union([z.string(), z.number()], { error: () => `must be written like ${example}` })
+    .transform((text, context): number => {
+      if (unlimited && (text === "unlimited" || text === UNLIMITED || text === "-1")) return UNLIMITED;
+      const value = settle(parse(text), context);
+      if (typeof value !== "number") return value;
+      if (value < min) return refuse(context, `must be at least ${format(min)}, not ${format(value)}`);
+      if (value > max) return refuse(context, `must be at most ${format(max)}, not ${format(value)}`);
+      return value;
+    });
+}
+
+const size = (bounds: Bounds) => quantity(parseSize, formatSize, bounds, "256KiB");
+const duration = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
+const count = (min: number, max: number) => z.int().min(min).max(max);
+const address = z
+  .union([z.string(), z.number()], { error: () => "must be text" })
+  .transform((text, context): Address => settle(parseAddress(String(text)), context));
+
+/** Checked as a whole, with the names that `from` gives: see cross-checks.ts. */
+const mappingText = z.string();
+
+const mqtt = z.strictObject({
+  /** Where sensors connect. */
+  listeners: z
+    .array(z.strictObject({ type: z.enum(["tcp"]), bind: address }))
+    .min(1)
+    .max(16)
+    .prefault([{ type: "tcp", bind: "127.0.0.1:1883" }]),
+  /** The largest MQTT packet; a client that sends a larger one is disconnected. */
+  maxPacket: size({ min: KiB, max: 64 * MiB }).prefault("256KiB"),
+  maxConnections: count(1, 1_000_000).default(10_000),
+  /** From the TCP connection to CONNECT. */
+  connectTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("10s"),
+  /** How long a subscriber that takes nothing may hold up what is sent to it before it is disconnected. */
+  drainTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("2s"),
+  /** QoS 1 and 2 messages kept for a session that is away; the oldest make way. */
+  maxQueued: count(0, 1_000_000).default(1_000),
+  /** QoS 2 messages of one client that it has not released yet. */
+  maxInFlight: count(1, 65_535).default(1_024),
+  /** Sessions of clients that asked for one to be kept, connected or away. */
+  maxSessions: count(1, 1_000_000).default(10_000),
+  /** Retained messages, one for each MQTT topic. */
+  maxRetained: count(0, 10_000_000).default(100_000),
+});
+
+const stream = z.strictObject({
+  partitions: count(1, 1_000).default(1),
+  /** What is older, or beyond the size of *each partition*, is deleted, a segment at a time. */
+  retention: z
+    .strictObject({
+      time: duration({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
+      size: size({ min: 64 * KiB, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("unlimited"),
+    })
+    .prefault({}),
+  /** A segment is closed at this size or age, whichever comes first; retention takes closed ones only. */
+  segment: z
+    .strictObject({
+      size: size({ min: 16 * KiB, max: GiB }).prefault("64MiB"),
+      time: duration({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
+    })
+    .prefault({}),
+  /** The largest record batch, as Kafka's `max.message.bytes`. */
+  maxMessage: size({ min: KiB, max: 64 * MiB }).prefault("1MiB"),
+  /** `compact` keeps the newest record of each key instead of going by age. */
+  cleanup: z.enum(["delete", "compact"]).default("delete"),
+});
+
+const mapping = z.strictObject({
+  /** For logs and reports; `from` when left out. */
+  name: z.string().min(1).max(100).optional(),
+  /** An MQTT topic filter; `+site` and `#rest` name what they match. */
+  from: mappingText,
+  /** The stream, as text or a template. */
+  to: mappingText,
+  /** Same key, same partition, in order; without a key records are spread. */
+  key: mappingText.optional(),
+  headers: z.record(z.string().min(1), mappingText).default({}),
+  /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
+  timestamp: mappingText.optional(),
+});
+
+const kafka = z.strictObject({
+  bind: address.prefault("127.0.0.1:9092"),
+  /** What clients are told to connect to; `auto`: the address on which they reached us. */
+  advertise: z
+    .string()
+    .transform((text, context) => (text === "auto" ? text : settle(parseAddress(text), context)))
+    .pipe(z.custom<"auto" | Address>())
+    .prefault("auto"),
+  /** The largest request. */
+  maxFrame: size({ min: 64 * KiB, max: GiB }).prefault("16MiB"),
+  maxConnections: count(1, 1_000_000).default(10_000),
+  /** Requests of one connection that are read before the first of them is answered. */
+  maxInFlight: count(1, 10_000).default(64),
+  maxPartitionsPerRequest: count(1, 1_000_000).default(10_000),
+  /** Requests and replies that all connections together may hold in memory; beyond it they wait. */
+  maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("64MiB"),
+  /** Streams that a client names and nobody declared. */
+  autoCreate: z
+    .strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) })
+    .prefault({}),
+});
+
+export const configSchema = z.strictObject({
+  version: z.literal(1),
+  /** How the gateway calls itself. */
+  name: z.string().min(1).max(64).default("sluice"),
+  /** Everything the gateway keeps; relative to the working directory. */
+  dataDir: z.string().min(1).default("./data"),
+  logLevel: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+  mqtt: mqtt.prefault({}),
+  streams: z.record(z.string(), stream).default({}),
+  /** The first match wins. */
+  mappings: z.array(mapping).max(10_000).default([]),
+  /**
+   * The stream of messages that no mapping matches, or whose mapping gives no usable stream. Without it they
+   * are dropped, counted and reported.
+   */
+  fallback: z.string().optional(),
+  kafka: kafka.prefault({}),
+});
+
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+/** Frozen through and through. */
+export type Config = DeepReadonly<z.output<typeof configSchema>>;
+export type StreamConfig = Config["streams"][string];
+export type MappingConfig = Config["mappings"][number];

@@ -1,0 +1,125 @@
+/**
+ * Processes that do one kind of work together: the sensors of a phase, or its subscribers.
+ *
+ * A worker is this program's own entry `worker.js`, forked; its methods are called over the IPC channel. It
+ * stands in a process group of its own, so that a terminal's Ctrl-C reaches the parent alone, which ends
+ * everything in order; and it ends by itself when the channel closes, even if the parent was killed.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { SluiceError } from "../errors.ts";
+
+/** The forked entry is always the built one: tests run from the sources beside it. */
+export function builtFile(path: string): string {
+  const root = import.meta.url.endsWith(".ts") ? "../../dist/" : "../";
+  return fileURLToPath(new URL(root + path, import.meta.url));
+}
+
+export interface Call {
+  readonly id: number;
+  readonly method: string;
+  readonly args: readonly unknown[];
+}
+export interface Reply {
+  readonly id: number;
+  readonly result?: unknown;
+  readonly error?: string;
+}
+
+/** Where a worker stands among its like: it takes every number that is `worker` modulo `workers`. */
+export interface Share {
+  readonly worker: number;
+  readonly workers: number;
+}
+
+/** The numbers of a share below `count`. */
+export function shareOf(share: Share, count: number, from = 0): number[] {
+  const numbers: number[] = [];
+  for (let number = share.worker; number < count; number += share.workers) {
+    if (number >= from) numbers.push(number);
+  }
+  return numbers;
+}
+
+const KILL_AFTER_MS = 5_000;
+
+type Methods<R> = { [K in keyof R]: R[K] extends (...args: never[]) => unknown ? K : never }[keyof R];
+type Args<F> = F extends (...args: infer A) => unknown ? A : never;
+type Result<F> = F extends (...args: never[]) => infer T ? Awaited<T> : never;
+
+export class Crew<R extends object> {
+  private readonly children: ChildProcess[] = [];
+  private readonly pending = new Map<number, { child: ChildProcess; settle: (reply: Reply) => void }>();
+  private nextId = 1;
+  private closing: Promise<void> | undefined;
+
+  /** Starts `workers` processes in `role`, each with `options` and its share. */
+  constructor(role: string, workers: number, options: object) {
+    for (let worker = 0; worker < workers; worker++) {
+      const child = fork(
+        builtFile("demo/worker.js"),
+        [role, JSON.stringify({ ...options, worker, workers } satisfies Share)],
+        {
+          detached: true,
+          serialization: "advanced",
+          stdio: ["ignore", "ignore", "inherit", "ipc"],
+          execArgv: [],
+        },
+      );
+      child.on("message", (reply: Reply) => this.pending.get(reply.id)?.settle(reply));
+      child.on("error", (error) => this.lost(child, error.message));
+      child.on("exit", (code, signal) => this.lost(child, `a process of ${role} ended (${signal ?? code})`));
+      this.children.push(child);
+    }
+  }
+
+  get size(): number {
+    return this.children.length;
+  }
+
+  private lost(child: ChildProcess, error: string): void {
+    for (const [id, call] of this.pending) if (call.child === child) call.settle({ id, error });
+  }
+
+  /** Calls a method in every worker; rejects with the first one's failure. */
+  all<K extends Methods<R> & string>(method: K, ...args: Args<R[K]>): Promise<Result<R[K]>[]> {
+    return Promise.all(this.children.map((child) => this.call(child, method, args))) as Promise<
+      Result<R[K]>[]
+    >;
+  }
+
+  private call(child: ChildProcess, method: string, args: readonly unknown[]): Promise<unknown> {
+    const id = this.nextId++;
+    return new Promise((resolve, reject) => {
+      const settle = (reply: Reply): void => {
+        this.pending.delete(id);
+        if (reply.error === undefined) resolve(reply.result);
+        else reject(new SluiceError("DEMO_WORKER", reply.error));
+      };
+      this.pending.set(id, { child, settle });
+      if (!child.connected)
+        settle({ id, error: `a worker process is gone (${child.signalCode ?? child.exitCode})` });
+      else {
+        child.send({ id, method, args } satisfies Call, (error) => {
+          if (error !== null) settle({ id, error: error.message });
+        });
+      }
+    });
+  }
+
+  /** Ends the processes; their connections are reset. */
+  close(): Promise<void> {
+    this.closing ??= Promise.all(this.children.map(endChild)).then(() => undefined);
+    return this.closing;
+  }
+}
+
+async function endChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const exited = once(child, "exit");
+  const timer = setTimeout(() => child.kill("SIGKILL"), KILL_AFTER_MS);
+  if (child.connected) child.disconnect();
+  await exited;
+  clearTimeout(timer);
+}

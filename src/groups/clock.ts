@@ -1,0 +1,75 @@
+/**
+ * Time as the coordinator sees it. What may expire a member runs on monotonic time only: a Pi without a
+ * real-time clock jumps years when it first hears of the network's time, and nobody must lose a session to it.
+ */
+
+export interface Clock {
+  /** Monotonic milliseconds. */
+  now(): number;
+  /** Milliseconds since the epoch; only for timestamps in records, never for a decision. */
+  wallTime(): number;
+  /** Calls back after `ms` of monotonic time; returns what cancels it. */
+  schedule(callback: () => void, ms: number): () => void;
+}
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  wallTime: () => Date.now(),
+  schedule: (callback, ms) => {
+    const timer = setTimeout(callback, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** A timer that fires this late says that the whole process stood still. */
+const STALLED_MS = 250;
+/** What everybody gets after a stall, so that the heartbeats waiting in the sockets are read first. */
+const AFTER_STALL_MS = 1_000;
+
+/**
+ * A deadline that is cheap to move: a heartbeat only writes a number, and the one timer, when it fires,
+ * looks whether the deadline has meanwhile moved on.
+ */
+export class Timeout {
+  private readonly clock: Clock;
+  private readonly onDue: () => void;
+  private deadline = Number.POSITIVE_INFINITY;
+  private firesAt = Number.POSITIVE_INFINITY;
+  private cancel: (() => void) | undefined;
+
+  constructor(clock: Clock, onDue: () => void) {
+    this.clock = clock;
+    this.onDue = onDue;
+  }
+
+  /** Due `ms` from now, whatever was set before. */
+  set(ms: number): void {
+    this.deadline = this.clock.now() + ms;
+    if (this.firesAt > this.deadline) this.arm(ms);
+  }
+
+  clear(): void {
+    this.cancel?.();
+    this.cancel = undefined;
+    this.deadline = Number.POSITIVE_INFINITY;
+    this.firesAt = Number.POSITIVE_INFINITY;
+  }
+
+  private arm(ms: number): void {
+    this.cancel?.();
+    this.firesAt = this.clock.now() + ms;
+    this.cancel = this.clock.schedule(() => this.fire(), ms);
+  }
+
+  private fire(): void {
+    const now = this.clock.now();
+    const left = this.deadline - now;
+    // Node's timers round to whole milliseconds, so a timer may fire a fraction early.
+    if (left >= 1) this.arm(left);
+    else if (now - this.firesAt > STALLED_MS) this.arm(AFTER_STALL_MS);
+    else {
+      this.clear();
+      this.onDue();
+    }
+  }
+}

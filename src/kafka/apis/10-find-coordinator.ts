@@ -1,0 +1,58 @@
+/** FindCoordinator 0–4: this node, at the address on which the client reached it. No transaction coordinator. */
+import { array, int8, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { api } from "../api.ts";
+import { ErrorCode } from "../error-code.ts";
+import { broker } from "./common.ts";
+
+const GROUP = 0;
+const NO_TRANSACTIONS = "Sluice coordinates consumer groups only: there are no transactions";
+
+export const findCoordinator = api({
+  key: 10,
+  name: "FindCoordinator",
+  versions: { min: 0, max: 4 },
+  request: message(
+    { flexible: 3 },
+    {
+      key: string({ versions: "0-3" }),
+      keyType: int8({ versions: "1+" }),
+      coordinatorKeys: array(string(), { versions: "4+" }),
+    },
+  ),
+  response: message(
+    { flexible: 3 },
+    {
+      throttleTimeMs: int32({ versions: "1+" }),
+      errorCode: int16({ versions: "0-3" }),
+      errorMessage: string({ versions: "1-3", nullable: "1-3" }),
+      nodeId: int32({ versions: "0-3" }),
+      host: string({ versions: "0-3" }),
+      port: int32({ versions: "0-3" }),
+      coordinators: array(
+        struct({
+          key: string(),
+          nodeId: int32(),
+          host: string(),
+          port: int32(),
+          errorCode: int16(),
+          errorMessage: string({ nullable: "4+" }),
+        }),
+        { versions: "4+" },
+      ),
+    },
+  ),
+  handle({ keyType, coordinatorKeys }, { advertised }) {
+    // A code that no client retries: COORDINATOR_NOT_AVAILABLE would leave a transactional producer waiting.
+    const answer =
+      keyType === GROUP
+        ? { errorCode: ErrorCode.NONE, errorMessage: null, ...broker(advertised) }
+        : {
+            errorCode: ErrorCode.INVALID_REQUEST,
+            errorMessage: NO_TRANSACTIONS,
+            nodeId: -1,
+            host: "",
+            port: -1,
+          };
+    return { ...answer, coordinators: coordinatorKeys.map((key) => ({ key, ...answer })) };
+  },
+});

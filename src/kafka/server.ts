@@ -1,0 +1,233 @@
+/**
+ * The Kafka server: listens, bounds what all clients together may hold, and closes in order.
+ *
+ * Under pressure (the byte budget is spent) no new request is begun anywhere, so whoever holds bytes without
+ * moving them would hold everybody: such a connection is closed after `stallMs`. Without pressure a frozen
+ * client keeps its few buffers until the idle timeout, as in Kafka (`connections.max.idle.ms`).
+ */
+import { createServer, type Server, type Socket } from "node:net";
+import { SluiceError } from "../errors.ts";
+import { type Logger, RateLimitedLog } from "../logger.ts";
+import type { Api, BrokerServices, Endpoint } from "./api.ts";
+import { apis as registeredApis } from "./apis/index.ts";
+import { ByteBudget } from "./byte-budget.ts";
+import { Connection, type ConnectionHost, type ConnectionStats } from "./connection.ts";
+
+export interface KafkaServerOptions {
+  readonly bind: Endpoint;
+  /** What clients are told to connect to; "auto" is the address on which each of them reached us. */
+  readonly advertise: "auto" | Endpoint;
+  readonly maxFrameBytes: number;
+  readonly maxConnections: number;
+  /** Requests of one connection in hand at once. */
+  readonly maxInFlight: number;
+  readonly maxPartitionsPerRequest: number;
+  /** Requests and replies that the whole server may hold. */
+  readonly maxBufferedBytes: number;
+  readonly autoCreate: BrokerServices["autoCreate"];
+  /** Shown to administrators as Kafka's `log.dir`. */
+  readonly dataDir: string;
+  readonly timing?: Partial<ServerTiming>;
+}
+
+export interface ServerTiming {
+  /** Kafka's `connections.max.idle.ms`. */
+  readonly idleMs: number;
+  /** How long a connection may hold bytes without moving any while the byte budget is spent. */
+  readonly stallMs: number;
+  /** How long `close()` waits for requests in hand. */
+  readonly closeMs: number;
+}
+
+const TIMING: ServerTiming = { idleMs: 600_000, stallMs: 2_000, closeMs: 2_000 };
+
+/** What the gateway gives a server. */
+export type KafkaServices = Pick<BrokerServices, "log" | "groups" | "clusterId">;
+
+/** Counters since the start; `connections` and `bufferedBytes` are of now. */
+export interface KafkaServerStats extends Readonly<ConnectionStats> {
+  readonly connections: number;
+  readonly acceptedConnections: number;
+  readonly refusedConnections: number;
+  readonly bufferedBytes: number;
+}
+
+export class KafkaServer {
+  private readonly options: KafkaServerOptions;
+  private readonly services: KafkaServices;
+  private readonly logger: Logger;
+  private readonly repeated = new RateLimitedLog();
+  private readonly timing: ServerTiming;
+  private readonly memory: ByteBudget;
+  private readonly connections = new Set<Connection>();
+  private readonly host: ConnectionHost;
+  private readonly counters = { requests: 0, receivedBytes: 0, sentBytes: 0, accepted: 0, refused: 0 };
+  private listener: Server | undefined;
+  private sweeper: NodeJS.Timeout | undefined;
+  private closing: Promise<void> | undefined;
+
+  constructor(
+    options: KafkaServerOptions,
+    services: KafkaServices,
+    logger: Logger,
+    apis: readonly Api[] = registeredApis,
+  ) {
+    this.options = options;
+    this.services = services;
+    this.logger = logger;
+    this.timing = { ...TIMING, ...options.timing };
+    this.memory = new ByteBudget(options.maxBufferedBytes);
+    this.host = {
+      apis: new Map(apis.map((api) => [api.key, api])),
+      maxFrameBytes: options.maxFrameBytes,
+      maxInFlight: options.maxInFlight,
+      // Each partition may be named under a stream of its own.
+      maxElements: options.maxPartitionsPerRequest * 2,
+      memory: this.memory,
+      stats: this.counters,
+      offence: (connection, reason) => {
+        const { clientHost } = connection.context;
+        this.repeated.say(`offence ${clientHost}`, (heldBack) =>
+          this.logger.warn({ clientHost, reason, heldBack }, "a Kafka client was disconnected"),
+        );
+      },
+      fault: (api, error) =>
+        this.repeated.say(`fault ${api}`, (heldBack) =>
+          this.logger.error(
+            { api, err: error, heldBack },
+            "a Kafka request failed; its client was disconnected",
+          ),
+        ),
+    };
+  }
+
+  /** Listens. Rejects with `SluiceError` PORT_IN_USE or CANNOT_LISTEN. */
+  async start(): Promise<void> {
+    const { host, port } = this.options.bind;
+    const listener = createServer(
+      { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 },
+      (socket) => this.accept(socket),
+    );
+    await new Promise<void>((resolve, reject) => {
+      listener.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+      listener.listen({ host, port, backlog: 1024 }, resolve);
+    });
+    listener.removeAllListeners("error");
+    // Once it listens, an error is a failed accept (out of descriptors): the others are still served.
+    listener.on("error", (error) =>
+      this.repeated.say("accept", (heldBack) =>
+        this.logger.error({ err: error, heldBack }, "cannot accept Kafka connections"),
+      ),
+    );
+    this.listener = listener;
+    const intervalMs = Math.min(1_000, this.timing.stallMs / 2, this.timing.idleMs / 2);
+    this.sweeper = setInterval(() => this.sweep(), intervalMs).unref();
+  }
+
+  /** Stops accepting, finishes the requests in hand within `closeMs`, then closes every connection. */
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  /** Where it listens; the port is the real one if 0 was asked for. Only between `start` and `close`. */
+  get address(): Endpoint {
+    const address = this.listener?.address();
+    if (address === null || address === undefined || typeof address === "string") {
+      throw new Error("the Kafka server is not listening");
+    }
+    return { host: address.address, port: address.port };
+  }
+
+  get stats(): KafkaServerStats {
+    const { requests, receivedBytes, sentBytes, accepted, refused } = this.counters;
+    return {
+      connections: this.connections.size,
+      acceptedConnections: accepted,
+      refusedConnections: refused,
+      requests,
+      receivedBytes,
+      sentBytes,
+      bufferedBytes: this.memory.heldBytes,
+    };
+  }
+
+  private accept(socket: Socket): void {
+    const { maxConnections } = this.options;
+    if (this.connections.size >= maxConnections) {
+      this.counters.refused++;
+      socket.on("error", () => {});
+      socket.destroy();
+      this.repeated.say("refused", (heldBack) =>
+        this.logger.warn({ maxConnections, heldBack }, "too many Kafka connections: a new one was refused"),
+      );
+      return;
+    }
+    const local = { host: plainAddress(socket.localAddress), port: socket.localPort ?? 0 };
+    const { log, groups, clusterId } = this.services;
+    const context = {
+      log,
+      groups,
+      clusterId,
+      logger: this.logger,
+      autoCreate: this.options.autoCreate,
+      apis: [...this.host.apis.values()],
+      server: {
+        dataDir: this.options.dataDir,
+        maxPartitionsPerRequest: this.options.maxPartitionsPerRequest,
+        memory: this.memory,
+      },
+      clientHost: plainAddress(socket.remoteAddress),
+      advertised: this.options.advertise === "auto" ? local : this.options.advertise,
+    };
+    const connection = new Connection(socket, context, this.host);
+    this.counters.accepted++;
+    this.connections.add(connection);
+    connection.start(() => this.connections.delete(connection));
+  }
+
+  private sweep(): void {
+    const now = performance.now();
+    for (const connection of this.connections) {
+      const stalled = connection.stalledMs(now) >= this.timing.stallMs;
+      if (stalled && this.memory.isSpent) {
+        this.host.offence(
+          connection,
+          `held ${connection.owedBytes} bytes without moving any while memory was short`,
+        );
+        connection.destroy();
+      } else if (connection.idleMs(now) >= this.timing.idleMs) {
+        connection.destroy();
+      }
+    }
+  }
+
+  private async shutDown(): Promise<void> {
+    const { listener } = this;
+    clearInterval(this.sweeper);
+    if (listener === undefined) return;
+    const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+    for (const connection of this.connections) connection.drain();
+    const late = setTimeout(() => {
+      for (const connection of this.connections) connection.destroy();
+    }, this.timing.closeMs);
+    await closed; // after the last connection
+    clearTimeout(late);
+  }
+}
+
+/** A dual-stack socket shows IPv4 clients as ::ffff:192.0.2.1, which an IPv4-only client cannot dial. */
+function plainAddress(address: string | undefined): string {
+  return (address ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): SluiceError {
+  const inUse = error.code === "EADDRINUSE";
+  return new SluiceError(
+    inUse ? "PORT_IN_USE" : "CANNOT_LISTEN",
+    inUse
+      ? `port ${port} on ${host} is taken by another program, so the Kafka server cannot listen there`
+      : `the Kafka server cannot listen on ${host}:${port}: ${error.message}`,
+    { mend: "Set kafka.bind to another address or port.", exitCode: 69, cause: error },
+  );
+}

@@ -1,0 +1,98 @@
+/**
+ * Values under topic filters, found by MQTT topic: a trie over levels. It carries the mapping's rules, the
+ * live subscriptions and those of sessions that are away.
+ *
+ * A look-up visits only nodes whose path matches, so its cost follows the depth and the matches, not the
+ * number of filters. Levels are keys of Maps: `__proto__` is a level like any other.
+ */
+import type { Level } from "./topic-filter.ts";
+
+interface Node<T> {
+  readonly children: Map<string, Node<T>>;
+  /** Below `+`. */
+  one: Node<T> | undefined;
+  /** Values whose filter ends here. */
+  readonly values: Set<T>;
+  /** Values whose filter ends here with `#`. */
+  readonly rest: Set<T>;
+}
+
+const newNode = <T>(): Node<T> => ({
+  children: new Map(),
+  one: undefined,
+  values: new Set(),
+  rest: new Set(),
+});
+
+const isEmpty = <T>(node: Node<T>): boolean =>
+  node.children.size === 0 && node.one === undefined && node.values.size === 0 && node.rest.size === 0;
+
+export class FilterTrie<T> {
+  private readonly root: Node<T> = newNode();
+
+  add(levels: readonly Level[], value: T): void {
+    let node = this.root;
+    for (const level of levels) {
+      if (level.kind === "rest") {
+        node.rest.add(value);
+        return;
+      }
+      let next = level.kind === "one" ? node.one : node.children.get(level.text);
+      if (next === undefined) {
+        next = newNode();
+        if (level.kind === "one") node.one = next;
+        else node.children.set(level.text, next);
+      }
+      node = next;
+    }
+    node.values.add(value);
+  }
+
+  /** Removes a value, and the nodes that carried nothing else. */
+  remove(levels: readonly Level[], value: T): void {
+    const path: Node<T>[] = [this.root];
+    for (const level of levels) {
+      const node = path[path.length - 1] as Node<T>;
+      if (level.kind === "rest") {
+        node.rest.delete(value);
+        break;
+      }
+      const next = level.kind === "one" ? node.one : node.children.get(level.text);
+      if (next === undefined) return;
+      path.push(next);
+    }
+    if (levels[levels.length - 1]?.kind !== "rest") path[path.length - 1]?.values.delete(value);
+    for (let index = path.length - 1; index > 0 && isEmpty(path[index] as Node<T>); index--) {
+      const parent = path[index - 1] as Node<T>;
+      const level = levels[index - 1] as Level;
+      if (level.kind === "literal") parent.children.delete(level.text);
+      else parent.one = undefined;
+    }
+  }
+
+  /** Calls `visit` with every value whose filter matches, in no particular order. */
+  match(mqttTopic: string, visit: (value: T) => void): void {
+    // [MQTT-4.7.2-1]: a wildcard in the first level does not match a topic that begins with $.
+    walk(this.root, mqttTopic, 0, mqttTopic.charCodeAt(0) !== 0x24, visit);
+  }
+}
+
+function walk<T>(
+  node: Node<T>,
+  mqttTopic: string,
+  from: number,
+  wildcards: boolean,
+  visit: (value: T) => void,
+): void {
+  if (wildcards) for (const value of node.rest) visit(value);
+  if (from > mqttTopic.length) {
+    for (const value of node.values) visit(value);
+    return;
+  }
+  if (node.one === undefined && node.children.size === 0) return;
+  const slash = mqttTopic.indexOf("/", from);
+  const end = slash < 0 ? mqttTopic.length : slash;
+  const next = node.children.get(mqttTopic.slice(from, end));
+  if (next !== undefined) walk(next, mqttTopic, end + 1, true, visit);
+  if (wildcards && node.one !== undefined) walk(node.one, mqttTopic, end + 1, true, visit);
+}

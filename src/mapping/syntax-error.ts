@@ -1,0 +1,34 @@
+/** What is wrong with a rule's text, and where: the configuration turns it into file, line and column. */
+import { SluiceError } from "../errors.ts";
+
+export class MappingSyntaxError extends SluiceError {
+  /** Where in the text it goes wrong, counted in UTF-16 units from 0, as in `text[position]`. */
+  readonly position: number;
+  /** How many units are meant; at least 1, so that there is something to underline. */
+  readonly length: number;
+  /** The rule's field whose text it is, e.g. `["headers", "site"]`; empty when the text stands alone. */
+  readonly path: readonly string[];
+
+  constructor(
+    message: string,
+    position: number,
+    options: { length?: number; mend?: string | undefined; path?: readonly string[] } = {},
+  ) {
+    super("MAPPING_SYNTAX", message, {
+      exitCode: 78,
+      ...(options.mend === undefined ? {} : { mend: options.mend }),
+    });
+    this.position = position;
+    this.length = Math.max(1, options.length ?? 1);
+    this.path = options.path ?? [];
+  }
+
+  /** The same error, said of a field of a rule. */
+  at(path: readonly string[]): MappingSyntaxError {
+    return new MappingSyntaxError(this.message, this.position, {
+      length: this.length,
+      mend: this.mend,
+      path,
+    });
+  }
+}

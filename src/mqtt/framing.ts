@@ -1,0 +1,54 @@
+/**
+ * Bounds a client's packets before anything buffers them: follows the fixed headers (MQTT 3.1.1, section 2.2)
+ * across chunks as they are read, without copying, and says when one announces more than is allowed.
+ *
+ * The parser behind it checks what is inside; this only sees to it that a length is believed up to the limit.
+ */
+
+export class FramingGuard {
+  private readonly maxPacketBytes: number;
+  /** Bytes of the current packet's body that are still to come. */
+  private bodyLeft = 0;
+  /** Bytes of the current fixed header that were seen. */
+  private headerBytes = 0;
+  private remainingLength = 0;
+
+  constructor(maxPacketBytes: number) {
+    this.maxPacketBytes = maxPacketBytes;
+  }
+
+  /** What is wrong with the stream up to the end of this chunk, or undefined. */
+  check(chunk: Uint8Array): string | undefined {
+    const { length } = chunk;
+    let at = 0;
+    while (at < length) {
+      if (this.bodyLeft > 0) {
+        const skipped = Math.min(this.bodyLeft, length - at);
+        this.bodyLeft -= skipped;
+        at += skipped;
+        continue;
+      }
+      const byte = chunk[at++] as number;
+      if (this.headerBytes === 0) {
+        const type = byte >> 4;
+        if (type === 0 || type === 15) return `a packet of type ${type}, which MQTT 3.1.1 reserves`;
+        this.headerBytes = 1;
+        continue;
+      }
+      // Remaining length: seven bits a byte, at most four bytes (section 2.2.3).
+      this.remainingLength += (byte & 0x7f) * 128 ** (this.headerBytes - 1);
+      this.headerBytes++;
+      if (byte >= 0x80) {
+        if (this.headerBytes > 4) return "a remaining length of more than four bytes";
+        continue;
+      }
+      if (this.headerBytes + this.remainingLength > this.maxPacketBytes) {
+        return `a packet of ${this.headerBytes + this.remainingLength} bytes, over the limit of ${this.maxPacketBytes}`;
+      }
+      this.bodyLeft = this.remainingLength;
+      this.headerBytes = 0;
+      this.remainingLength = 0;
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,220 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ErrorCode } from "../../src/kafka/error-code.ts";
+import { ZERO_UUID } from "../../src/wire/buffer.ts";
+import { type Broker, type Client, startBroker } from "./harness.ts";
+
+let broker: Broker;
+let client: Client;
+
+beforeEach(async () => {
+  broker = await startBroker();
+  await broker.log.createStream("fixed", 2, {}, "config");
+  await broker.log.createStream("__own", 1, {}, "internal");
+  client = await broker.connect();
+});
+afterEach(() => broker.close());
+
+const wish = (name: string, more: object = {}) => ({ name, numPartitions: 1, replicationFactor: 1, ...more });
+
+async function create(topics: object[], validateOnly = false) {
+  return (await client.send("CreateTopics", 7, { topics, validateOnly })).topics;
+}
+
+const config = (name: string, value: string) => ({ configs: [{ name, value }] });
+
+describe("Metadata", () => {
+  it("lists all streams for null, none for an empty list, and all for version 0's empty list", async () => {
+    const namesIn = async (version: number, topics: object[] | null) =>
+      (await client.send("Metadata", version, { topics })).topics.map(({ name }: { name: string }) => name);
+    expect(await namesIn(12, null)).toEqual(["fixed", "__own"]);
+    expect(await namesIn(1, [])).toEqual([]);
+    expect(await namesIn(0, [])).toEqual(["fixed", "__own"]);
+  });
+
+  it("marks internal streams and carries the topic id, by which a stream can be asked for", async () => {
+    const id = broker.log.stream("fixed")?.id;
+    const { topics, clusterId, controllerId } = await client.send("Metadata", 12, {
+      topics: [{ name: null, topicId: id }, { name: "__own" }, { name: null, topicId: "x".repeat(22) }],
+    });
+    expect({ clusterId, controllerId }).toEqual({ clusterId: "test-cluster", controllerId: 0 });
+    expect(topics).toMatchObject([
+      { name: "fixed", topicId: id, isInternal: false, partitions: [{ leaderId: 0, isrNodes: [0] }, {}] },
+      { name: "__own", isInternal: true },
+      { errorCode: ErrorCode.UNKNOWN_TOPIC_ID, name: null },
+    ]);
+  });
+
+  it("creates a missing stream where that is allowed, and answers with it", async () => {
+    const ask = (name: string, allowAutoTopicCreation: boolean) =>
+      client.send("Metadata", 9, { topics: [{ name }], allowAutoTopicCreation });
+    expect((await ask("new", false)).topics).toMatchObject([{ errorCode: 3, partitions: [] }]);
+    const both = await Promise.all([ask("new", true), ask("new", true)]);
+    for (const { topics } of both) expect(topics).toMatchObject([{ errorCode: 0, partitions: [{}, {}, {}] }]);
+    expect((await ask("no good name", true)).topics[0].errorCode).toBe(ErrorCode.INVALID_TOPIC_EXCEPTION);
+  });
+
+  it("tells what is allowed only to those who ask", async () => {
+    const { topics, clusterAuthorizedOperations } = await client.send("Metadata", 8, {
+      topics: [{ name: "fixed" }],
+      includeClusterAuthorizedOperations: true,
+    });
+    expect([clusterAuthorizedOperations, topics[0].topicAuthorizedOperations]).toEqual([8096, -2147483648]);
+  });
+});
+
+describe("CreateTopics", () => {
+  it("creates, with settings, and answers with what was made", async () => {
+    const [made] = await create([wish("a", { numPartitions: -1, ...config("retention.ms", "1000") })]);
+    const stream = broker.log.stream("a");
+    expect(made).toMatchObject({ errorCode: 0, topicId: stream?.id, numPartitions: 3, replicationFactor: 1 });
+    expect(stream?.settings.retentionMs).toBe(1000);
+    expect(stream?.origin).toBe("protocol");
+  });
+
+  it("only judges when asked to validate", async () => {
+    expect(await create([wish("a"), wish("fixed")], true)).toMatchObject([
+      { errorCode: 0 },
+      { errorCode: 36 },
+    ]);
+    expect(broker.log.stream("a")).toBeUndefined();
+  });
+
+  it("takes a high replication factor for compacted streams only, as Connect asks for its own", async () => {
+    const compacted = wish("connect-offsets", {
+      replicationFactor: 3,
+      ...config("cleanup.policy", "compact"),
+    });
+    expect(await create([compacted, wish("b", { replicationFactor: 3 })])).toMatchObject([
+      { errorCode: 0, replicationFactor: 1 },
+      { errorCode: ErrorCode.INVALID_REPLICATION_FACTOR },
+    ]);
+  });
+
+  it("takes a replica assignment that names the one broker", async () => {
+    const assigned = (name: string, assignments: object[], counts = -1) =>
+      wish(name, { numPartitions: counts, replicationFactor: counts, assignments });
+    const good = [
+      { partitionIndex: 1, brokerIds: [0] },
+      { partitionIndex: 0, brokerIds: [0] },
+    ];
+    const answers = await create([
+      assigned("a", good),
+      assigned("b", good, 1),
+      assigned("c", [{ partitionIndex: 0, brokerIds: [1] }]),
+      assigned("d", [{ partitionIndex: 1, brokerIds: [0] }]),
+    ]);
+    expect(answers).toMatchObject([
+      { errorCode: 0, numPartitions: 2 },
+      { errorCode: ErrorCode.INVALID_REQUEST },
+      { errorCode: ErrorCode.INVALID_REPLICA_ASSIGNMENT },
+      { errorCode: ErrorCode.INVALID_REPLICA_ASSIGNMENT },
+    ]);
+  });
+
+  it.each([
+    ["a bad name", wish("a b"), ErrorCode.INVALID_TOPIC_EXCEPTION],
+    ["a name that exists", wish("fixed"), ErrorCode.TOPIC_ALREADY_EXISTS],
+    ["no partitions", wish("a", { numPartitions: 0 }), ErrorCode.INVALID_PARTITIONS],
+    ["too many partitions", wish("a", { numPartitions: 1001 }), ErrorCode.INVALID_PARTITIONS],
+    ["an unknown setting", wish("a", config("x.y", "1")), ErrorCode.INVALID_CONFIG],
+    ["a setting of the object prototype", wish("a", config("constructor", "1")), ErrorCode.INVALID_CONFIG],
+    ["a value that is none", wish("a", config("retention.ms", "soon")), ErrorCode.INVALID_CONFIG],
+    ["a value out of bounds", wish("a", config("segment.bytes", "1")), ErrorCode.INVALID_CONFIG],
+    ["what only a cluster can do", wish("a", config("min.insync.replicas", "2")), ErrorCode.INVALID_CONFIG],
+  ])("refuses %s, in words", async (_, given, errorCode) => {
+    expect(await create([given])).toMatchObject([{ errorCode, errorMessage: expect.stringMatching(/\w/) }]);
+  });
+
+  it("refuses a name that is in the request twice", async () => {
+    expect(await create([wish("a"), wish("a")])).toMatchObject([{ errorCode: 42 }, { errorCode: 42 }]);
+  });
+});
+
+describe("the other administrative requests", () => {
+  it("delete clients' streams by name and by id, and leave the gateway's", async () => {
+    await create([wish("a"), wish("b")]);
+    const byName = (await client.send("DeleteTopics", 5, { topicNames: ["a", "fixed", "__own", "none"] }))
+      .responses;
+    expect(byName.map(({ errorCode }: { errorCode: number }) => errorCode)).toEqual([
+      0,
+      ErrorCode.POLICY_VIOLATION,
+      ErrorCode.POLICY_VIOLATION,
+      ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    ]);
+    expect(byName[1].errorMessage).toContain("configuration");
+    const byId = (
+      await client.send("DeleteTopics", 6, {
+        topics: [
+          { name: null, topicId: broker.log.stream("b")?.id },
+          { name: null, topicId: ZERO_UUID },
+        ],
+      })
+    ).responses;
+    expect(byId).toMatchObject([{ name: "b", errorCode: 0 }, { errorCode: ErrorCode.UNKNOWN_TOPIC_ID }]);
+    expect(broker.log.streams.map(({ name }) => name)).toEqual(["fixed", "__own"]);
+  });
+
+  it("add partitions, never fewer, and not to what the configuration states", async () => {
+    await create([wish("a", { numPartitions: 2 })]);
+    const grow = async (name: string, count: number, validateOnly = false) =>
+      (
+        await client.send("CreatePartitions", 3, {
+          topics: [{ name, count, assignments: null }],
+          validateOnly,
+        })
+      ).results[0].errorCode;
+    expect(await grow("a", 4, true)).toBe(0);
+    expect(broker.log.stream("a")?.partitions).toHaveLength(2);
+    expect(await grow("a", 4)).toBe(0);
+    expect(broker.log.stream("a")?.partitions).toHaveLength(4);
+    expect(await grow("a", 4)).toBe(ErrorCode.INVALID_PARTITIONS);
+    expect(await grow("fixed", 4)).toBe(ErrorCode.POLICY_VIOLATION);
+    expect(await grow("none", 4)).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
+  });
+
+  it("describe and set a stream's settings under Kafka's names", async () => {
+    await create([wish("a")]);
+    const alter = async (resourceName: string, configs: object[], validateOnly = false) =>
+      (
+        await client.send("IncrementalAlterConfigs", 1, {
+          resources: [{ resourceType: 2, resourceName, configs }],
+          validateOnly,
+        })
+      ).responses[0].errorCode;
+    const set = [{ name: "retention.ms", configOperation: 0, value: "9223372036854775807" }];
+    expect(await alter("fixed", set)).toBe(ErrorCode.POLICY_VIOLATION);
+    expect(await alter("a", [{ name: "retention.ms", configOperation: 1, value: null }])).toBe(40);
+    expect(await alter("a", set)).toBe(0);
+    const { results } = await client.send("DescribeConfigs", 4, {
+      resources: [
+        { resourceType: 2, resourceName: "a", configurationKeys: ["retention.ms", "compression.type"] },
+        { resourceType: 4, resourceName: "0", configurationKeys: null },
+        { resourceType: 2, resourceName: "none", configurationKeys: null },
+      ],
+    });
+    expect(results[0].configs).toMatchObject([
+      { name: "retention.ms", value: String(Number.MAX_SAFE_INTEGER), readOnly: false },
+      { name: "compression.type", value: "producer", readOnly: true },
+    ]);
+    expect(results[1].configs).toContainEqual(expect.objectContaining({ name: "node.id", value: "0" }));
+    expect(results[2].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
+  });
+
+  it("describe the data folder with the partitions asked for", async () => {
+    const ask = async (topics: object[] | null) =>
+      (await client.send("DescribeLogDirs", 4, { topics })).results[0];
+    const all = await ask(null);
+    expect(all.topics.map(({ name }: { name: string }) => name)).toEqual(["fixed", "__own"]);
+    expect(all.totalBytes).toBeGreaterThan(0);
+    const one = await ask([{ topic: "fixed", partitions: [1] }]);
+    expect(one).toMatchObject({ logDir: "/tmp", topics: [{ partitions: [{ partitionIndex: 1 }] }] });
+  });
+
+  it("are all advertised as they are registered, Produce from 0 on for librdkafka's sake", async () => {
+    const { apiKeys } = await client.send("ApiVersions", 0, {});
+    expect(apiKeys).toContainEqual({ apiKey: 0, minVersion: 0, maxVersion: 11 });
+    expect(apiKeys).toContainEqual({ apiKey: 1, minVersion: 4, maxVersion: 12 });
+    const unnamed = { clientSoftwareName: "", clientSoftwareVersion: "1" };
+    expect((await client.send("ApiVersions", 3, unnamed)).errorCode).toBe(ErrorCode.INVALID_REQUEST);
+  });
+});

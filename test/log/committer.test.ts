@@ -1,0 +1,121 @@
+import { describe, expect, it } from "vitest";
+import { append, openStore, partitionOf, record, values } from "../support/log.ts";
+import { MemoryFileSystem } from "../support/memory-file-system.ts";
+
+/** A disk whose durable writes wait until they are let go, or fail. */
+class HeldDisk extends MemoryFileSystem {
+  hold = false;
+  failure: Error | undefined;
+  durableWrites = 0;
+  private waiting: (() => void)[] = [];
+
+  override async open(path: string, mode: "read" | "write" | "durable") {
+    const file = await super.open(path, mode);
+    if (mode !== "durable") return file;
+    const write = file.writeDurably.bind(file);
+    file.writeDurably = async (buffers, position) => {
+      this.durableWrites++;
+      if (this.hold) await new Promise<void>((resolve) => this.waiting.push(resolve));
+      if (this.failure !== undefined) throw this.failure;
+      await write(buffers, position);
+    };
+    return file;
+  }
+
+  letGo(): void {
+    this.hold = false;
+    for (const go of this.waiting.splice(0)) go();
+  }
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe("the group commit", () => {
+  it("acknowledges and shows nothing before it is on disk", async () => {
+    const disk = new HeldDisk();
+    const store = await openStore("/data", { fileSystem: disk });
+    const partition = partitionOf(await store.createStream("s", 1, {}, "config"));
+    disk.hold = true;
+    let acknowledged = false;
+    let told = 0;
+    partition.onCommit(() => told++);
+    const done = append(store, [record(partition, null, "x")]).then(() => {
+      acknowledged = true;
+    });
+    for (let at = 0; at < 5; at++) await turn();
+    expect([acknowledged, partition.highWatermark, told]).toEqual([false, 0, 0]);
+    disk.letGo();
+    await done;
+    expect([acknowledged, partition.highWatermark]).toEqual([true, 1]);
+  });
+
+  it("gathers what comes while a commit is under way into one next commit", async () => {
+    const disk = new HeldDisk();
+    const store = await openStore("/data", { fileSystem: disk });
+    const partition = partitionOf(await store.createStream("s", 1, {}, "config"));
+    const before = disk.durableWrites;
+    disk.hold = true;
+    const first = append(store, [record(partition, null, "first")]);
+    await turn();
+    const rest = Array.from({ length: 100 }, (_, at) => append(store, [record(partition, null, `v${at}`)]));
+    disk.letGo();
+    await Promise.all([first, ...rest]);
+    expect(disk.durableWrites - before).toBe(2);
+    const batches = await partition.read(1, 1 << 20);
+    expect(batches).toHaveLength(1);
+    expect(await values(partition)).toHaveLength(101);
+  });
+
+  it("puts all entries of an append into the same commit, or none", async () => {
+    const store = await openStore("/data", { fileSystem: new MemoryFileSystem() });
+    const stream = await store.createStream("s", 3, { maxMessageBytes: 200 }, "config");
+    const entries = [0, 1, 2].map((index) =>
+      record(partitionOf(stream, index), null, "x".repeat(index * 100)),
+    );
+    await expect(append(store, entries)).rejects.toMatchObject({ code: "TOO_LARGE" });
+    expect(stream.partitions.map(({ highWatermark }) => highWatermark)).toEqual([0, 0, 0]);
+  });
+
+  it("acknowledges nothing of a commit that the disk refused, nor anything behind it, and takes no more", async () => {
+    const disk = new HeldDisk();
+    const store = await openStore("/data", { fileSystem: disk });
+    const partition = partitionOf(await store.createStream("s", 1, {}, "config"));
+    await append(store, [record(partition, null, "kept")]);
+    disk.hold = true;
+    const under = append(store, [record(partition, null, "under way")]);
+    await turn();
+    const queued = append(store, [record(partition, null, "queued")]);
+    disk.failure = new Error("EIO");
+    disk.letGo();
+    const outcomes = await Promise.allSettled([under, queued]);
+    expect(outcomes.map((outcome) => outcome.status)).toEqual(["rejected", "rejected"]);
+    disk.failure = undefined;
+    await expect(append(store, [record(partition, null, "later")])).rejects.toMatchObject({
+      code: "READ_ONLY",
+    });
+    expect(await values(partition)).toEqual(["kept"]);
+  });
+
+  it("takes a stop in order: what was queued is written, what comes later is refused", async () => {
+    const disk = new MemoryFileSystem();
+    const store = await openStore("/data", { fileSystem: disk });
+    const partition = partitionOf(await store.createStream("s", 1, {}, "config"));
+    const queued = append(store, [record(partition, null, "queued")]);
+    const closed = store.close();
+    await expect(append(store, [record(partition, null, "late")])).rejects.toMatchObject({ code: "CLOSED" });
+    await Promise.all([queued, closed]);
+    const again = await openStore("/data", { fileSystem: disk });
+    expect(await values(partitionOf(again.stream("s")))).toEqual(["queued"]);
+  });
+
+  it("spreads records without a key by commits, not by records", async () => {
+    const store = await openStore("/data", { fileSystem: new MemoryFileSystem() });
+    const stream = await store.createStream("s", 3, {}, "config");
+    for (let commit = 0; commit < 6; commit++) {
+      await Promise.all(
+        Array.from({ length: 10 }, () => append(store, [record(stream.keylessPartition(), null, "x")])),
+      );
+    }
+    expect(stream.partitions.map(({ highWatermark }) => highWatermark)).toEqual([20, 20, 20]);
+  });
+});

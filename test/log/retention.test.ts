@@ -1,0 +1,64 @@
+import { describe, expect, it } from "vitest";
+import { append, openStore, partitionOf, readAll, record, values } from "../support/log.ts";
+import { MemoryFileSystem } from "../support/memory-file-system.ts";
+
+describe("retention", () => {
+  it("deletes whole segments that are older than the time, the newest last, and keeps the offsets", async () => {
+    const disk = new MemoryFileSystem();
+    let now = 1_000_000;
+    const options = { fileSystem: disk, now: () => now };
+    const store = await openStore("/data", options);
+    const stream = await store.createStream("s", 1, { retentionMs: 1000, segmentBytes: 500 }, "config");
+    const partition = partitionOf(stream);
+    for (let at = 0; at < 20; at++)
+      await append(store, [record(partition, null, `v${at}`.padEnd(100), now + at)]);
+    await store.checkpoint();
+    now += 1010;
+    await store.retain();
+    expect(partition.logStartOffset).toBeGreaterThan(0);
+    expect(partition.logStartOffset).toBeLessThanOrEqual(10);
+    expect(() => partition.read(0, 100)).toThrow(/offset 0 of s-0 is not in/);
+
+    now += 1000;
+    await store.retain();
+    expect(partition.logStartOffset).toBe(20);
+    expect(await readAll(partition)).toEqual([]);
+    const killed = disk.snapshot();
+    await store.close();
+
+    const again = await openStore("/data", { ...options, fileSystem: killed });
+    const reopened = partitionOf(again.stream("s"));
+    await append(again, [record(reopened, null, "next")]);
+    expect((await readAll(reopened)).map(({ offset }) => offset)).toEqual([20]);
+  });
+
+  it("deletes by size while the rest stays above the limit", async () => {
+    const store = await openStore("/data", { fileSystem: new MemoryFileSystem() });
+    const stream = await store.createStream(
+      "s",
+      1,
+      { retentionMs: -1, retentionBytes: 2000, segmentBytes: 600 },
+      "config",
+    );
+    const partition = partitionOf(stream);
+    for (let at = 0; at < 50; at++) await append(store, [record(partition, null, `v${at}`.padEnd(100))]);
+    await store.checkpoint();
+    await store.retain();
+    expect(partition.sizeBytes).toBeGreaterThanOrEqual(2000);
+    expect(partition.sizeBytes).toBeLessThan(2000 + 600);
+    expect((await values(partition)).at(-1)?.trim()).toBe("v49");
+  });
+
+  it("keeps what a reader is reading until it is done", async () => {
+    const disk = new MemoryFileSystem();
+    const store = await openStore("/data", { fileSystem: disk, maxTailBytes: 0 });
+    const settings = { retentionMs: -1, retentionBytes: 0, segmentBytes: 300 };
+    const partition = partitionOf(await store.createStream("s", 1, settings, "config"));
+    for (let at = 0; at < 10; at++) await append(store, [record(partition, null, `v${at}`.padEnd(100))]);
+    await store.checkpoint();
+    const reading = partition.read(0, 1 << 20);
+    await store.retain();
+    expect((await reading).length).toBeGreaterThan(0);
+    expect(partition.logStartOffset).toBeGreaterThan(0);
+  });
+});

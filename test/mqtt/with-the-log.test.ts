@@ -1,0 +1,59 @@
+import { describe, expect, it } from "vitest";
+import { StreamStore } from "../../src/log/stream-store.ts";
+import { murmur2, partitionOf as partitionFor } from "../../src/mapping/partitioner.ts";
+import { openStore, partitionOf, readAll, silentLogger } from "../support/log.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+import { RawClient, startBroker } from "./support.ts";
+
+/** Where Kafka's Java client puts the key "t1" among three partitions. */
+const T1_OF_3 = partitionFor(murmur2(Buffer.from("t1")), 3);
+
+describe("with the real log", () => {
+  it("what was acknowledged at any QoS is in its stream, keyed and in order, also after a restart", async () => {
+    const dataDir = await temporaryFolder();
+    const store = await openStore(dataDir);
+    await store.createStream("telemetry", 3, {}, "config");
+    const rules = [
+      {
+        name: "temperatures",
+        from: "sensors/+site/+device/temperature",
+        to: "telemetry",
+        key: "${device}",
+        headers: { site: "${site}" },
+        timestamp: "${payload.ts}",
+      },
+    ];
+    const { port, broker } = await startBroker(store, { rules });
+    const client = await RawClient.connect(port, "c");
+    const ts = 1_767_225_600_000;
+    for (let n = 0; n < 30; n++) {
+      const qos = n % 3;
+      const payload = `{"n":${n},"ts":${ts + n}}`;
+      client.publish("sensors/north/t1/temperature", payload, qos, qos === 0 ? undefined : n + 1);
+    }
+    await client.until("puback", 10);
+    await client.until("pubrec", 10);
+    await broker.close();
+    await store.close();
+
+    const again = new StreamStore({ dataDir, logger: silentLogger });
+    await again.start();
+    const records = await readAll(partitionOf(again.stream("telemetry"), T1_OF_3));
+    await again.close();
+    const numbers = records.map((record) => (JSON.parse(String(record.value)) as { n: number }).n);
+    expect([...numbers].sort((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, n) => n));
+    for (const qos of [0, 1, 2]) {
+      const ofQos = numbers.filter((n) => n % 3 === qos);
+      expect(ofQos).toEqual([...ofQos].sort((a, b) => a - b));
+    }
+    for (const record of records) {
+      const { n } = JSON.parse(String(record.value)) as { n: number };
+      expect(record.key?.toString()).toBe("t1");
+      expect(record.timestamp).toBe(ts + n);
+      expect(record.headers.map(({ key, value }) => `${key}=${value}`)).toEqual([
+        "mqtt.topic=sensors/north/t1/temperature",
+        "site=north",
+      ]);
+    }
+  });
+});

@@ -1,0 +1,92 @@
+import { gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { crc32c } from "../../src/wire/crc32c.ts";
+import {
+  BATCH_HEADER_BYTES,
+  baseOffsetOf,
+  batchBytes,
+  batchOf,
+  batchProblem,
+  decodeRecords,
+  encodeHeaders,
+  lastOffsetOf,
+  maxTimestampOf,
+  recordBytesBound,
+  recordsOf,
+} from "../../src/wire/record-batch.ts";
+
+const blob = fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes));
+const header = fc.record({ key: fc.string(), value: fc.option(blob) });
+const record = fc.record({
+  key: fc.option(blob),
+  value: fc.option(blob),
+  headers: fc.array(header, { maxLength: 4 }),
+  timestamp: fc.integer({ min: -1, max: 2 ** 45 }),
+});
+
+describe("a record batch", () => {
+  it("comes back as it was encoded", () => {
+    fc.assert(
+      fc.property(
+        fc.array(record, { minLength: 1, maxLength: 20 }),
+        fc.nat(2 ** 40),
+        (records, baseOffset) => {
+          const encodable = records.map((one) => ({ ...one, headers: encodeHeaders(one.headers) }));
+          const batch = batchOf(encodable, baseOffset);
+          expect(batchProblem(batch, 0, batch.length)).toBeUndefined();
+          expect(batchBytes(batch)).toBe(batch.length);
+          expect(lastOffsetOf(batch)).toBe(baseOffset + records.length - 1);
+          expect(maxTimestampOf(batch)).toBe(Math.max(...records.map(({ timestamp }) => timestamp)));
+          const bound = encodable.reduce((sum, one) => sum + recordBytesBound(one), BATCH_HEADER_BYTES);
+          expect(batch.length).toBeLessThanOrEqual(bound);
+          expect(decodeRecords(batch)).toEqual(
+            records.map((one, at) => ({ ...one, offset: baseOffset + at })),
+          );
+        },
+      ),
+    );
+  });
+
+  it("shows any flipped bit behind its prefix", () => {
+    const batch = batchOf([
+      { key: null, value: Buffer.from("21.5"), headers: encodeHeaders([]), timestamp: 5 },
+    ]);
+    for (let bit = 16 * 8; bit < batch.length * 8; bit++) {
+      const flipped = Buffer.from(batch);
+      flipped[bit >> 3] = (flipped[bit >> 3] as number) ^ (1 << (bit & 7));
+      expect(batchProblem(flipped, 0, 1 << 20)).toBeDefined();
+    }
+  });
+
+  it("is read when it is compressed with gzip", () => {
+    const plain = batchOf(
+      [{ key: null, value: Buffer.from("x"), headers: encodeHeaders([]), timestamp: 1 }],
+      9,
+    );
+    const body = gzipSync(plain.subarray(BATCH_HEADER_BYTES));
+    const batch = Buffer.concat([plain.subarray(0, BATCH_HEADER_BYTES), body]);
+    batch.writeInt32BE(batch.length - 12, 8);
+    batch.writeInt16BE(1, 21);
+    batch.writeUInt32BE(crc32c(batch.subarray(21)), 17);
+    expect(batchProblem(batch, 0, 1 << 20)).toBeUndefined();
+    expect([...recordsOf([batch])].map(({ offset, value }) => [offset, value?.toString()])).toEqual([
+      [9, "x"],
+    ]);
+  });
+
+  it("keeps offsets and times beyond 32 bits", () => {
+    const offset = 2 ** 40 + 3;
+    const time = 2 ** 41 + 5;
+    const batch = batchOf([{ key: null, value: null, headers: encodeHeaders([]), timestamp: time }], offset);
+    expect(baseOffsetOf(batch)).toBe(offset);
+    expect(maxTimestampOf(batch)).toBe(time);
+  });
+});
+
+describe("CRC-32C", () => {
+  it("gives the check value of the Castagnoli polynomial", () => {
+    expect(crc32c(Buffer.from("123456789"))).toBe(0xe3069283);
+    expect(crc32c(Buffer.from("6789"), crc32c(Buffer.from("12345")))).toBe(0xe3069283);
+  });
+});
