@@ -103,8 +103,13 @@ export class Gateway {
     };
     await writeFile(join(folder, "gateway.yaml"), stringify(config, { aliasDuplicateObjects: false }));
     const gateway = new Gateway(folder, mqttPort, kafkaPort, options);
-    await gateway.ready();
-    return gateway;
+    try {
+      await gateway.ready();
+      return gateway;
+    } catch (error) {
+      await gateway.dispose();
+      throw error;
+    }
   }
 
   private spawn(): Running {
