@@ -25,8 +25,13 @@ const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
 /** Refuses a value in words; `mend` is shown beside the caret. */
-function refuse(context: z.core.$RefinementCtx, problem: string, mend?: string): typeof z.NEVER {
-  context.addIssue({ code: "custom", message: problem, params: { mend } });
+export function refuse(
+  context: z.core.$RefinementCtx,
+  message: string,
+  mend?: string,
+  path: (string | number)[] = [],
+): typeof z.NEVER {
+  context.addIssue({ code: "custom", message, path, params: { mend } });
   return z.NEVER;
 }
 
@@ -60,7 +65,7 @@ function quantity(
 }
 
 const size = (bounds: Bounds) => quantity(parseSize, formatSize, bounds, "256KiB");
-const duration = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
+export const durationWithin = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
 const count = (min: number, max: number) => z.int().min(min).max(max);
 const address = z
   .union([z.string(), z.number()], { error: () => "must be text" })
@@ -83,9 +88,9 @@ const mqtt = {
   maxPacket: size({ min: KiB, max: 64 * MiB }).prefault("256KiB"),
   maxConnections: count(1, 1_000_000).default(10_000),
   /** From the TCP connection to CONNECT. */
-  connectTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("10s"),
+  connectTimeout: durationWithin({ min: 100, max: 5 * MINUTE }).prefault("10s"),
   /** How long a subscriber that takes nothing may hold up what is sent to it before it is disconnected. */
-  drainTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("2s"),
+  drainTimeout: durationWithin({ min: 100, max: 5 * MINUTE }).prefault("2s"),
   /** QoS 1 and 2 messages kept for a session that is away; the oldest make way. */
   maxQueued: count(0, 1_000_000).default(1_000),
   /** QoS 2 messages of one client that it has not released yet. */
@@ -101,7 +106,7 @@ const stream = {
   /** What is older, or beyond the size of *each partition*, is deleted, a segment at a time. */
   retention: section(
     z.strictObject({
-      time: duration({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
+      time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
       size: size({ min: 64 * KiB, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("unlimited"),
     }),
   ),
@@ -109,7 +114,7 @@ const stream = {
   segment: section(
     z.strictObject({
       size: size({ min: 16 * KiB, max: GiB }).prefault("64MiB"),
-      time: duration({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
+      time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
     }),
   ),
   /** The largest record batch, as Kafka's `max.message.bytes`. */
