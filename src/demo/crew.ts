@@ -37,6 +37,19 @@ export function shareOf({ worker, workers }: Share, count: number): number[] {
   return Array.from({ length: count }, (_, number) => number).filter((number) => number % workers === worker);
 }
 
+/** Has every item handled, so many at a time; rejects with the first failure. */
+export async function each<T>(
+  items: readonly T[],
+  atOnce: number,
+  handle: (item: T) => Promise<void>,
+): Promise<void> {
+  const left = items.values();
+  const run = async (): Promise<void> => {
+    for (const item of left) await handle(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, run));
+}
+
 const KILL_AFTER_MS = 5_000;
 
 type Method<R, K extends keyof R> = R[K] extends (...args: infer A) => infer T

@@ -55,7 +55,6 @@ export class Phase {
   private stage: Progress["stage"] = "connecting";
   private stageSince = performance.now();
   private connectMs = 0;
-  private sendingMs = 0;
   private memoryBytes = 0;
   private published: number[] = [];
   private checksum = 0;
@@ -156,7 +155,6 @@ export class Phase {
     const schedule: Schedule = { startUs, untilUs: startUs + forMs * 1000, intervalMs };
     await this.subscribers.all("timeFrom", startUs + warmUpMs * 1000);
     const parts = await this.watch(this.sensors.all("publish", schedule));
-    this.sendingMs += performance.now() - this.stageSince;
     this.published = new Array<number>(this.options.plan.sensors).fill(0);
     for (const [sensor, count] of parts.flatMap((part) => part.published)) this.published[sensor] = count;
     this.checksum = parts.reduce((sum, part) => (sum + part.checksum) >>> 0, 0);
@@ -193,7 +191,6 @@ export class Phase {
       connectMs: Math.round(this.connectMs),
       memoryBytes: this.memoryBytes,
       processes: this.sensors.size + this.subscribers.size,
-      sendingMs: Math.round(this.sendingMs),
       readings,
       acknowledged: last.acknowledged,
       expected,

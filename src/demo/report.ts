@@ -34,7 +34,6 @@ export interface PhaseReport {
   /** Resident, of the sensors' and subscribers' processes, at its highest. */
   readonly memoryBytes: number;
   readonly processes: number;
-  readonly sendingMs: number;
   /** Readings that sensors made; each is to reach every subscriber. */
   readonly readings: number;
   readonly acknowledged: number;
