@@ -23,7 +23,6 @@ import {
   type Partially,
   type Shape,
   string,
-  struct,
 } from "../wire/schema.ts";
 import type { CommittedOffset, StreamPartition } from "./types.ts";
 
@@ -54,18 +53,16 @@ const groupMetadataValue = message(
     protocol: string({ nullable: "0+" }),
     leader: string({ nullable: "0+" }),
     currentStateTimestamp: int64({ versions: "2+", default: -1 }),
-    members: array(
-      struct({
-        memberId: string(),
-        groupInstanceId: string({ versions: "3+", nullable: "3+", default: null }),
-        clientId: string(),
-        clientHost: string(),
-        rebalanceTimeout: int32({ versions: "1+", default: -1 }),
-        sessionTimeout: int32(),
-        subscription: bytes(),
-        assignment: bytes(),
-      }),
-    ),
+    members: array({
+      memberId: string(),
+      groupInstanceId: string({ versions: "3+", nullable: "3+", default: null }),
+      clientId: string(),
+      clientHost: string(),
+      rebalanceTimeout: int32({ versions: "1+", default: -1 }),
+      sessionTimeout: int32(),
+      subscription: bytes(),
+      assignment: bytes(),
+    }),
   },
 );
 

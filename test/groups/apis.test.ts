@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import type { RequestContext } from "../../src/kafka/api.ts";
-import { groupApis } from "../../src/kafka/apis/groups.ts";
+import { apis } from "../../src/kafka/apis/index.ts";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { decode, encode } from "../../src/wire/schema.ts";
@@ -27,7 +27,7 @@ class Client {
 
   // biome-ignore lint/suspicious/noExplicitAny: the answer of any API at all
   async ask(name: string, version: number, request: object): Promise<any> {
-    const api = groupApis.find((each) => each.name === name);
+    const api = apis.find((each) => each.name === name);
     if (api === undefined) throw new Error(name);
     const sent = new Writer();
     encode(api.request, version, request as never, sent);

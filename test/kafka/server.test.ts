@@ -5,7 +5,7 @@ import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
-import { bytes, int32, message } from "../../src/wire/schema.ts";
+import { bytes, int32 } from "../../src/wire/schema.ts";
 import { FakeLog } from "./fake-log.ts";
 import {
   type Broker,
@@ -32,8 +32,8 @@ function gated(): { served: Api; calls: number[]; answer(id: number, size?: numb
     key: 99,
     name: "Gated",
     versions: { min: 0, max: 0 },
-    request: message({}, { id: int32() }),
-    response: message({}, { id: int32(), payload: bytes() }),
+    request: { id: int32() },
+    response: { id: int32(), payload: bytes() },
     handle({ id }) {
       calls.push(id);
       if (id < 0) throw new Error("a handler's fault");

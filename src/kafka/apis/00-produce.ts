@@ -19,67 +19,10 @@ import {
   isTransactional,
   magicOf,
 } from "../../wire/record-batch.ts";
-import { array, int16, int32, int64, message, records, string, struct } from "../../wire/schema.ts";
+import { array, int16, int32, int64, records, string, struct } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { errorCodeOf, type Refusal, refusal } from "./common.ts";
-
-const request = message(
-  { flexible: 9 },
-  {
-    transactionalId: string({ versions: "3+", nullable: "3+", default: null }),
-    acks: int16(),
-    timeoutMs: int32(),
-    topicData: array(
-      struct({
-        name: string(),
-        partitionData: array(struct({ index: int32(), records: records({ nullable: "0+" }) })),
-      }),
-    ),
-  },
-);
-
-const response = message(
-  { flexible: 9 },
-  {
-    responses: array(
-      struct({
-        name: string(),
-        partitionResponses: array(
-          struct({
-            index: int32(),
-            errorCode: int16(),
-            baseOffset: int64(),
-            logAppendTimeMs: int64({ versions: "2+", default: -1 }),
-            logStartOffset: int64({ versions: "5+", default: -1 }),
-            recordErrors: array(
-              struct({
-                batchIndex: int32(),
-                batchIndexErrorMessage: string({ nullable: "8+", default: null }),
-              }),
-              { versions: "8+" },
-            ),
-            errorMessage: string({ versions: "8+", nullable: "8+", default: null }),
-            currentLeader: struct(
-              { leaderId: int32({ default: -1 }), leaderEpoch: int32({ default: -1 }) },
-              { versions: "10+", tag: 0 },
-            ),
-          }),
-        ),
-      }),
-    ),
-    throttleTimeMs: int32({ versions: "1+" }),
-    nodeEndpoints: array(
-      struct({
-        nodeId: int32(),
-        host: string(),
-        port: int32(),
-        rack: string({ nullable: "10+", default: null }),
-      }),
-      { versions: "10+", tag: 0 },
-    ),
-  },
-);
 
 interface PartitionResponse {
   readonly index: number;
@@ -180,10 +123,51 @@ function requestRefusal(version: number, acks: number, transactionalId: string |
 export const produce = api({
   key: 0,
   name: "Produce",
-  versions: { min: 3, max: 11 },
+  versions: { min: 3, max: 11, flexible: 9 },
   advertised: { min: 0, max: 11 },
-  request,
-  response,
+  request: {
+    transactionalId: string({ versions: "3+", nullable: "3+", default: null }),
+    acks: int16(),
+    timeoutMs: int32(),
+    topicData: array({
+      name: string(),
+      partitionData: array({ index: int32(), records: records({ nullable: "0+" }) }),
+    }),
+  },
+  response: {
+    responses: array({
+      name: string(),
+      partitionResponses: array({
+        index: int32(),
+        errorCode: int16(),
+        baseOffset: int64(),
+        logAppendTimeMs: int64({ versions: "2+", default: -1 }),
+        logStartOffset: int64({ versions: "5+", default: -1 }),
+        recordErrors: array(
+          {
+            batchIndex: int32(),
+            batchIndexErrorMessage: string({ nullable: "8+", default: null }),
+          },
+          { versions: "8+" },
+        ),
+        errorMessage: string({ versions: "8+", nullable: "8+", default: null }),
+        currentLeader: struct(
+          { leaderId: int32({ default: -1 }), leaderEpoch: int32({ default: -1 }) },
+          { versions: "10+", tag: 0 },
+        ),
+      }),
+    }),
+    throttleTimeMs: int32({ versions: "1+" }),
+    nodeEndpoints: array(
+      {
+        nodeId: int32(),
+        host: string(),
+        port: int32(),
+        rack: string({ nullable: "10+", default: null }),
+      },
+      { versions: "10+", tag: 0 },
+    ),
+  },
   async handle({ acks, transactionalId, topicData }, context) {
     const problem = requestRefusal(context.version, acks, transactionalId);
     const responses = await Promise.all(

@@ -8,7 +8,7 @@
  */
 import type { Log, Partition } from "../../log/log.ts";
 import { batchBytes } from "../../wire/record-batch.ts";
-import { array, int8, int16, int32, int64, message, records, string, struct } from "../../wire/schema.ts";
+import { array, int8, int16, int32, int64, records, string, struct } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { untilReadable } from "../delayed-fetch.ts";
 import { ErrorCode } from "../error-code.ts";
@@ -20,81 +20,7 @@ const MAX_FETCH_BYTES = 16 << 20;
 const MIN_FETCH_BYTES = 64 << 10;
 const MAX_WAIT_MS = 300_000;
 
-const request = message(
-  { flexible: 12 },
-  {
-    clusterId: string({ versions: "12+", nullable: "12+", default: null, tag: 0 }),
-    replicaId: int32({ default: -1 }),
-    maxWaitMs: int32(),
-    minBytes: int32(),
-    maxBytes: int32({ default: 0x7fffffff }),
-    isolationLevel: int8(),
-    sessionId: int32({ versions: "7+" }),
-    sessionEpoch: int32({ versions: "7+", default: -1 }),
-    topics: array(
-      struct({
-        topic: string(),
-        partitions: array(
-          struct({
-            partition: int32(),
-            currentLeaderEpoch: int32({ versions: "9+", default: -1 }),
-            fetchOffset: int64(),
-            lastFetchedEpoch: int32({ versions: "12+", default: -1 }),
-            logStartOffset: int64({ versions: "5+", default: -1 }),
-            partitionMaxBytes: int32(),
-          }),
-        ),
-      }),
-    ),
-    forgottenTopicsData: array(struct({ topic: string(), partitions: array(int32()) }), { versions: "7+" }),
-    rackId: string({ versions: "11+" }),
-  },
-);
-
-const response = message(
-  { flexible: 12 },
-  {
-    throttleTimeMs: int32(),
-    errorCode: int16({ versions: "7+" }),
-    sessionId: int32({ versions: "7+" }),
-    responses: array(
-      struct({
-        topic: string(),
-        partitions: array(
-          struct({
-            partitionIndex: int32(),
-            errorCode: int16(),
-            highWatermark: int64(),
-            lastStableOffset: int64({ default: -1 }),
-            logStartOffset: int64({ versions: "5+", default: -1 }),
-            divergingEpoch: struct(
-              { epoch: int32({ default: -1 }), endOffset: int64({ default: -1 }) },
-              { versions: "12+", tag: 0 },
-            ),
-            currentLeader: struct(
-              { leaderId: int32({ default: -1 }), leaderEpoch: int32({ default: -1 }) },
-              { versions: "12+", tag: 1 },
-            ),
-            snapshotId: struct(
-              { endOffset: int64({ default: -1 }), epoch: int32({ default: -1 }) },
-              { versions: "12+", tag: 2 },
-            ),
-            abortedTransactions: array(struct({ producerId: int64(), firstOffset: int64() }), {
-              nullable: "4+",
-            }),
-            preferredReadReplica: int32({ versions: "11+", default: -1 }),
-            records: records({ nullable: "0+" }),
-          }),
-        ),
-      }),
-    ),
-  },
-);
-
 /** One partition of a request, on its way to an answer. */
-// For clients of our own: the declaration serves both ends of the wire.
-export { request as fetchRequest, response as fetchResponse };
-
 interface Wanted {
   readonly topic: string;
   readonly index: number;
@@ -189,9 +115,65 @@ function readableBytes(all: readonly Wanted[]): number {
 export const fetch = api({
   key: 1,
   name: "Fetch",
-  versions: { min: 4, max: 12 },
-  request,
-  response,
+  versions: { min: 4, max: 12, flexible: 12 },
+  request: {
+    clusterId: string({ versions: "12+", nullable: "12+", default: null, tag: 0 }),
+    replicaId: int32({ default: -1 }),
+    maxWaitMs: int32(),
+    minBytes: int32(),
+    maxBytes: int32({ default: 0x7fffffff }),
+    isolationLevel: int8(),
+    sessionId: int32({ versions: "7+" }),
+    sessionEpoch: int32({ versions: "7+", default: -1 }),
+    topics: array({
+      topic: string(),
+      partitions: array({
+        partition: int32(),
+        currentLeaderEpoch: int32({ versions: "9+", default: -1 }),
+        fetchOffset: int64(),
+        lastFetchedEpoch: int32({ versions: "12+", default: -1 }),
+        logStartOffset: int64({ versions: "5+", default: -1 }),
+        partitionMaxBytes: int32(),
+      }),
+    }),
+    forgottenTopicsData: array({ topic: string(), partitions: array(int32()) }, { versions: "7+" }),
+    rackId: string({ versions: "11+" }),
+  },
+  response: {
+    throttleTimeMs: int32(),
+    errorCode: int16({ versions: "7+" }),
+    sessionId: int32({ versions: "7+" }),
+    responses: array({
+      topic: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        errorCode: int16(),
+        highWatermark: int64(),
+        lastStableOffset: int64({ default: -1 }),
+        logStartOffset: int64({ versions: "5+", default: -1 }),
+        divergingEpoch: struct(
+          { epoch: int32({ default: -1 }), endOffset: int64({ default: -1 }) },
+          { versions: "12+", tag: 0 },
+        ),
+        currentLeader: struct(
+          { leaderId: int32({ default: -1 }), leaderEpoch: int32({ default: -1 }) },
+          { versions: "12+", tag: 1 },
+        ),
+        snapshotId: struct(
+          { endOffset: int64({ default: -1 }), epoch: int32({ default: -1 }) },
+          { versions: "12+", tag: 2 },
+        ),
+        abortedTransactions: array(
+          { producerId: int64(), firstOffset: int64() },
+          {
+            nullable: "4+",
+          },
+        ),
+        preferredReadReplica: int32({ versions: "11+", default: -1 }),
+        records: records({ nullable: "0+" }),
+      }),
+    }),
+  },
   async handle({ topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel }, context) {
     // No session was ever given out; Kafka's clients begin with a full fetch after this error.
     if (sessionId !== 0) return { errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND };

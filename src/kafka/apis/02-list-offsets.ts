@@ -4,7 +4,7 @@
  * -5 the latest tiered offset (there is no other tier, so none). Version 0 is gone from Kafka.
  */
 import type { Partition } from "../../log/log.ts";
-import { array, int8, int16, int32, int64, message, string, struct } from "../../wire/schema.ts";
+import { array, int8, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { errorCodeOf, leaderEpochError, partitionOf } from "./common.ts";
@@ -13,48 +13,6 @@ const LATEST = -1;
 const EARLIEST = -2;
 const MAX_TIMESTAMP = -3;
 const EARLIEST_LOCAL = -4;
-
-const request = message(
-  { flexible: 6 },
-  {
-    replicaId: int32(),
-    isolationLevel: int8({ versions: "2+" }),
-    topics: array(
-      struct({
-        name: string(),
-        partitions: array(
-          struct({
-            partitionIndex: int32(),
-            currentLeaderEpoch: int32({ versions: "4+", default: -1 }),
-            timestamp: int64(),
-          }),
-        ),
-      }),
-    ),
-    timeoutMs: int32({ versions: "10+" }),
-  },
-);
-
-const response = message(
-  { flexible: 6 },
-  {
-    throttleTimeMs: int32({ versions: "2+" }),
-    topics: array(
-      struct({
-        name: string(),
-        partitions: array(
-          struct({
-            partitionIndex: int32(),
-            errorCode: int16(),
-            timestamp: int64({ default: -1 }),
-            offset: int64({ default: -1 }),
-            leaderEpoch: int32({ versions: "4+", default: -1 }),
-          }),
-        ),
-      }),
-    ),
-  },
-);
 
 interface Found {
   readonly offset: number;
@@ -82,9 +40,33 @@ async function find(partition: Partition, timestamp: number): Promise<Found | un
 export const listOffsets = api({
   key: 2,
   name: "ListOffsets",
-  versions: { min: 1, max: 10 },
-  request,
-  response,
+  versions: { min: 1, max: 10, flexible: 6 },
+  request: {
+    replicaId: int32(),
+    isolationLevel: int8({ versions: "2+" }),
+    topics: array({
+      name: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        currentLeaderEpoch: int32({ versions: "4+", default: -1 }),
+        timestamp: int64(),
+      }),
+    }),
+    timeoutMs: int32({ versions: "10+" }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "2+" }),
+    topics: array({
+      name: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        errorCode: int16(),
+        timestamp: int64({ default: -1 }),
+        offset: int64({ default: -1 }),
+        leaderEpoch: int32({ versions: "4+", default: -1 }),
+      }),
+    }),
+  },
   async handle({ topics }, { log }) {
     const answer = async (name: string, index: number, epoch: number, timestamp: number) => {
       const partition = partitionOf(log, name, index);

@@ -9,7 +9,7 @@
 import { LogError } from "../../errors.ts";
 import type { Stream } from "../../log/log.ts";
 import { ZERO_UUID } from "../../wire/buffer.ts";
-import { array, bool, int16, int32, message, string, struct, uuid } from "../../wire/schema.ts";
+import { array, bool, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import {
@@ -20,59 +20,6 @@ import {
   OPERATIONS_NOT_ASKED,
   STREAM_OPERATIONS,
 } from "./common.ts";
-
-const request = message(
-  { flexible: 9 },
-  {
-    topics: array(struct({ topicId: uuid({ versions: "10+" }), name: string({ nullable: "10+" }) }), {
-      nullable: "1+",
-    }),
-    allowAutoTopicCreation: bool({ versions: "4+", default: true }),
-    includeClusterAuthorizedOperations: bool({ versions: "8-10" }),
-    includeTopicAuthorizedOperations: bool({ versions: "8+" }),
-  },
-);
-
-const response = message(
-  { flexible: 9 },
-  {
-    throttleTimeMs: int32({ versions: "3+" }),
-    brokers: array(
-      struct({
-        nodeId: int32(),
-        host: string(),
-        port: int32(),
-        rack: string({ versions: "1+", nullable: "1+", default: null }),
-      }),
-    ),
-    clusterId: string({ versions: "2+", nullable: "2+", default: null }),
-    controllerId: int32({ versions: "1+", default: -1 }),
-    topics: array(
-      struct({
-        errorCode: int16(),
-        name: string({ nullable: "12+" }),
-        topicId: uuid({ versions: "10+" }),
-        isInternal: bool({ versions: "1+" }),
-        partitions: array(
-          struct({
-            errorCode: int16(),
-            partitionIndex: int32(),
-            leaderId: int32(),
-            leaderEpoch: int32({ versions: "7+", default: -1 }),
-            replicaNodes: array(int32()),
-            isrNodes: array(int32()),
-            offlineReplicas: array(int32(), { versions: "5+" }),
-          }),
-        ),
-        topicAuthorizedOperations: int32({ versions: "8+", default: OPERATIONS_NOT_ASKED }),
-      }),
-    ),
-    clusterAuthorizedOperations: int32({ versions: "8-10", default: OPERATIONS_NOT_ASKED }),
-  },
-);
-
-// For clients of our own: the declaration serves both ends of the wire.
-export { request as metadataRequest, response as metadataResponse };
 
 function described(stream: Stream, withOperations: boolean) {
   return {
@@ -127,9 +74,46 @@ async function find(name: string, mayCreate: boolean, context: RequestContext): 
 export const metadata = api({
   key: 3,
   name: "Metadata",
-  versions: { min: 0, max: 12 },
-  request,
-  response,
+  versions: { min: 0, max: 12, flexible: 9 },
+  request: {
+    topics: array(
+      { topicId: uuid({ versions: "10+" }), name: string({ nullable: "10+" }) },
+      {
+        nullable: "1+",
+      },
+    ),
+    allowAutoTopicCreation: bool({ versions: "4+", default: true }),
+    includeClusterAuthorizedOperations: bool({ versions: "8-10" }),
+    includeTopicAuthorizedOperations: bool({ versions: "8+" }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "3+" }),
+    brokers: array({
+      nodeId: int32(),
+      host: string(),
+      port: int32(),
+      rack: string({ versions: "1+", nullable: "1+", default: null }),
+    }),
+    clusterId: string({ versions: "2+", nullable: "2+", default: null }),
+    controllerId: int32({ versions: "1+", default: -1 }),
+    topics: array({
+      errorCode: int16(),
+      name: string({ nullable: "12+" }),
+      topicId: uuid({ versions: "10+" }),
+      isInternal: bool({ versions: "1+" }),
+      partitions: array({
+        errorCode: int16(),
+        partitionIndex: int32(),
+        leaderId: int32(),
+        leaderEpoch: int32({ versions: "7+", default: -1 }),
+        replicaNodes: array(int32()),
+        isrNodes: array(int32()),
+        offlineReplicas: array(int32(), { versions: "5+" }),
+      }),
+      topicAuthorizedOperations: int32({ versions: "8+", default: OPERATIONS_NOT_ASKED }),
+    }),
+    clusterAuthorizedOperations: int32({ versions: "8-10", default: OPERATIONS_NOT_ASKED }),
+  },
   async handle(
     { topics, allowAutoTopicCreation, includeClusterAuthorizedOperations, includeTopicAuthorizedOperations },
     context,

@@ -7,56 +7,11 @@
  */
 import { isStreamName } from "../../log/catalog.ts";
 import type { Stream, StreamSettings } from "../../log/log.ts";
-import { array, bool, int8, int16, int32, message, string, struct, uuid } from "../../wire/schema.ts";
+import { array, bool, int8, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { describeSettings, parseSettings, type SettingEntry } from "../stream-config.ts";
 import { ConfigSource, NODE_ID, type Refusal, refusal, refusalOf } from "./common.ts";
-
-const request = message(
-  { flexible: 5 },
-  {
-    topics: array(
-      struct({
-        name: string(),
-        numPartitions: int32(),
-        replicationFactor: int16(),
-        assignments: array(struct({ partitionIndex: int32(), brokerIds: array(int32()) })),
-        configs: array(struct({ name: string(), value: string({ nullable: "0+" }) })),
-      }),
-    ),
-    timeoutMs: int32({ default: 60_000 }),
-    validateOnly: bool(),
-  },
-);
-
-const response = message(
-  { flexible: 5 },
-  {
-    throttleTimeMs: int32(),
-    topics: array(
-      struct({
-        name: string(),
-        topicId: uuid({ versions: "7+" }),
-        errorCode: int16(),
-        errorMessage: string({ nullable: "0+", default: null }),
-        topicConfigErrorCode: int16({ versions: "5+", tag: 0 }),
-        numPartitions: int32({ versions: "5+", default: -1 }),
-        replicationFactor: int16({ versions: "5+", default: -1 }),
-        configs: array(
-          struct({
-            name: string(),
-            value: string({ nullable: "5+" }),
-            readOnly: bool(),
-            configSource: int8({ default: -1 }),
-            isSensitive: bool(),
-          }),
-          { versions: "5+", nullable: "5+" },
-        ),
-      }),
-    ),
-  },
-);
 
 interface Wish {
   readonly name: string;
@@ -131,9 +86,40 @@ function created(stream: Stream) {
 export const createTopics = api({
   key: 19,
   name: "CreateTopics",
-  versions: { min: 2, max: 7 },
-  request,
-  response,
+  versions: { min: 2, max: 7, flexible: 5 },
+  request: {
+    topics: array({
+      name: string(),
+      numPartitions: int32(),
+      replicationFactor: int16(),
+      assignments: array({ partitionIndex: int32(), brokerIds: array(int32()) }),
+      configs: array({ name: string(), value: string({ nullable: "0+" }) }),
+    }),
+    timeoutMs: int32({ default: 60_000 }),
+    validateOnly: bool(),
+  },
+  response: {
+    throttleTimeMs: int32(),
+    topics: array({
+      name: string(),
+      topicId: uuid({ versions: "7+" }),
+      errorCode: int16(),
+      errorMessage: string({ nullable: "0+", default: null }),
+      topicConfigErrorCode: int16({ versions: "5+", tag: 0 }),
+      numPartitions: int32({ versions: "5+", default: -1 }),
+      replicationFactor: int16({ versions: "5+", default: -1 }),
+      configs: array(
+        {
+          name: string(),
+          value: string({ nullable: "5+" }),
+          readOnly: bool(),
+          configSource: int8({ default: -1 }),
+          isSensitive: bool(),
+        },
+        { versions: "5+", nullable: "5+" },
+      ),
+    }),
+  },
   async handle({ topics, validateOnly }, context) {
     const { log, logger } = context;
     const names = topics.map(({ name }) => name);

@@ -3,36 +3,10 @@
  * and the gateway's own state, stays: POLICY_VIOLATION, with words from version 5 on.
  */
 import type { Log } from "../../log/log.ts";
-import { array, int16, int32, message, string, struct, uuid } from "../../wire/schema.ts";
+import { array, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { lockOf, refusal, refusalOf } from "./common.ts";
-
-const request = message(
-  { flexible: 4 },
-  {
-    topics: array(struct({ name: string({ nullable: "6+", default: null }), topicId: uuid() }), {
-      versions: "6+",
-    }),
-    topicNames: array(string(), { versions: "0-5" }),
-    timeoutMs: int32(),
-  },
-);
-
-const response = message(
-  { flexible: 4 },
-  {
-    throttleTimeMs: int32({ versions: "1+" }),
-    responses: array(
-      struct({
-        name: string({ nullable: "6+" }),
-        topicId: uuid({ versions: "6+" }),
-        errorCode: int16(),
-        errorMessage: string({ versions: "5+", nullable: "5+", default: null }),
-      }),
-    ),
-  },
-);
 
 async function remove(name: string, log: Log) {
   const stream = log.stream(name);
@@ -52,9 +26,26 @@ async function remove(name: string, log: Log) {
 export const deleteTopics = api({
   key: 20,
   name: "DeleteTopics",
-  versions: { min: 1, max: 6 },
-  request,
-  response,
+  versions: { min: 1, max: 6, flexible: 4 },
+  request: {
+    topics: array(
+      { name: string({ nullable: "6+", default: null }), topicId: uuid() },
+      {
+        versions: "6+",
+      },
+    ),
+    topicNames: array(string(), { versions: "0-5" }),
+    timeoutMs: int32(),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "1+" }),
+    responses: array({
+      name: string({ nullable: "6+" }),
+      topicId: uuid({ versions: "6+" }),
+      errorCode: int16(),
+      errorMessage: string({ versions: "5+", nullable: "5+", default: null }),
+    }),
+  },
   async handle({ topics, topicNames }, { version, log, groups, logger }) {
     const wishes = version >= 6 ? topics : topicNames.map((name) => ({ name, topicId: undefined }));
     const responses = await Promise.all(

@@ -7,45 +7,10 @@
  */
 import type { Partition } from "../../log/log.ts";
 import { baseOffsetOf, lastOffsetOf, leaderEpochOf } from "../../wire/record-batch.ts";
-import { array, int16, int32, int64, message, string, struct } from "../../wire/schema.ts";
+import { array, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { errorCodeOf, leaderEpochError, partitionOf } from "./common.ts";
-
-const request = message(
-  { flexible: 4 },
-  {
-    replicaId: int32({ versions: "3+", default: -2 }),
-    topics: array(
-      struct({
-        topic: string(),
-        partitions: array(
-          struct({ partition: int32(), currentLeaderEpoch: int32({ default: -1 }), leaderEpoch: int32() }),
-        ),
-      }),
-    ),
-  },
-);
-
-const response = message(
-  { flexible: 4 },
-  {
-    throttleTimeMs: int32(),
-    topics: array(
-      struct({
-        topic: string(),
-        partitions: array(
-          struct({
-            errorCode: int16(),
-            partition: int32(),
-            leaderEpoch: int32({ default: -1 }),
-            endOffset: int64({ default: -1 }),
-          }),
-        ),
-      }),
-    ),
-  },
-);
 
 const UNDEFINED = { leaderEpoch: -1, endOffset: -1 };
 
@@ -77,9 +42,30 @@ async function endOf(
 export const offsetForLeaderEpoch = api({
   key: 23,
   name: "OffsetForLeaderEpoch",
-  versions: { min: 2, max: 4 },
-  request,
-  response,
+  versions: { min: 2, max: 4, flexible: 4 },
+  request: {
+    replicaId: int32({ versions: "3+", default: -2 }),
+    topics: array({
+      topic: string(),
+      partitions: array({
+        partition: int32(),
+        currentLeaderEpoch: int32({ default: -1 }),
+        leaderEpoch: int32(),
+      }),
+    }),
+  },
+  response: {
+    throttleTimeMs: int32(),
+    topics: array({
+      topic: string(),
+      partitions: array({
+        errorCode: int16(),
+        partition: int32(),
+        leaderEpoch: int32({ default: -1 }),
+        endOffset: int64({ default: -1 }),
+      }),
+    }),
+  },
   async handle({ topics }, { log }) {
     const answer = async (name: string, index: number, currentEpoch: number, epoch: number) => {
       const partition = partitionOf(log, name, index);

@@ -2,55 +2,11 @@
  * DescribeConfigs: a stream's settings under Kafka's names, and the few of the broker that tools look for.
  * The log keeps resolved settings, so a stream's are all shown as its own; synonyms are not given.
  */
-import { array, bool, int8, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { ConfigType, describeSettings } from "../stream-config.ts";
 import { ConfigSource, NODE_ID, type Refusal, ResourceType, refusal } from "./common.ts";
-
-const request = message(
-  { flexible: 4 },
-  {
-    resources: array(
-      struct({
-        resourceType: int8(),
-        resourceName: string(),
-        configurationKeys: array(string(), { nullable: "0+" }),
-      }),
-    ),
-    includeSynonyms: bool({ versions: "1+" }),
-    includeDocumentation: bool({ versions: "3+" }),
-  },
-);
-
-const response = message(
-  { flexible: 4 },
-  {
-    throttleTimeMs: int32(),
-    results: array(
-      struct({
-        errorCode: int16(),
-        errorMessage: string({ nullable: "0+", default: null }),
-        resourceType: int8(),
-        resourceName: string(),
-        configs: array(
-          struct({
-            name: string(),
-            value: string({ nullable: "0+" }),
-            readOnly: bool(),
-            configSource: int8({ versions: "1+", default: -1 }),
-            isSensitive: bool(),
-            synonyms: array(struct({ name: string(), value: string({ nullable: "0+" }), source: int8() }), {
-              versions: "1+",
-            }),
-            configType: int8({ versions: "3+" }),
-            documentation: string({ versions: "3+", nullable: "3+", default: null }),
-          }),
-        ),
-      }),
-    ),
-  },
-);
 
 interface Config {
   readonly name: string;
@@ -104,9 +60,40 @@ function configsOf(type: number, name: string, context: RequestContext): Config[
 export const describeConfigs = api({
   key: 32,
   name: "DescribeConfigs",
-  versions: { min: 1, max: 4 },
-  request,
-  response,
+  versions: { min: 1, max: 4, flexible: 4 },
+  request: {
+    resources: array({
+      resourceType: int8(),
+      resourceName: string(),
+      configurationKeys: array(string(), { nullable: "0+" }),
+    }),
+    includeSynonyms: bool({ versions: "1+" }),
+    includeDocumentation: bool({ versions: "3+" }),
+  },
+  response: {
+    throttleTimeMs: int32(),
+    results: array({
+      errorCode: int16(),
+      errorMessage: string({ nullable: "0+", default: null }),
+      resourceType: int8(),
+      resourceName: string(),
+      configs: array({
+        name: string(),
+        value: string({ nullable: "0+" }),
+        readOnly: bool(),
+        configSource: int8({ versions: "1+", default: -1 }),
+        isSensitive: bool(),
+        synonyms: array(
+          { name: string(), value: string({ nullable: "0+" }), source: int8() },
+          {
+            versions: "1+",
+          },
+        ),
+        configType: int8({ versions: "3+" }),
+        documentation: string({ versions: "3+", nullable: "3+", default: null }),
+      }),
+    }),
+  },
   handle({ resources }, context) {
     return {
       results: resources.map(({ resourceType, resourceName, configurationKeys }) => {

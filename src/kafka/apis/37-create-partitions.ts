@@ -1,33 +1,8 @@
 /** CreatePartitions: more partitions for a stream that no configuration states; never fewer. */
-import { array, bool, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { array, bool, int16, int32, string } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { lockOf, NODE_ID, refusal, refusalOf } from "./common.ts";
-
-const request = message(
-  { flexible: 2 },
-  {
-    topics: array(
-      struct({
-        name: string(),
-        count: int32(),
-        assignments: array(struct({ brokerIds: array(int32()) }), { nullable: "0+" }),
-      }),
-    ),
-    timeoutMs: int32(),
-    validateOnly: bool(),
-  },
-);
-
-const response = message(
-  { flexible: 2 },
-  {
-    throttleTimeMs: int32(),
-    results: array(
-      struct({ name: string(), errorCode: int16(), errorMessage: string({ nullable: "0+", default: null }) }),
-    ),
-  },
-);
 
 interface Wish {
   readonly name: string;
@@ -68,9 +43,24 @@ async function grow({ name, count, assignments }: Wish, validateOnly: boolean, c
 export const createPartitions = api({
   key: 37,
   name: "CreatePartitions",
-  versions: { min: 0, max: 3 },
-  request,
-  response,
+  versions: { min: 0, max: 3, flexible: 2 },
+  request: {
+    topics: array({
+      name: string(),
+      count: int32(),
+      assignments: array({ brokerIds: array(int32()) }, { nullable: "0+" }),
+    }),
+    timeoutMs: int32(),
+    validateOnly: bool(),
+  },
+  response: {
+    throttleTimeMs: int32(),
+    results: array({
+      name: string(),
+      errorCode: int16(),
+      errorMessage: string({ nullable: "0+", default: null }),
+    }),
+  },
   async handle({ topics, validateOnly }, context) {
     return {
       results: await Promise.all(

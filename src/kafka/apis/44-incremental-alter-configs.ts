@@ -3,44 +3,13 @@
  * keeps resolved settings, so there is no default to go back to (DELETE) and no list to edit (APPEND,
  * SUBTRACT). A broker's settings are in the gateway's configuration: INVALID_REQUEST.
  */
-import { array, bool, int8, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api, type RequestContext } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { parseSettings, type SettingEntry } from "../stream-config.ts";
 import { lockOf, ResourceType, refusal, refusalOf } from "./common.ts";
 
 const OPERATION_SET = 0;
-
-const request = message(
-  { flexible: 1 },
-  {
-    resources: array(
-      struct({
-        resourceType: int8(),
-        resourceName: string(),
-        configs: array(
-          struct({ name: string(), configOperation: int8(), value: string({ nullable: "0+" }) }),
-        ),
-      }),
-    ),
-    validateOnly: bool(),
-  },
-);
-
-const response = message(
-  { flexible: 1 },
-  {
-    throttleTimeMs: int32(),
-    responses: array(
-      struct({
-        errorCode: int16(),
-        errorMessage: string({ nullable: "0+", default: null }),
-        resourceType: int8(),
-        resourceName: string(),
-      }),
-    ),
-  },
-);
 
 interface Wish {
   readonly resourceType: number;
@@ -79,9 +48,24 @@ async function alter(
 export const incrementalAlterConfigs = api({
   key: 44,
   name: "IncrementalAlterConfigs",
-  versions: { min: 0, max: 1 },
-  request,
-  response,
+  versions: { min: 0, max: 1, flexible: 1 },
+  request: {
+    resources: array({
+      resourceType: int8(),
+      resourceName: string(),
+      configs: array({ name: string(), configOperation: int8(), value: string({ nullable: "0+" }) }),
+    }),
+    validateOnly: bool(),
+  },
+  response: {
+    throttleTimeMs: int32(),
+    responses: array({
+      errorCode: int16(),
+      errorMessage: string({ nullable: "0+", default: null }),
+      resourceType: int8(),
+      resourceName: string(),
+    }),
+  },
   async handle({ resources, validateOnly }, context) {
     return {
       responses: await Promise.all(
