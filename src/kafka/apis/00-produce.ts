@@ -144,10 +144,7 @@ export const produce = api({
         logAppendTimeMs: int64({ versions: "2+", default: -1 }),
         logStartOffset: int64({ versions: "5+", default: -1 }),
         recordErrors: array(
-          {
-            batchIndex: int32(),
-            batchIndexErrorMessage: string({ nullable: "8+", default: null }),
-          },
+          { batchIndex: int32(), batchIndexErrorMessage: string({ nullable: "8+", default: null }) },
           { versions: "8+" },
         ),
         errorMessage: string({ versions: "8+", nullable: "8+", default: null }),
@@ -159,12 +156,7 @@ export const produce = api({
     }),
     throttleTimeMs: int32({ versions: "1+" }),
     nodeEndpoints: array(
-      {
-        nodeId: int32(),
-        host: string(),
-        port: int32(),
-        rack: string({ nullable: "10+", default: null }),
-      },
+      { nodeId: int32(), host: string(), port: int32(), rack: string({ nullable: "10+", default: null }) },
       { versions: "10+", tag: 0 },
     ),
   },

@@ -25,10 +25,7 @@ export const offsetCommit = api({
   },
   response: {
     throttleTimeMs: int32({ versions: "3+" }),
-    topics: array({
-      name: string(),
-      partitions: array({ partitionIndex: int32(), errorCode: int16() }),
-    }),
+    topics: array({ name: string(), partitions: array({ partitionIndex: int32(), errorCode: int16() }) }),
   },
   async handle({ groupId, memberId, groupInstanceId, generationIdOrMemberEpoch, topics }, { groups }) {
     const identity = { memberId, groupInstanceId, generationId: generationIdOrMemberEpoch };

@@ -14,10 +14,7 @@ export const offsetDelete = api({
   response: {
     errorCode: int16(),
     throttleTimeMs: int32(),
-    topics: array({
-      name: string(),
-      partitions: array({ partitionIndex: int32(), errorCode: int16() }),
-    }),
+    topics: array({ name: string(), partitions: array({ partitionIndex: int32(), errorCode: int16() }) }),
   },
   async handle({ groupId, topics }, { groups }) {
     const places = topics.flatMap(({ name, partitions }) =>
