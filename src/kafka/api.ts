@@ -15,37 +15,35 @@ export interface Endpoint {
   readonly port: number;
 }
 
-/** What a handler may use. One per server. */
+/** What every handler may use: one for the whole server. */
 export interface BrokerServices {
   readonly log: Log;
   readonly groups: GroupCoordinator;
   readonly logger: Logger;
   /** Persistent identity of the data folder, Kafka's `cluster.id`. */
   readonly clusterId: string;
-  readonly autoCreate: { readonly enabled: boolean; readonly partitions: number };
-  /** Every registered API, for ApiVersions. */
-  readonly apis: readonly Api[];
-}
-
-/** What the server itself lends to a handler. */
-export interface ServerResources {
   /** Kafka's `log.dir`, shown to administrators. */
   readonly dataDir: string;
+  readonly autoCreate: { readonly enabled: boolean; readonly partitions: number };
   /** The bound on what one request may name, and so on the partitions of a stream made over the protocol. */
   readonly maxPartitionsPerRequest: number;
   /** What the whole server may hold of requests and replies. */
   readonly memory: ByteBudget;
+  /** Every registered API. */
+  readonly apis: ReadonlyMap<number, Api>;
 }
 
-/** One request on its way. */
-export interface RequestContext extends BrokerServices {
-  readonly server: ServerResources;
-  readonly version: number;
-  readonly correlationId: number;
-  readonly clientId: string | null;
+/** What is known of a client from the moment it connects. */
+export interface ClientContext extends BrokerServices {
   readonly clientHost: string;
   /** The address that this client is to be told (the one it reached us on, or the configured one). */
   readonly advertised: Endpoint;
+}
+
+/** One request on its way. */
+export interface RequestContext extends ClientContext {
+  readonly version: number;
+  readonly clientId: string | null;
   /**
    * Aborted when the connection ends or the server closes: whoever waits stops waiting and answers with what
    * there is; the connection knows whether the answer still has a reader.

@@ -43,7 +43,7 @@ export const apiVersions = api({
     if (version >= 3 && !named) return { errorCode: ErrorCode.INVALID_REQUEST };
     return {
       errorCode: ErrorCode.NONE,
-      apiKeys: apis.map(({ key, versions, advertised = versions }) => ({
+      apiKeys: Array.from(apis.values(), ({ key, versions, advertised = versions }) => ({
         apiKey: key,
         minVersion: advertised.min,
         maxVersion: advertised.max,

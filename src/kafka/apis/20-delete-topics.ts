@@ -2,26 +2,11 @@
  * DeleteTopics: streams by name, or by topic id from version 6 on. What the gateway's configuration states,
  * and the gateway's own state, stays: POLICY_VIOLATION, with words from version 5 on.
  */
-import type { Log } from "../../log/log.ts";
+import { ZERO_UUID } from "../../wire/buffer.ts";
 import { array, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
-import { lockOf, refusal, refusalOf } from "./common.ts";
-
-async function remove(name: string, log: Log) {
-  const stream = log.stream(name);
-  const refused =
-    stream === undefined
-      ? refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, `there is no stream "${name}"`)
-      : lockOf(stream);
-  if (refused !== undefined) return refused;
-  try {
-    await log.deleteStream(name);
-    return { errorCode: ErrorCode.NONE };
-  } catch (error) {
-    return refusalOf(error);
-  }
-}
+import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
+import { changeableStream } from "./common.ts";
 
 export const deleteTopics = api({
   key: 20,
@@ -47,27 +32,24 @@ export const deleteTopics = api({
     }),
   },
   async handle({ topics, topicNames }, { version, log, groups, logger }) {
-    const wishes = version >= 6 ? topics : topicNames.map((name) => ({ name, topicId: undefined }));
-    const responses = await Promise.all(
-      wishes.map(async ({ name, topicId }) => {
-        const stream = name !== null ? log.stream(name) : log.streamById(topicId as string);
-        if (stream === undefined && name === null) {
-          return {
-            name,
-            topicId: topicId as string,
-            ...refusal(ErrorCode.UNKNOWN_TOPIC_ID, "unknown topic id"),
-          };
-        }
-        const streamName = stream?.name ?? (name as string);
-        const result = await remove(streamName, log);
-        if (result.errorCode === ErrorCode.NONE) {
-          logger.info({ stream: streamName }, "a Kafka client deleted a stream");
-          // A stream made anew under this name must not be read from the old one's offsets.
-          await groups.forgetStream(streamName);
-        }
-        return { name: streamName, ...(stream === undefined ? {} : { topicId: stream.id }), ...result };
-      }),
-    );
-    return { responses };
+    const remove = async (name: string) => {
+      changeableStream(log, name);
+      await log.deleteStream(name);
+      logger.info({ stream: name }, "a Kafka client deleted a stream");
+      // A stream made anew under this name must not be read from the old one's offsets.
+      await groups.forgetStream(name);
+      return {};
+    };
+    const one = async ({ name: given, topicId }: { name: string | null; topicId: string }) => {
+      const stream = given === null ? log.streamById(topicId) : log.stream(given);
+      const name = stream?.name ?? given;
+      const outcome = await outcomeOf(() => {
+        if (name === null) throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `there is no topic id ${topicId}`);
+        return remove(name);
+      });
+      return { name, topicId: stream?.id ?? topicId, ...outcome };
+    };
+    const wishes = version >= 6 ? topics : topicNames.map((name) => ({ name, topicId: ZERO_UUID }));
+    return { responses: await Promise.all(wishes.map(one)) };
   },
 });

@@ -8,8 +8,7 @@
  */
 import { int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
-import { errorCodeOf } from "./common.ts";
+import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 
 export const initProducerId = api({
   key: 22,
@@ -28,17 +27,12 @@ export const initProducerId = api({
     producerEpoch: int16(),
   },
   async handle({ transactionalId }, { log, logger, clientId }) {
-    if (transactionalId !== null) {
-      logger.warn(
-        { clientId, transactionalId },
-        "a transactional producer was refused: no transactions here",
-      );
-      return { errorCode: ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, producerEpoch: -1 };
-    }
-    try {
-      return { errorCode: ErrorCode.NONE, producerId: await log.nextProducerId(), producerEpoch: 0 };
-    } catch (error) {
-      return { errorCode: errorCodeOf(error), producerEpoch: -1 };
-    }
+    const outcome = await outcomeOf(async () => {
+      if (transactionalId === null) return { producerId: await log.nextProducerId(), producerEpoch: 0 };
+      const words = "a transactional producer was refused: no transactions here";
+      logger.warn({ clientId, transactionalId }, words);
+      throw new Refusal(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, words);
+    });
+    return { producerEpoch: -1, ...outcome };
   },
 });

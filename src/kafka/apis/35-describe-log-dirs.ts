@@ -38,7 +38,7 @@ export const describeLogDirs = api({
       usableBytes: int64({ versions: "4+", default: -1 }),
     }),
   },
-  async handle({ topics }, { log, server }) {
+  async handle({ topics }, { log, dataDir }) {
     const wanted = topics === null ? undefined : new Map(topics.map((one) => [one.topic, one.partitions]));
     const described = log.streams
       .filter(({ name }) => wanted?.has(name) ?? true)
@@ -52,9 +52,9 @@ export const describeLogDirs = api({
       results: [
         {
           errorCode: ErrorCode.NONE,
-          logDir: server.dataDir,
+          logDir: dataDir,
           topics: described,
-          ...(await room(server.dataDir)),
+          ...(await room(dataDir)),
         },
       ],
     };
