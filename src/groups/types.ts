@@ -144,29 +144,25 @@ export interface CommittedOffset extends StreamPartition {
   readonly committedAt: number;
 }
 
-export interface GroupListing {
+/** A group as it is now: for a screen, and for the disk. */
+export interface GroupDescription {
   readonly groupId: string;
   readonly state: GroupState;
+  readonly generationId: number;
   /** "consumer", "connect" …; empty for a group that only holds offsets. */
   readonly protocolType: string;
-  readonly members: number;
+  /** The assignor that was chosen. */
+  readonly protocolName: string | null;
+  readonly leader: string | null;
+  readonly members: readonly MemberDescription[];
 }
 
 export interface MemberDescription extends MemberIdentity {
   readonly clientId: string;
   readonly clientHost: string;
-  /** Of the chosen protocol; empty outside Stable, as Kafka shows it. */
+  readonly sessionTimeoutMs: number;
+  readonly rebalanceTimeoutMs: number;
+  /** Of the chosen protocol. */
   readonly metadata: Buffer;
   readonly assignment: Buffer;
-}
-
-export interface GroupDescription {
-  readonly groupId: string;
-  readonly state: GroupState;
-  readonly generationId: number;
-  readonly protocolType: string;
-  /** The assignor that was chosen; empty outside Stable. */
-  readonly protocolName: string;
-  readonly leader: string | null;
-  readonly members: readonly MemberDescription[];
 }

@@ -77,6 +77,13 @@ describe("a group that forms", () => {
     expect(lone.join({ protocolType: "connect" }).result?.error).toBe("INCONSISTENT_GROUP_PROTOCOL");
   });
 
+  it("refuses another protocol type from its only member, too", () => {
+    const lone = new LoneGroup();
+    const [only] = lone.stable(1) as [JoinResult];
+    const changed = lone.join({ memberId: only.memberId, protocolType: "connect" });
+    expect(changed.result?.error).toBe("INCONSISTENT_GROUP_PROTOCOL");
+  });
+
   it("asks those who know the error to come back with the member id it gives them", () => {
     const lone = new LoneGroup();
     const invited = lone.join({ knowsMemberIdRequired: true });
@@ -376,11 +383,11 @@ describe("time", () => {
     const [leader] = lone.stable(1) as [JoinResult];
     lone.group.join(joinRequest(), answer);
     lone.group.abandon(answer);
+    expect(answered).toBe(true);
     const again = lone.join({ memberId: leader.memberId });
     expect(again.result).toBeUndefined();
     lone.clock.advance(SESSION_MS);
     expect(again.result?.members).toHaveLength(1);
-    expect(answered).toBe(false);
   });
 });
 

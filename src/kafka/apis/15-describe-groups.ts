@@ -47,15 +47,16 @@ function describe(groups: GroupCoordinator, groupId: string, version: number) {
       errorMessage: `Group ${groupId} not found.`,
     };
   }
+  // As in Kafka, what is agreed upon is shown only while it holds.
+  const stable = group.state === "Stable";
   return {
     groupId,
     groupState: group.state,
     protocolType: group.protocolType,
-    protocolData: group.protocolName,
+    protocolData: (stable && group.protocolName) || "",
     members: group.members.map(({ metadata, assignment, ...member }) => ({
       ...member,
-      memberMetadata: metadata,
-      memberAssignment: assignment,
+      ...(stable ? { memberMetadata: metadata, memberAssignment: assignment } : {}),
     })),
   };
 }
