@@ -33,22 +33,22 @@ export interface BrokerServices {
   readonly apis: ReadonlyMap<number, Api>;
 }
 
-/** What is known of a client from the moment it connects. */
+/** What every handler may use, and what is known of the client: one for each connection. */
 export interface ClientContext extends BrokerServices {
   readonly clientHost: string;
   /** The address that this client is to be told (the one it reached us on, or the configured one). */
   readonly advertised: Endpoint;
-}
-
-/** One request on its way. */
-export interface RequestContext extends ClientContext {
-  readonly version: number;
-  readonly clientId: string | null;
   /**
    * Aborted when the connection ends or the server closes: whoever waits stops waiting and answers with what
    * there is; the connection knows whether the answer still has a reader.
    */
   readonly signal: AbortSignal;
+}
+
+export interface RequestHeader {
+  readonly version: number;
+  readonly correlationId: number;
+  readonly clientId: string | null;
 }
 
 /** Versions accepted and really implemented; `flexible` is the first in the flexible encoding (KIP-482). */
@@ -71,7 +71,8 @@ interface Declared<Q extends Fields, R extends Fields> {
    */
   handle(
     request: Shape<Q>,
-    context: RequestContext,
+    context: ClientContext,
+    header: RequestHeader,
   ): Promise<Partially<Shape<R>> | null> | Partially<Shape<R>> | null;
 }
 

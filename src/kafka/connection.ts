@@ -16,6 +16,8 @@ import { encodeReply, parseRequest, type Request } from "./request.ts";
 
 /** Replies that may wait for a client before its next request is begun. */
 const MAX_UNSENT_BYTES = 1 << 20;
+/** So little is copied into one piece: cheaper than having the system call gather the pieces. */
+const COPY_BYTES = 16 << 10;
 /** Who moves less than this in `stallMs` is as good as frozen: a byte a second holds memory just as long. */
 const MIN_PROGRESS_BYTES = 16 << 10;
 /** What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. */
@@ -68,9 +70,9 @@ export class Connection {
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
 
-  constructor(socket: Socket, context: ClientContext, host: ConnectionHost) {
+  constructor(socket: Socket, context: Omit<ClientContext, "signal">, host: ConnectionHost) {
     this.socket = socket;
-    this.context = context;
+    this.context = { ...context, signal: this.ended.signal };
     this.host = host;
     this.frames = new FrameReader(host.maxFrameBytes);
   }
@@ -174,17 +176,12 @@ export class Connection {
 
   /** Begins at once; never rejects. A handler's failure ends the connection. */
   private async answer(request: Request, heldBytes: number): Promise<void> {
-    const { api, version, clientId, body } = request;
+    const { api, body } = request;
     const slot: Slot = { heldBytes, reply: undefined };
     this.inHand.push(slot);
     this.host.stats.requests++;
     try {
-      const answer = await api.handle(body, {
-        ...this.context,
-        version,
-        clientId,
-        signal: this.ended.signal,
-      });
+      const answer = await api.handle(body, this.context, request);
       this.settle(slot, answer === null ? [] : encodeReply(request, answer));
     } catch (error) {
       // A handler throws ProtocolError where the protocol wants the connection closed (Produce with acks=0).
@@ -219,19 +216,19 @@ export class Connection {
   private send(): void {
     if (this.writing || this.socket.destroyed || this.output.length === 0) return;
     this.writing = true;
+    const pieces: Buffer[] = [];
     let bytes = 0;
-    this.socket.cork();
-    for (let piece = this.output.shift(); piece !== undefined; piece = this.output.shift()) {
-      const room = WRITE_BYTES - bytes;
-      if (piece.length > room) {
-        this.output.unshift(piece.subarray(room));
-        piece = piece.subarray(0, room);
-      }
-      bytes += piece.length;
-      const last = bytes === WRITE_BYTES || this.output.length === 0;
-      this.socket.write(piece, last ? () => this.sent(bytes) : undefined);
-      if (last) break;
+    for (let room = WRITE_BYTES; room > 0 && this.output.length > 0; room = WRITE_BYTES - bytes) {
+      const piece = this.output.shift() as Buffer;
+      if (piece.length > room) this.output.unshift(piece.subarray(room));
+      bytes += Math.min(piece.length, room);
+      pieces.push(piece.length > room ? piece.subarray(0, room) : piece);
     }
+    const gathered = bytes <= COPY_BYTES ? [Buffer.concat(pieces, bytes)] : pieces;
+    const last = gathered.pop() as Buffer;
+    this.socket.cork();
+    for (const piece of gathered) this.socket.write(piece);
+    this.socket.write(last, () => this.sent(bytes));
     this.socket.uncork();
   }
 

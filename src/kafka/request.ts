@@ -2,16 +2,13 @@
 import { ProtocolError } from "../errors.ts";
 import { Reader, Writer } from "../wire/buffer.ts";
 import { decode, encode, type Fields, type Partially, type Shape } from "../wire/schema.ts";
-import type { Api } from "./api.ts";
+import type { Api, RequestHeader } from "./api.ts";
 import { ErrorCode } from "./error-code.ts";
 
 const API_VERSIONS_KEY = 18;
 
-export interface Request {
+export interface Request extends RequestHeader {
   readonly api: Api;
-  readonly version: number;
-  readonly correlationId: number;
-  readonly clientId: string | null;
   readonly body: Shape<Fields>;
 }
 

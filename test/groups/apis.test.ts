@@ -1,7 +1,7 @@
 /** What the handlers add to the coordinator: versions, filters, shapes. Requests go through the wire and back. */
 import { expect, it } from "vitest";
 import type { GroupCoordinator } from "../../src/groups/coordinator.ts";
-import type { RequestContext } from "../../src/kafka/api.ts";
+import type { ClientContext } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
@@ -33,13 +33,12 @@ class Client {
     encode(api.request, version, request as never, sent);
     const context = {
       groups: this.groups,
-      version,
-      clientId: "client",
       clientHost: "127.0.0.1",
       advertised: { host: "10.0.0.5", port: 9092 },
       signal: new AbortController().signal,
-    } as unknown as RequestContext;
-    const answering = api.handle(decode(api.request, version, new Reader(sent.toBuffer())), context);
+    } as unknown as ClientContext;
+    const header = { version, correlationId: 1, clientId: "client" };
+    const answering = api.handle(decode(api.request, version, new Reader(sent.toBuffer())), context, header);
     this.clock.advance(1);
     const written = new Writer();
     encode(api.response, version, (await answering) as never, written);

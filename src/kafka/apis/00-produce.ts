@@ -113,7 +113,7 @@ export const produce = api({
       { versions: "10+", tag: 0 },
     ),
   },
-  async handle({ acks, transactionalId, topicData }, { log, version }) {
+  async handle({ acks, transactionalId, topicData }, { log }, { version }) {
     const one = async (name: string, index: number, given: readonly Buffer[] | null) => {
       const outcome = await outcomeOf(() => {
         checkRequest(version, acks, transactionalId);

@@ -81,7 +81,7 @@ export const listOffsets = api({
       }),
     }),
   },
-  async handle({ topics }, { log, version }) {
+  async handle({ topics }, { log }, { version }) {
     return {
       topics: await forEachPartition(
         topics,

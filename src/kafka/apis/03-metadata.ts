@@ -9,7 +9,7 @@
 import { LogError } from "../../errors.ts";
 import type { Stream } from "../../log/log.ts";
 import { array, bool, int16, int32, string, uuid } from "../../wire/schema.ts";
-import { api, type RequestContext } from "../api.ts";
+import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 import {
   broker,
@@ -38,7 +38,7 @@ function described({ name, id, internal, partitions }: Stream, withOperations: b
 }
 
 /** Creates it if it is missing and may be; throws where there is none in the end. */
-async function find(name: string, mayCreate: boolean, context: RequestContext): Promise<Stream> {
+async function find(name: string, mayCreate: boolean, context: ClientContext): Promise<Stream> {
   const { log, autoCreate, logger } = context;
   if (log.stream(name) !== undefined || !mayCreate || !autoCreate.enabled) return streamOf(log, name);
   try {
@@ -98,8 +98,9 @@ export const metadata = api({
   async handle(
     { topics, allowAutoTopicCreation, includeClusterAuthorizedOperations, includeTopicAuthorizedOperations },
     context,
+    { version },
   ) {
-    const { version, log, clusterId, advertised } = context;
+    const { log, clusterId, advertised } = context;
     const one = async ({ name, topicId }: { name: string | null; topicId: string }) => {
       const outcome = await outcomeOf(async () => {
         const stream =

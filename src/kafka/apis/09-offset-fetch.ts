@@ -45,7 +45,7 @@ export const offsetFetch = api({
       },
     ),
   },
-  handle(request, { groups, version }) {
+  handle(request, { groups }, { version }) {
     if (version < 8) return fetchOffsets(groups, request.groupId, request.topics);
     return {
       groups: request.groups.map(({ groupId, topics }) => ({

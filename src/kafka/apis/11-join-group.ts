@@ -32,7 +32,7 @@ export const joinGroup = api({
       metadata: bytes(),
     }),
   },
-  async handle(request, { groups, version, clientId, clientHost, signal }) {
+  async handle(request, { groups, clientHost, signal }, { version, clientId }) {
     const { error, ...result } = await groups.join(
       {
         ...request,

@@ -27,7 +27,7 @@ export const leaveGroup = api({
       { versions: "3+" },
     ),
   },
-  handle({ groupId, memberId, members }, { groups, version }) {
+  handle({ groupId, memberId, members }, { groups }, { version }) {
     if (version < 3) {
       const [error] = groups.leave(groupId, [{ memberId, groupInstanceId: null }]);
       return { errorCode: ErrorCode[error ?? "NONE"] };

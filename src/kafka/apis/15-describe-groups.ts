@@ -30,7 +30,7 @@ export const describeGroups = api({
       authorizedOperations: int32({ versions: "3+", default: OPERATIONS_NOT_ASKED }),
     }),
   },
-  handle: (request, { groups, version }) => ({
+  handle: (request, { groups }, { version }) => ({
     groups: request.groups.map((groupId) => describe(groups, groupId, version)),
   }),
 });

@@ -38,7 +38,7 @@ export const apiVersions = api({
     ),
     zkMigrationReady: bool({ versions: "3+", tag: 3 }),
   },
-  handle({ clientSoftwareName, clientSoftwareVersion }, { version, apis }) {
+  handle({ clientSoftwareName, clientSoftwareVersion }, { apis }, { version }) {
     const named = SOFTWARE_NAME.test(clientSoftwareName) && SOFTWARE_NAME.test(clientSoftwareVersion);
     if (version >= 3 && !named) return { errorCode: ErrorCode.INVALID_REQUEST };
     return {

@@ -8,7 +8,7 @@
 import { isStreamName } from "../../log/catalog.ts";
 import type { StreamSettings } from "../../log/log.ts";
 import { array, bool, int8, int16, int32, string, uuid } from "../../wire/schema.ts";
-import { api, type RequestContext } from "../api.ts";
+import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 import { describeSettings, parseSettings, type SettingEntry } from "../stream-config.ts";
 import { NODE_ID } from "./common.ts";
@@ -35,7 +35,7 @@ function assignedPartitions({ numPartitions, replicationFactor, assignments }: W
 }
 
 /** Throws `Refusal` for what cannot be had with one broker. */
-function partitionsFor(wish: Wish, { cleanup }: Partial<StreamSettings>, context: RequestContext): number {
+function partitionsFor(wish: Wish, { cleanup }: Partial<StreamSettings>, context: ClientContext): number {
   const { name, numPartitions, replicationFactor, assignments } = wish;
   const { autoCreate, maxPartitionsPerRequest: most, logger } = context;
   let partitions = numPartitions === -1 ? autoCreate.partitions : numPartitions;
@@ -51,7 +51,7 @@ function partitionsFor(wish: Wish, { cleanup }: Partial<StreamSettings>, context
   throw new Refusal(ErrorCode.INVALID_PARTITIONS, `${partitions} partitions; 1 to ${most} are possible`);
 }
 
-async function create(wish: Wish, validateOnly: boolean, context: RequestContext) {
+async function create(wish: Wish, validateOnly: boolean, context: ClientContext) {
   const { name, configs } = wish;
   const { log, logger } = context;
   if (!isStreamName(name)) {

@@ -31,7 +31,7 @@ export const deleteTopics = api({
       errorMessage: string({ versions: "5+", nullable: "5+", default: null }),
     }),
   },
-  async handle({ topics, topicNames }, { version, log, groups, logger }) {
+  async handle({ topics, topicNames }, { log, groups, logger }, { version }) {
     const remove = async (name: string) => {
       changeableStream(log, name);
       await log.deleteStream(name);

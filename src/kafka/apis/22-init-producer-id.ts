@@ -26,7 +26,7 @@ export const initProducerId = api({
     producerId: int64({ default: -1 }),
     producerEpoch: int16(),
   },
-  async handle({ transactionalId }, { log, logger, clientId }) {
+  async handle({ transactionalId }, { log, logger }, { clientId }) {
     const outcome = await outcomeOf(async () => {
       if (transactionalId === null) return { producerId: await log.nextProducerId(), producerEpoch: 0 };
       const words = "a transactional producer was refused: no transactions here";

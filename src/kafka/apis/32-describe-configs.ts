@@ -3,12 +3,12 @@
  * Synonyms are not given.
  */
 import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
-import { api, type RequestContext } from "../api.ts";
+import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 import { ConfigSource, ConfigType, type DescribedSetting, describeSettings } from "../stream-config.ts";
 import { NODE_ID, ResourceType, streamOf } from "./common.ts";
 
-function brokerConfigs({ advertised, autoCreate, dataDir }: RequestContext): DescribedSetting[] {
+function brokerConfigs({ advertised, autoCreate, dataDir }: ClientContext): DescribedSetting[] {
   const entries: [string, string | number | boolean, number][] = [
     ["node.id", NODE_ID, ConfigType.INT],
     ["log.dirs", dataDir, ConfigType.STRING],
@@ -26,7 +26,7 @@ function brokerConfigs({ advertised, autoCreate, dataDir }: RequestContext): Des
   }));
 }
 
-function configsOf(type: number, name: string, context: RequestContext): DescribedSetting[] {
+function configsOf(type: number, name: string, context: ClientContext): DescribedSetting[] {
   if (type === ResourceType.TOPIC) return describeSettings(streamOf(context.log, name).settings);
   // The empty name means "the defaults of all brokers".
   if (type === ResourceType.BROKER && (name === "" || name === String(NODE_ID))) {
