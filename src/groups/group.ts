@@ -107,6 +107,10 @@ export class Group {
     return refusedJoin("MEMBER_ID_REQUIRED", newId);
   }
 
+  private terms(request: JoinRequest): MemberTerms {
+    return termsOf(request, this.host.options.maxRebalanceTimeoutMs);
+  }
+
   private newMember(memberId: string, groupInstanceId: string | null, terms: MemberTerms): Member {
     const session = new Timeout(this.host.clock, () => this.remove(member, "UNKNOWN_MEMBER_ID"));
     const member = new Member(memberId, groupInstanceId, terms, session);
@@ -170,10 +174,6 @@ export class Group {
     member.joinAnswer = answer;
     member.session.clear();
     this.completeJoinIfAllHere();
-  }
-
-  private terms(request: JoinRequest): MemberTerms {
-    return termsOf(request, this.host.options.maxRebalanceTimeoutMs);
   }
 
   // ── the phases ─────────────────────────────────────────────────────────────────────────────────────────

@@ -24,19 +24,17 @@ export interface KafkaServerOptions
   readonly maxInFlight: number;
   /** Requests and replies that the whole server may hold. */
   readonly maxBufferedBytes: number;
-  readonly timing?: Partial<ServerTiming>;
+  readonly timing?: Partial<typeof TIMING>;
 }
 
-export interface ServerTiming {
+const TIMING = {
   /** Kafka's `connections.max.idle.ms`. */
-  readonly idleMs: number;
-  /** How long a connection may hold bytes without moving any while the byte budget is spent. */
-  readonly stallMs: number;
+  idleMs: 600_000,
+  /** How long a connection may hold bytes and hardly move any while the byte budget is spent. */
+  stallMs: 2_000,
   /** How long `close()` waits for requests in hand. */
-  readonly closeMs: number;
-}
-
-const TIMING: ServerTiming = { idleMs: 600_000, stallMs: 2_000, closeMs: 2_000 };
+  closeMs: 2_000,
+};
 
 /** What the gateway gives a server. */
 export type KafkaServices = Pick<BrokerServices, "log" | "groups" | "clusterId">;
@@ -54,7 +52,7 @@ export class KafkaServer {
   private readonly services: BrokerServices;
   private readonly logger: Logger;
   private readonly repeated = new RateLimitedLog();
-  private readonly timing: ServerTiming;
+  private readonly timing: typeof TIMING;
   private readonly connections = new Set<Connection>();
   private readonly host: ConnectionHost;
   private readonly counters = {
