@@ -376,14 +376,20 @@ function filterProblem(filter: string): string | undefined {
   }
 }
 
-/** aedes would send QoS 2 to a wildcard subscription of QoS 1; section 3.8.4 wants the lower of both. */
-function capQos<P extends { topic: string; qos: number }>(client: ConnectedClient, packet: P): P {
-  if (packet.qos < 2) return packet;
+/**
+ * The lower of the message's and the subscription's QoS [MQTT-3.8.4-6]. aedes sees to it but in two places: a
+ * retained message, and QoS 2 to a wildcard subscription of QoS 1.
+ */
+function capQos<P extends { topic: string; qos: number; retain: boolean }>(
+  client: ConnectedClient,
+  packet: P,
+): P {
+  if (packet.qos === 0 || (packet.qos === 1 && !packet.retain)) return packet;
   let granted = 0;
   for (const [filter, { qos }] of Object.entries(client.subscriptions)) {
     if (qos > granted && TopicFilter.parse(filter).matches(packet.topic)) granted = qos;
   }
-  return granted === 1 ? { ...packet, qos: 1 } : packet;
+  return granted < packet.qos ? { ...packet, qos: granted } : packet;
 }
 
 function listenError(error: NodeJS.ErrnoException, { host, port }: Listener, index: number): SluiceError {
