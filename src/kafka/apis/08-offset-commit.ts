@@ -2,6 +2,7 @@
 import { array, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
+import { forEachPartition } from "./common.ts";
 
 export const offsetCommit = api({
   key: 8,
@@ -40,12 +41,9 @@ export const offsetCommit = api({
     );
     const errors = (await groups.commit(groupId, identity, offsets)).values();
     return {
-      topics: topics.map(({ name, partitions }) => ({
-        name,
-        partitions: partitions.map(({ partitionIndex }) => ({
-          partitionIndex,
-          errorCode: ErrorCode[errors.next().value ?? "UNKNOWN_SERVER_ERROR"],
-        })),
+      topics: await forEachPartition(topics, ({ partitionIndex }) => ({
+        partitionIndex,
+        errorCode: ErrorCode[errors.next().value ?? "UNKNOWN_SERVER_ERROR"],
       })),
     };
   },

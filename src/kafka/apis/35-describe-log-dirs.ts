@@ -48,15 +48,7 @@ export const describeLogDirs = api({
           .filter(({ index }) => wanted?.get(name)?.includes(index) ?? true)
           .map(({ index, sizeBytes }) => ({ partitionIndex: index, partitionSize: sizeBytes })),
       }));
-    return {
-      results: [
-        {
-          errorCode: ErrorCode.NONE,
-          logDir: dataDir,
-          topics: described,
-          ...(await room(dataDir)),
-        },
-      ],
-    };
+    const { NONE: errorCode } = ErrorCode;
+    return { results: [{ errorCode, logDir: dataDir, topics: described, ...(await room(dataDir)) }] };
   },
 });

@@ -2,6 +2,7 @@
 import { array, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
+import { forEachPartition } from "./common.ts";
 
 export const offsetDelete = api({
   key: 47,
@@ -24,12 +25,9 @@ export const offsetDelete = api({
     if (typeof result === "string") return { errorCode: ErrorCode[result] };
     const errors = result.values();
     return {
-      topics: topics.map(({ name, partitions }) => ({
-        name,
-        partitions: partitions.map(({ partitionIndex }) => ({
-          partitionIndex,
-          errorCode: ErrorCode[errors.next().value ?? "UNKNOWN_SERVER_ERROR"],
-        })),
+      topics: await forEachPartition(topics, ({ partitionIndex }) => ({
+        partitionIndex,
+        errorCode: ErrorCode[errors.next().value ?? "UNKNOWN_SERVER_ERROR"],
       })),
     };
   },
