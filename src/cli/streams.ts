@@ -4,7 +4,7 @@ import type { Admin } from "kafkajs";
 import kafkajs from "kafkajs";
 import pc from "picocolors";
 import { formatDuration, plural, roughSize, UNLIMITED } from "../config/units.ts";
-import { logDirsRequest, logDirsResponse } from "../kafka/apis/35-describe-log-dirs.ts";
+import { describeLogDirs } from "../kafka/apis/35-describe-log-dirs.ts";
 import { KafkaClient } from "../kafka/client.ts";
 import { withAdmin } from "../subscriber/kafka-client.ts";
 import { type BrokerOptions, brokerOptions, brokersOf, chosen } from "./broker.ts";
@@ -83,10 +83,10 @@ async function report(admin: Admin, names: readonly string[]): Promise<StreamRep
   return reports;
 }
 
-/** kafkajs has no call for it. Version 1 is the last before the flexible encodings. */
-const DESCRIBE_LOG_DIRS = { key: 35, version: 1, request: logDirsRequest, response: logDirsResponse };
+/** The last before the flexible encodings. */
+const LOG_DIRS_VERSION = 1;
 
-/** Bytes of each partition's largest replica, by `stream-partition`; none where the brokers do not tell. */
+/** Bytes of each partition's largest replica, by `stream-partition` (kafkajs has no call for it); none where the brokers do not tell. */
 async function sizesOf(admin: Admin): Promise<ReadonlyMap<string, number>> {
   const sizes = new Map<string, number>();
   const { brokers } = await admin.describeCluster();
@@ -94,7 +94,7 @@ async function sizesOf(admin: Admin): Promise<ReadonlyMap<string, number>> {
     const client = new KafkaClient("sluice");
     try {
       await client.connect(host, port);
-      const { results } = await client.ask(DESCRIBE_LOG_DIRS, { topics: null });
+      const { results } = await client.ask(describeLogDirs, LOG_DIRS_VERSION, { topics: null });
       // A broker may have several disks; a partition that is being moved lies on two of them.
       for (const { name, partitions } of results.flatMap(({ topics }) => topics)) {
         for (const { partitionIndex, partitionSize } of partitions) {

@@ -60,17 +60,19 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
 
 function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
   const streams = Object.entries(config.streams);
-  const [example] = streams.map(([name]) => name);
+  const [example] = Object.keys(config.streams);
   const line = (title: string, text: string) => `  ${title.padEnd(24)}${text}`;
   const kafkaAddress = formatAddress(reachable(kafka));
   // Where the verbs' own defaults do not lead here, the address has to be typed.
   const broker = kafka.port === 9092 ? "" : ` --broker ${kafkaAddress}`;
   const to =
     mqtt[0] === undefined || mqtt[0].port === 1883 ? "" : ` --to mqtt://${formatAddress(reachable(mqtt[0]))}`;
+  // Run by npm, as in a clone of the repository, the program is not on the path.
+  const sluice = process.env.npm_command === undefined ? "sluice" : "npx sluice";
   const hints: (readonly [string, string])[] = [
-    [`sluice simulate devices/greenhouse.yaml${to}`, "let sensors publish"],
-    [`sluice subscribe ${example ?? "<stream>"} --from beginning${broker}`, "read a stream"],
-    [`sluice streams${broker}`, "what is stored"],
+    [`${sluice} simulate devices/greenhouse.yaml${to}`, "let sensors publish"],
+    [`${sluice} subscribe ${example ?? "<stream>"} --from beginning${broker}`, "read a stream"],
+    [`${sluice} streams${broker}`, "what is stored"],
   ];
   const width = Math.max(...hints.map(([command]) => command.length));
   const local = [...mqtt, kafka].every(({ host }) => isLoopback(host));

@@ -5,15 +5,15 @@
  * speaks to a single broker (the one it connects to leads everything), which Sluice is.
  */
 import { ProtocolError } from "../errors.ts";
-import { fetchRequest, fetchResponse } from "../kafka/apis/01-fetch.ts";
-import { metadataRequest, metadataResponse } from "../kafka/apis/03-metadata.ts";
+import { fetch } from "../kafka/apis/01-fetch.ts";
+import { metadata } from "../kafka/apis/03-metadata.ts";
 import { KafkaClient } from "../kafka/client.ts";
 import type { StoredRecord } from "../record.ts";
 import { lastOffsetOf, recordsOf } from "../wire/record-batch.ts";
 
 // The last versions before the flexible encodings and topic ids: every broker of today serves them.
-const METADATA = { key: 3, version: 6, request: metadataRequest, response: metadataResponse };
-const FETCH = { key: 1, version: 11, request: fetchRequest, response: fetchResponse };
+const METADATA_VERSION = 6;
+const FETCH_VERSION = 11;
 
 const MAX_FETCH_BYTES = 1 << 20;
 const MAX_WAIT_MS = 500;
@@ -51,7 +51,7 @@ export class LightReader {
     const { host, port, stream } = this.options;
     await this.client.connect(host, port);
     const body = { topics: [{ name: stream }], allowAutoTopicCreation: false };
-    const [topic] = (await this.client.ask(METADATA, body)).topics;
+    const [topic] = (await this.client.ask(metadata, METADATA_VERSION, body)).topics;
     if (topic === undefined || topic.errorCode !== 0 || topic.partitions.length === 0) {
       this.close();
       throw new ProtocolError(`no stream "${stream}" there (error ${topic?.errorCode})`);
@@ -71,7 +71,7 @@ export class LightReader {
         fetchOffset,
         partitionMaxBytes: MAX_FETCH_BYTES,
       }));
-      const { errorCode, responses } = await this.client.ask(FETCH, {
+      const { errorCode, responses } = await this.client.ask(fetch, FETCH_VERSION, {
         replicaId: -1,
         maxWaitMs: MAX_WAIT_MS,
         minBytes: 1,

@@ -5,26 +5,12 @@
 import { connect, type Socket } from "node:net";
 import { messageOf, ProtocolError } from "../errors.ts";
 import { Reader, Writer } from "../wire/buffer.ts";
-import {
-  decode,
-  encode,
-  type Fields,
-  type MessageSchema,
-  type Partially,
-  type Shape,
-} from "../wire/schema.ts";
+import { decode, encode, type Fields, type Partially, type Shape } from "../wire/schema.ts";
+import type { Api } from "./api.ts";
 import { FrameReader } from "./frame-reader.ts";
 
 const MAX_FRAME_BYTES = 64 << 20;
 const REPLY_TIMEOUT_MS = 60_000;
-
-/** A version before the flexible encodings: the request header is v1, the reply's v0. */
-export interface Call<Q extends Fields, R extends Fields> {
-  readonly key: number;
-  readonly version: number;
-  readonly request: MessageSchema<Q>;
-  readonly response: MessageSchema<R>;
-}
 
 export class KafkaClient {
   private readonly clientId: string;
@@ -58,15 +44,22 @@ export class KafkaClient {
     });
   }
 
-  /** Sends one request; rejects when the connection ends before its reply. */
-  ask<Q extends Fields, R extends Fields>(call: Call<Q, R>, body: Partially<Shape<Q>>): Promise<Shape<R>> {
+  /**
+   * Sends one request, of a version before the flexible encodings (the request's header is v1, the reply's v0).
+   * Rejects when the connection ends before its reply.
+   */
+  ask<Q extends Fields, R extends Fields>(
+    { key, request, response }: Pick<Api<Q, R>, "key" | "request" | "response">,
+    version: number,
+    body: Partially<Shape<Q>>,
+  ): Promise<Shape<R>> {
     const correlationId = ++this.correlationId;
     const writer = new Writer();
-    writer.int16(call.key);
-    writer.int16(call.version);
+    writer.int16(key);
+    writer.int16(version);
     writer.int32(correlationId);
     writer.string(false, this.clientId);
-    encode(call.request, call.version, body, writer);
+    encode(request, version, body, writer);
     const message = writer.toBuffer();
     const length = Buffer.alloc(4);
     length.writeInt32BE(message.length);
@@ -78,7 +71,7 @@ export class KafkaClient {
         const answered = reader.int32();
         if (answered !== correlationId)
           throw new ProtocolError(`reply ${answered} instead of ${correlationId}`);
-        resolve(decode(call.response, call.version, reader));
+        resolve(decode(response, version, reader));
       };
       this.socket?.write(Buffer.concat([length, message]));
     });
