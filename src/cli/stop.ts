@@ -14,7 +14,7 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 export function stopSignal(graceMs = STOP_GRACE_MS): AbortSignal {
   const controller = new AbortController();
   const late = (): void => {
-    console.error(`not stopped within ${graceMs / 1_000} s; ending now (what was acknowledged is on disk)`);
+    console.error(`not stopped within ${graceMs / 1_000} s; ending now`);
     process.exit(1);
   };
   const stop = (reason: string): void => {

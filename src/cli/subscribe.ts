@@ -53,6 +53,8 @@ async function run(streams: string[], options: SubscribeOptions): Promise<void> 
   await subscribe([...new Set(streams)], { brokers, group, from, count, signal, onNotice }, (record) =>
     writeLine(format(record), signal),
   );
+  // Asked to end: kafkajs would first go on trying to reach a broker that is gone.
+  if (signal.aborted) process.stdout.write("", () => process.exit());
 }
 
 /** Undefined when it may go on at once, as for most lines; otherwise it waits for a slow reader, but not beyond `signal`. */

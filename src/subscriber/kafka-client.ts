@@ -6,7 +6,7 @@ import { messageOf, SluiceError } from "../errors.ts";
 /** How long a connection, an answer over it, and its end may take. */
 const CONNECT_TIMEOUT_MS = 3_000;
 const REQUEST_TIMEOUT_MS = 10_000;
-const CLOSE_TIMEOUT_MS = 5_000;
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /** `onError` hears what kafkajs says on the way; what it throws in the end has often lost the cause. */
 export function kafkaOf(

@@ -1,11 +1,12 @@
 /** Reading from a real gateway, in this process, and with the built program. */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Kafka, logLevel, type Message, type Producer } from "kafkajs";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { Gateway } from "../../src/gateway.ts";
 import { formatJson } from "../../src/subscriber/format.ts";
@@ -136,4 +137,29 @@ it("the program reads from the broker that its configuration names, as JSON wher
     .split("\n")
     .map((line) => JSON.parse(line));
   expect(places(records).sort()).toEqual(EVERYTHING);
+});
+
+it("the program ends in order when it is told to, though its broker is gone", async () => {
+  const short = new Gateway(
+    parseConfig(yaml(0), "g.yaml", { env: { SLUICE_DATA_DIR: join(folder, "short") } }).config,
+    silentLogger,
+  );
+  const { kafka: address } = await short.start();
+  const args = ["dist/main.js", "subscribe", "telemetry", "--broker", `127.0.0.1:${address.port}`];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
+  const closed = once(child, "close");
+  const isJoined = async (): Promise<void> => {
+    const admin = new Kafka({ brokers: [`127.0.0.1:${address.port}`], logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const groupIds = (await admin.listGroups()).groups.map(({ groupId }) => groupId);
+    const { groups } = await admin.describeGroups(groupIds);
+    await admin.disconnect();
+    expect(groups.map(({ state }) => state)).toEqual(["Stable"]);
+  };
+  await vi.waitFor(isJoined, { timeout: 10_000, interval: 100 });
+  await short.close();
+  const [said] = await once(child.stderr, "data");
+  expect(String(said)).toMatch(/^lost the connection to 127\.0\.0\.1:\d+; trying again/);
+  child.kill("SIGINT");
+  expect(await closed).toEqual([0, null]);
 });
