@@ -77,6 +77,7 @@ export class Gateway {
           maxRetainedMessages: mqtt.maxRetained,
         },
       },
+      this.log,
       this.ingest,
       logger,
     );

@@ -14,7 +14,7 @@ import type { PublishPacket } from "../record.ts";
 export interface IngestOptions {
   /** Where messages go that no rule matches, or whose rule gives no usable stream. Without it: counted, dropped. */
   readonly fallbackStream?: string | undefined;
-  /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` in the log. */
+  /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` beside the internal ones. */
   readonly autoCreate?: {
     readonly enabled: boolean;
     readonly partitions: number;
@@ -40,6 +40,14 @@ export interface IngestStats {
 }
 
 export type Done = (error: LogError | null) => void;
+
+/** What has to be on disk in the same commit as a message. */
+export interface Companions {
+  /** Called when the message is appended, at most once. */
+  entries(): readonly RecordAppend[];
+  /** Called with the outcome, before anybody else hears of it. */
+  settle(error: LogError | null): void;
+}
 
 const MAX_STREAMS = 10_000;
 
@@ -73,26 +81,26 @@ export class Ingest {
   }
 
   /** Calls `done` once, when the message is on disk, has no place to go, or was refused. */
-  accept(packet: PublishPacket, done: Done): void {
+  accept(packet: PublishPacket, done: Done, companions?: Companions): void {
     const mapping = this.mapper.map(packet);
     switch (mapping.outcome) {
       case "mapped":
         // Whoever comes while the stream is being made lines up behind those who wait for it.
         if (this.creating.size > 0 && this.creating.has(mapping.stream)) {
-          this.create(packet, mapping.rule, mapping.stream, done);
+          this.create(packet, mapping.rule, mapping.stream, done, companions);
           break;
         }
         if (mapping.problem !== undefined) this.report(packet, mapping.rule, mapping.problem);
-        this.append(packet, mapping, done);
+        this.append(packet, mapping, done, companions);
         break;
       case "unmatched":
-        this.fallBack(packet, undefined, done);
+        this.fallBack(packet, undefined, done, companions);
         break;
       case "failed":
-        this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem}`, done);
+        this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem}`, done, companions);
         break;
       case "unknown stream":
-        this.create(packet, mapping.rule, mapping.stream, done);
+        this.create(packet, mapping.rule, mapping.stream, done, companions);
         break;
     }
   }
@@ -102,7 +110,12 @@ export class Ingest {
     if (this.counts.inFlight > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
-  private append(packet: PublishPacket, record: Omit<Mapped, "outcome" | "rule">, done: Done): void {
+  private append(
+    packet: PublishPacket,
+    record: Omit<Mapped, "outcome" | "rule">,
+    done: Done,
+    companions: Companions | undefined,
+  ): void {
     const stream = this.log.stream(record.stream);
     let partition: Partition | undefined;
     if (stream !== undefined && !stream.internal) {
@@ -121,18 +134,39 @@ export class Ingest {
       headers: record.headers,
       timestamp: record.timestamp,
     };
+    const entries = companions === undefined ? [entry] : [entry, ...companions.entries()];
+    this.commit(
+      entries,
+      record.problem === undefined ? "stored" : "stored in part",
+      packet,
+      done,
+      companions,
+    );
+  }
+
+  private commit(
+    entries: readonly RecordAppend[],
+    outcome: "stored" | "stored in part" | "dropped",
+    packet: PublishPacket,
+    done: Done,
+    companions: Companions | undefined,
+  ): void {
+    const { counts } = this;
     counts.inFlight++;
-    this.log.append([entry], (error) => {
+    this.log.append(entries, (error) => {
       if (error === null) {
-        counts.stored++;
-        counts.storedBytes += packet.payload.length;
-        if (record.problem !== undefined) counts.mappingProblems++;
+        if (outcome !== "dropped") {
+          counts.stored++;
+          counts.storedBytes += packet.payload.length;
+        }
+        if (outcome === "stored in part") counts.mappingProblems++;
       } else {
         counts.refused++;
         this.repeats.say(`refused ${error.code}`, (heldBack) =>
           this.logger.error({ code: error.code, heldBack }, `the log refused a message: ${error.message}`),
         );
       }
+      companions?.settle(error);
       done(error);
       this.release();
     });
@@ -145,7 +179,12 @@ export class Ingest {
   }
 
   /** For a message without a stream of its own; `problem` is undefined where no rule matched. */
-  private fallBack(packet: PublishPacket, problem: string | undefined, done: Done): void {
+  private fallBack(
+    packet: PublishPacket,
+    problem: string | undefined,
+    done: Done,
+    companions: Companions | undefined,
+  ): void {
     const { mqttTopic } = packet;
     const stream = this.options.fallbackStream;
     if (stream !== undefined) {
@@ -161,11 +200,15 @@ export class Ingest {
           problem,
         },
         done,
+        companions,
       );
     } else {
       if (problem === undefined) this.counts.droppedUnmatched++;
       else this.counts.droppedFailed++;
-      queueMicrotask(() => done(null));
+      // Dropped as a record only: sessions and a later subscriber get it all the same.
+      const entries = companions?.entries() ?? [];
+      if (entries.length > 0) this.commit(entries, "dropped", packet, done, companions);
+      else queueMicrotask(() => done(null));
     }
     const dropped = stream === undefined;
     if (problem !== undefined) this.report(packet, "", problem);
@@ -185,11 +228,18 @@ export class Ingest {
     );
   }
 
-  private create(packet: PublishPacket, rule: string, stream: string, done: Done): void {
+  private create(
+    packet: PublishPacket,
+    rule: string,
+    stream: string,
+    done: Done,
+    companions: Companions | undefined,
+  ): void {
     const { enabled = false, partitions = 1, maxStreams = MAX_STREAMS } = this.options.autoCreate ?? {};
-    if (!enabled || this.log.streams.length + this.creating.size >= maxStreams) {
+    const present = this.log.streams.filter(({ internal }) => !internal).length;
+    if (!enabled || present + this.creating.size >= maxStreams) {
       const why = enabled ? `there are ${maxStreams} streams already` : "the stream is not there";
-      this.fallBack(packet, `rule "${rule}": to: "${stream}": ${why}`, done);
+      this.fallBack(packet, `rule "${rule}": to: "${stream}": ${why}`, done, companions);
       return;
     }
     let creation = this.creating.get(stream);
@@ -202,7 +252,7 @@ export class Ingest {
     }
     this.counts.inFlight++;
     const settle = (error: LogError | null): void => {
-      if (error === null && this.log.stream(stream) !== undefined) this.accept(packet, done);
+      if (error === null && this.log.stream(stream) !== undefined) this.accept(packet, done, companions);
       else done(error ?? new LogError("UNKNOWN_STREAM", `the stream "${stream}" went away`));
       this.release();
     };
