@@ -83,7 +83,8 @@ export class StatefulClient {
   /** QoS 2 ids received and not released. */
   private readonly held = new Set<number>();
   private raw: RawClient | undefined;
-  private nextId = 1;
+  /** How many more packets reach it; the ones behind are lost with the connection. */
+  hears = Number.POSITIVE_INFINITY;
   private readonly mqttTopic: string;
 
   constructor(id: string, mqttTopic: string) {
@@ -100,6 +101,7 @@ export class StatefulClient {
     this.raw?.socket.destroy();
     const raw = await RawClient.open(port);
     this.raw = raw;
+    this.hears = Number.POSITIVE_INFINITY;
     raw.onPacket = (packet) => {
       if (raw === this.raw) this.take(packet as Received);
     };
@@ -124,13 +126,16 @@ export class StatefulClient {
   }
 
   publish(payload: string): void {
-    const messageId = this.nextId++;
+    // The lowest free one: an id is used again as soon as the specification allows it.
+    let messageId = 1;
+    while (this.outgoing.has(messageId)) messageId++;
     this.outgoing.set(messageId, { payload, state: "publish" });
     this.raw?.publish(this.mqttTopic, payload, 2, messageId);
   }
 
   private take(packet: Received): void {
     const { cmd, messageId } = packet;
+    if (this.hears-- <= 0) return;
     const answer = (answerCmd: string) => this.raw?.send({ cmd: answerCmd, messageId });
     if (cmd === "publish") {
       if (packet.qos < 2 || !this.held.has(messageId)) this.delivered.push(packet.payload.toString());
