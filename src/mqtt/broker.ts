@@ -18,8 +18,9 @@ import { Deliveries } from "./deliveries.ts";
 import type { Ingest } from "./ingest.ts";
 import { type Listener, Listeners, READ_AHEAD_BYTES } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
+import { Persistence } from "./persistence.ts";
 import type { WillValue } from "./records.ts";
-import { type Publisher, type SessionLimits, SessionStore, type StoredPacket } from "./sessions.ts";
+import { type Publisher, type SessionLimits, Sessions, type StoredPacket } from "./sessions.ts";
 
 export interface MqttLimits extends SessionLimits {
   /** The largest packet, fixed header included. */
@@ -96,7 +97,7 @@ export class MqttBroker {
   private readonly ingest: Ingest;
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
-  private readonly sessions: SessionStore;
+  private readonly sessions: Sessions;
   private readonly tcp: Listeners;
   private readonly clients = new Map<string, Client>();
   private readonly counts = { rejectedClients: 0, frozenSubscribers: 0 };
@@ -109,9 +110,7 @@ export class MqttBroker {
     this.ingest = ingest;
     this.logger = logger;
     this.tcp = new Listeners(this.limits, (socket) => this.aedes?.handle(socket), logger);
-    this.sessions = new SessionStore(this.limits, log, (client, packet) =>
-      this.storeIncoming(client, packet),
-    );
+    this.sessions = new Sessions(this.limits, log);
   }
 
   /**
@@ -123,7 +122,7 @@ export class MqttBroker {
     const wills = await this.sessions.start();
     const aedes = new Aedes({
       mq: new Deliveries(limits.maxPendingDeliveryBytes),
-      persistence: this.sessions,
+      persistence: new Persistence(this.sessions, (client, packet) => this.storeIncoming(client, packet)),
       concurrency: 0,
       connectTimeout: limits.connectTimeoutMs,
       drainTimeout: limits.drainTimeoutMs,
@@ -284,7 +283,6 @@ export class MqttBroker {
     isWill: boolean,
     done: (error?: Error | null) => void,
   ): void {
-    const companions = this.sessions.companions(publisher, packet, isWill);
     this.ingest.accept(
       {
         mqttTopic: packet.topic,
@@ -294,9 +292,9 @@ export class MqttBroker {
         clientId: publisher?.id ?? "",
         username: publisher?.username,
         receivedAt: Date.now(),
+        companions: this.sessions.companions(publisher, packet, isWill),
       },
       done,
-      companions,
     );
   }
 

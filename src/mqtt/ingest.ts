@@ -49,6 +49,10 @@ export interface Companions {
   settle(error: LogError | null): void;
 }
 
+export interface IncomingPublish extends PublishPacket {
+  readonly companions: Companions | undefined;
+}
+
 const MAX_STREAMS = 10_000;
 
 export class Ingest {
@@ -81,26 +85,26 @@ export class Ingest {
   }
 
   /** Calls `done` once, when the message is on disk, has no place to go, or was refused. */
-  accept(packet: PublishPacket, done: Done, companions?: Companions): void {
+  accept(packet: IncomingPublish, done: Done): void {
     const mapping = this.mapper.map(packet);
     switch (mapping.outcome) {
       case "mapped":
         // Whoever comes while the stream is being made lines up behind those who wait for it.
         if (this.creating.size > 0 && this.creating.has(mapping.stream)) {
-          this.create(packet, mapping.rule, mapping.stream, done, companions);
+          this.create(packet, mapping.rule, mapping.stream, done);
           break;
         }
         if (mapping.problem !== undefined) this.report(packet, mapping.rule, mapping.problem);
-        this.append(packet, mapping, done, companions);
+        this.append(packet, mapping, done);
         break;
       case "unmatched":
-        this.fallBack(packet, undefined, done, companions);
+        this.fallBack(packet, undefined, done);
         break;
       case "failed":
-        this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem}`, done, companions);
+        this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem}`, done);
         break;
       case "unknown stream":
-        this.create(packet, mapping.rule, mapping.stream, done, companions);
+        this.create(packet, mapping.rule, mapping.stream, done);
         break;
     }
   }
@@ -110,12 +114,7 @@ export class Ingest {
     if (this.counts.inFlight > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
-  private append(
-    packet: PublishPacket,
-    record: Omit<Mapped, "outcome" | "rule">,
-    done: Done,
-    companions: Companions | undefined,
-  ): void {
+  private append(packet: IncomingPublish, record: Omit<Mapped, "outcome" | "rule">, done: Done): void {
     const stream = this.log.stream(record.stream);
     let partition: Partition | undefined;
     if (stream !== undefined && !stream.internal) {
@@ -134,22 +133,16 @@ export class Ingest {
       headers: record.headers,
       timestamp: record.timestamp,
     };
+    const { companions } = packet;
     const entries = companions === undefined ? [entry] : [entry, ...companions.entries()];
-    this.commit(
-      entries,
-      record.problem === undefined ? "stored" : "stored in part",
-      packet,
-      done,
-      companions,
-    );
+    this.commit(entries, record.problem === undefined ? "stored" : "stored in part", packet, done);
   }
 
   private commit(
     entries: readonly RecordAppend[],
     outcome: "stored" | "stored in part" | "dropped",
-    packet: PublishPacket,
+    packet: IncomingPublish,
     done: Done,
-    companions: Companions | undefined,
   ): void {
     const { counts } = this;
     counts.inFlight++;
@@ -166,7 +159,7 @@ export class Ingest {
           this.logger.error({ code: error.code, heldBack }, `the log refused a message: ${error.message}`),
         );
       }
-      companions?.settle(error);
+      packet.companions?.settle(error);
       done(error);
       this.release();
     });
@@ -179,12 +172,7 @@ export class Ingest {
   }
 
   /** For a message without a stream of its own; `problem` is undefined where no rule matched. */
-  private fallBack(
-    packet: PublishPacket,
-    problem: string | undefined,
-    done: Done,
-    companions: Companions | undefined,
-  ): void {
+  private fallBack(packet: IncomingPublish, problem: string | undefined, done: Done): void {
     const { mqttTopic } = packet;
     const stream = this.options.fallbackStream;
     if (stream !== undefined) {
@@ -200,14 +188,13 @@ export class Ingest {
           problem,
         },
         done,
-        companions,
       );
     } else {
       if (problem === undefined) this.counts.droppedUnmatched++;
       else this.counts.droppedFailed++;
       // Dropped as a record only: sessions and a later subscriber get it all the same.
-      const entries = companions?.entries() ?? [];
-      if (entries.length > 0) this.commit(entries, "dropped", packet, done, companions);
+      const entries = packet.companions?.entries() ?? [];
+      if (entries.length > 0) this.commit(entries, "dropped", packet, done);
       else queueMicrotask(() => done(null));
     }
     const dropped = stream === undefined;
@@ -228,18 +215,12 @@ export class Ingest {
     );
   }
 
-  private create(
-    packet: PublishPacket,
-    rule: string,
-    stream: string,
-    done: Done,
-    companions: Companions | undefined,
-  ): void {
+  private create(packet: IncomingPublish, rule: string, stream: string, done: Done): void {
     const { enabled = false, partitions = 1, maxStreams = MAX_STREAMS } = this.options.autoCreate ?? {};
     const present = this.log.streams.filter(({ internal }) => !internal).length;
     if (!enabled || present + this.creating.size >= maxStreams) {
       const why = enabled ? `there are ${maxStreams} streams already` : "the stream is not there";
-      this.fallBack(packet, `rule "${rule}": to: "${stream}": ${why}`, done, companions);
+      this.fallBack(packet, `rule "${rule}": to: "${stream}": ${why}`, done);
       return;
     }
     let creation = this.creating.get(stream);
@@ -252,7 +233,7 @@ export class Ingest {
     }
     this.counts.inFlight++;
     const settle = (error: LogError | null): void => {
-      if (error === null && this.log.stream(stream) !== undefined) this.accept(packet, done, companions);
+      if (error === null && this.log.stream(stream) !== undefined) this.accept(packet, done);
       else done(error ?? new LogError("UNKNOWN_STREAM", `the stream "${stream}" went away`));
       this.release();
     };

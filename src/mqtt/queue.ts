@@ -10,8 +10,9 @@
  * Bounded for each session and for all together, by count and by bytes. By default the oldest make way.
  */
 import type { LogError } from "../errors.ts";
+import type { RecordAppend } from "../log/log.ts";
 import { type Delivery, Outbox, type QueuedMessage } from "./outbox.ts";
-import { encodeKey, type KindName, type QueuedValue } from "./records.ts";
+import type { KeyOf, KindName, QueuedValue } from "./records.ts";
 import type { Change, StateStore } from "./state-store.ts";
 
 export interface QueueLimits {
@@ -49,8 +50,8 @@ export class Queue {
   private isScheduled = false;
   private isSaving = false;
   private idle: (() => void)[] = [];
-  /** Keys of records that mean nothing any more. */
-  private readonly stale: { readonly kind: KindName; readonly key: Buffer }[] = [];
+  /** Deletions of what means nothing any more. */
+  private readonly stale: RecordAppend[] = [];
   overflows = 0;
 
   constructor(limits: QueueLimits, store: StateStore) {
@@ -214,9 +215,7 @@ export class Queue {
 
   private save(): void {
     if (this.isSaving) return;
-    const entries = this.stale
-      .splice(0, MAX_STALE_KEYS)
-      .map(({ kind, key }) => this.store.entryOf(kind, key, null));
+    const entries = this.stale.splice(0, MAX_STALE_KEYS);
     for (const [outbox, news] of this.unsaved) {
       if (this.saving.size === MAX_SAVED_TOGETHER) break;
       this.unsaved.delete(outbox);
@@ -263,18 +262,18 @@ export class Queue {
     const { message } = delivery;
     delivery.message = undefined;
     if (message === undefined) return;
-    if (--message.onDisk === 0) this.deleteLater("queued", encodeKey("queued", { number: message.number }));
+    if (--message.onDisk === 0) this.deleteLater("queued", { number: message.number });
   }
 
   /** A record that means nothing any more is deleted when something is written anyway, or when they are many. */
-  deleteLater(kind: KindName, key: Buffer): void {
-    this.stale.push({ kind, key });
+  deleteLater<N extends KindName>(kind: N, key: KeyOf<N>): void {
+    this.stale.push(this.store.entry(kind, key, null));
     if (this.stale.length >= MAX_STALE_KEYS) this.scheduleSave();
   }
 
   /** The session is no more, and that is on disk. */
   forget(outbox: Outbox): void {
-    this.deleteLater("progress", encodeKey("progress", { session: outbox.number }));
+    this.deleteLater("progress", { session: outbox.number });
     for (const delivery of outbox.takeAll()) {
       if (delivery.state === "waiting" || delivery.state === "sent") this.noLongerWaits(delivery);
       this.isOverOnDisk(delivery);
@@ -320,7 +319,7 @@ export class Queue {
         outbox.push(delivery);
       }
       if (message.waiting === 0) {
-        this.deleteLater("queued", encodeKey("queued", { number }));
+        this.deleteLater("queued", { number });
         continue;
       }
       this.keep(message);

@@ -1,21 +1,18 @@
 /**
  * What the broker remembers for its clients, through restarts: sessions with their subscriptions, queued
- * messages and QoS 2 packet ids, retained messages, wills. It is aedes' persistence (methods with aedes' names
- * say so), but what must be on disk *with* a message is settled before aedes hears of it: `companions` gives
- * the changes that go into the message's own commit. So aedes finds nothing left to store, and forwards to a
- * session that is kept only what is not queued for it.
+ * messages and QoS 2 packet ids; retained messages; wills. What must be on disk *with* a message is settled
+ * before aedes hears of it: `companions` gives the changes that go into the message's own commit.
  *
  * A session belongs to its client id from the first thing there is to keep until a clean session begins
  * [MQTT-3.1.2-6]. What a connection with a clean session has is kept with the connection only.
  */
-import { Readable } from "node:stream";
 import type { Log } from "../log/log.ts";
 import { FilterTrie } from "../mapping/filter-trie.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import type { Companions } from "./ingest.ts";
 import type { Connection, Outbox } from "./outbox.ts";
 import { Queue, type QueueLimits } from "./queue.ts";
-import { encodeKey, type Fact, type ProgressValue, type WillValue } from "./records.ts";
+import type { Fact, ProgressValue, WillValue } from "./records.ts";
 import { type RetainedLimits, RetainedMessages } from "./retained.ts";
 import { type Change, StateStore } from "./state-store.ts";
 
@@ -43,7 +40,7 @@ export interface Publisher {
   readonly username?: string | undefined;
 }
 
-interface Granted {
+export interface Granted {
   readonly topic: string;
   readonly qos: 0 | 1 | 2;
 }
@@ -52,9 +49,9 @@ interface Subscriber extends Granted {
 }
 
 /** QoS 2 packet ids until their PUBREL: a promise while the message is on its way to the disk, then null. */
-type Incoming = Map<number, Promise<void> | null>;
+export type Incoming = Map<number, Promise<void> | null>;
 
-class Session {
+export class Session {
   readonly clientId: string;
   readonly outbox: Outbox;
   readonly subscriptions = new Map<string, Subscriber>();
@@ -72,50 +69,24 @@ class Session {
   }
 }
 
-/** Settles at once: aedes drops a delivery that another one overtakes while it waits for a promise. */
-class Settled<T> {
-  private readonly value: T;
-
-  constructor(value: T) {
-    this.value = value;
-  }
-
-  // biome-ignore lint/suspicious/noThenProperty: aedes calls `then` for every message; a turn each would let them overtake
-  then(ok: (value: T) => void): void {
-    ok(this.value);
-  }
-}
-
-const DONE = new Settled<undefined>(undefined);
-const NOBODY = new Settled<never[]>([]);
-const NOT_FOUND = new Error("no such packet");
-
-export class SessionStore {
-  private readonly limits: SessionLimits;
-  private readonly store: StateStore;
-  private readonly storeIncoming: (client: Connection, packet: StoredPacket) => Promise<void>;
-  private readonly retained: RetainedMessages;
-  private readonly queue: Queue;
+export class Sessions {
+  readonly limits: SessionLimits;
+  readonly store: StateStore;
+  readonly retained: RetainedMessages;
+  readonly queue: Queue;
   /** The longest away first. */
   private readonly sessions = new Map<string, Session>();
   /** The session that a connection began with, whatever its client id has by now. */
   private readonly bound = new WeakMap<Connection, Session>();
-  private readonly cleanIncomings = new WeakMap<Connection, Incoming>();
   /** The numbers of the wills on disk. */
   private readonly wills = new WeakMap<Publisher, number>();
   private readonly trie = new FilterTrie<Subscriber>();
   private queueingFilters = 0;
   private evictedSessions = 0;
 
-  /** `storeIncoming` makes a QoS 2 message durable; it is called once per packet id. */
-  constructor(
-    limits: SessionLimits,
-    log: Log,
-    storeIncoming: (client: Connection, packet: StoredPacket) => Promise<void>,
-  ) {
+  constructor(limits: SessionLimits, log: Log) {
     this.limits = limits;
     this.store = new StateStore(log);
-    this.storeIncoming = storeIncoming;
     this.retained = new RetainedMessages(limits, this.store);
     this.queue = new Queue(limits, this.store);
   }
@@ -179,8 +150,7 @@ export class SessionStore {
         // Of a session that is no more: deleted in passing.
         const session = byNumber.get(fact.key.session);
         if (session !== undefined) this.readBackOf(session, fact, progress);
-        else if (fact.value !== null)
-          this.queue.deleteLater(fact.kind, encodeKey(fact.kind, fact.key as never));
+        else if (fact.value !== null) this.queue.deleteLater(fact.kind, fact.key as never);
       }
     }
   }
@@ -246,8 +216,17 @@ export class SessionStore {
 
   // ── Sessions
 
+  /** A connection's session, if there is one that is kept. */
+  find(client: Connection): Session | undefined {
+    return client.clean ? undefined : (this.bound.get(client) ?? this.named(client.id));
+  }
+
+  named(clientId: string): Session | undefined {
+    return this.sessions.get(clientId);
+  }
+
   /** The session of a connection that wants one to be kept; made when there is something to keep. */
-  private of(client: Connection): Session {
+  of(client: Connection): Session {
     let session = this.bound.get(client);
     if (session !== undefined) return session;
     session = this.sessions.get(client.id);
@@ -278,16 +257,26 @@ export class SessionStore {
     }
   }
 
+  /** A session is resumed: it sends what it owes. */
+  resume(client: Connection): void {
+    const session = this.find(client);
+    if (session === undefined) return;
+    this.bound.set(client, session);
+    const attach = (): void => session.outbox.attach(client);
+    // A PUBREL that is due must not go out before its PUBREC is on disk.
+    this.queue.saved(session.outbox).then(attach, () => client.conn.destroy());
+  }
+
   /** Resolves when a restart would not find it. */
-  private async forget(session: Session): Promise<void> {
+  async forget(session: Session): Promise<void> {
     this.remove(session);
     const { number, clientId, subscriptions, incoming } = session;
     await this.store.write(this.store.entry("session", { clientId }, null));
     for (const filter of subscriptions.keys()) {
-      this.queue.deleteLater("subscription", encodeKey("subscription", { session: number, filter }));
+      this.queue.deleteLater("subscription", { session: number, filter });
     }
     for (const packetId of incoming.keys()) {
-      this.queue.deleteLater("received", encodeKey("received", { session: number, packetId }));
+      this.queue.deleteLater("received", { session: number, packetId });
     }
     this.queue.forget(session.outbox);
   }
@@ -298,7 +287,7 @@ export class SessionStore {
     for (const subscriber of session.subscriptions.values()) this.unlist(subscriber);
   }
 
-  private subscribe(session: Session, { topic, qos }: Granted): void {
+  subscribe(session: Session, { topic, qos }: Granted): void {
     this.unsubscribe(session, topic);
     const subscriber = { outbox: session.outbox, topic, qos };
     session.subscriptions.set(topic, subscriber);
@@ -307,7 +296,7 @@ export class SessionStore {
     this.trie.add(TopicFilter.parse(topic).levels, subscriber);
   }
 
-  private unsubscribe(session: Session, filter: string): void {
+  unsubscribe(session: Session, filter: string): void {
     const subscriber = session.subscriptions.get(filter);
     if (subscriber === undefined) return;
     session.subscriptions.delete(filter);
@@ -320,9 +309,21 @@ export class SessionStore {
     this.trie.remove(TopicFilter.parse(subscriber.topic).levels, subscriber);
   }
 
+  /** A connection's will, on disk as long as it is open. Resolves when it is. */
+  async keepWill(client: Connection & Publisher, will: StoredPacket): Promise<void> {
+    const { topic: mqttTopic, qos, retain } = will;
+    const { id: clientId, username = null } = client;
+    const number = this.store.newNumber();
+    this.wills.set(client, number);
+    const payload = Buffer.from(will.payload);
+    await this.store.write(
+      this.store.entry("will", { number }, { clientId, username, mqttTopic, payload, qos, retain }),
+    );
+  }
+
   /** A connection has ended. */
   disconnected(client: Connection): void {
-    const session = this.bound.get(client) ?? this.sessions.get(client.id);
+    const session = this.find(client);
     session?.outbox.detach(client);
     if (session !== undefined && !session.isGone && !session.outbox.isConnected) {
       this.sessions.delete(client.id);
@@ -344,167 +345,4 @@ export class SessionStore {
   close(): Promise<void> {
     return this.queue.flush();
   }
-
-  // ── aedes' persistence: subscriptions
-
-  // aedes insists on an async function here.
-  async setup(): Promise<void> {}
-
-  async addSubscriptions(client: Connection, subscriptions: readonly Granted[]): Promise<void> {
-    const session = this.of(client);
-    if (session.isGone) return;
-    const writes: Promise<void>[] = [];
-    for (const { topic, qos } of subscriptions) {
-      if (session.subscriptions.get(topic)?.qos === qos) continue;
-      if (session.subscriptions.size >= this.limits.maxSubscriptionsPerSession) {
-        throw new Error(`more than ${this.limits.maxSubscriptionsPerSession} subscriptions in a session`);
-      }
-      this.subscribe(session, { topic, qos });
-      const key = { session: session.number, filter: topic };
-      writes.push(this.store.write(this.store.entry("subscription", key, { qos })));
-    }
-    await Promise.all(writes);
-  }
-
-  async removeSubscriptions(client: Connection, filters: readonly string[]): Promise<void> {
-    const session = this.of(client);
-    const known = filters.filter((filter) => session.subscriptions.has(filter));
-    for (const filter of known) this.unsubscribe(session, filter);
-    if (session.isGone) return;
-    const key = (filter: string) => ({ session: session.number, filter });
-    await Promise.all(
-      known.map((filter) => this.store.write(this.store.entry("subscription", key(filter), null))),
-    );
-  }
-
-  async subscriptionsByClient({ id }: { readonly id: string }): Promise<Granted[]> {
-    const subscriptions = this.sessions.get(id)?.subscriptions.values() ?? [];
-    return [...subscriptions].map(({ topic, qos }) => ({ topic, qos }));
-  }
-
-  /** A clean session begins: nothing of an earlier one is left [MQTT-3.1.2-6]. */
-  async cleanSubscriptions({ id }: { readonly id: string }): Promise<void> {
-    const session = this.sessions.get(id);
-    if (session !== undefined) await this.forget(session);
-  }
-
-  // ── aedes' persistence: messages to a client. Queued and retained ones were, when they were appended.
-
-  subscriptionsByTopic(): Settled<never[]> {
-    return NOBODY;
-  }
-
-  outgoingEnqueueCombi(): Settled<undefined> {
-    return DONE;
-  }
-
-  storeRetained(): Settled<undefined> {
-    return DONE;
-  }
-
-  createRetainedStreamCombi(filters: readonly string[]): Readable {
-    return Readable.from(this.retained.under(filters));
-  }
-
-  /** A connection is ready for what its session is owed; the session sends that itself. */
-  outgoingStream(client: Connection): Readable {
-    const session = client.clean ? undefined : this.sessions.get(client.id);
-    if (session !== undefined) {
-      this.bound.set(client, session);
-      const attach = (): void => session.outbox.attach(client);
-      // A PUBREL that is due must not go out before its PUBREC is on disk.
-      this.queue.saved(session.outbox).then(attach, () => client.conn.destroy());
-    }
-    return Readable.from([]);
-  }
-
-  /** PUBREC. */
-  async outgoingUpdate(client: Connection, packet: StoredPacket): Promise<void> {
-    const session = this.bound.get(client);
-    if (session !== undefined) await this.queue.released(session.outbox, packet.messageId as number);
-  }
-
-  /** PUBACK or PUBCOMP; or what is not forwarded because it is queued, without a packet id. */
-  async outgoingClearMessageId(client: Connection, { cmd, messageId }: StoredPacket): Promise<void> {
-    const session = messageId === undefined ? undefined : this.bound.get(client);
-    if (session !== undefined) this.queue.completed(session.outbox, cmd, messageId as number);
-  }
-
-  // ── aedes' persistence: QoS 2 publishes from a client; each packet id once, until its PUBREL [MQTT-4.3.3-2]
-
-  private incomingOf(client: Connection): Incoming {
-    if (!client.clean) return (this.bound.get(client) ?? this.sessions.get(client.id))?.incoming ?? new Map();
-    let incoming = this.cleanIncomings.get(client);
-    if (incoming === undefined) {
-      incoming = new Map();
-      this.cleanIncomings.set(client, incoming);
-    }
-    return incoming;
-  }
-
-  async incomingStorePacket(client: Connection, packet: StoredPacket): Promise<void> {
-    const incoming = client.clean ? this.incomingOf(client) : this.of(client).incoming;
-    if (incoming.size >= this.limits.maxInFlight) {
-      throw new Error(`more than ${this.limits.maxInFlight} QoS 2 messages that were not released`);
-    }
-    const id = packet.messageId as number;
-    const stored = this.storeIncoming(client, packet).then(
-      () => {
-        if (incoming.get(id) === stored) incoming.set(id, null);
-      },
-      (error: unknown) => {
-        if (incoming.get(id) === stored) incoming.delete(id);
-        throw error;
-      },
-    );
-    incoming.set(id, stored);
-    return stored;
-  }
-
-  /** Found once the message is on disk: a retransmission waits for the first one instead of being a second. */
-  async incomingGetPacket(client: Connection, packet: StoredPacket): Promise<StoredPacket> {
-    const stored = this.incomingOf(client).get(packet.messageId as number);
-    if (stored === undefined) throw NOT_FOUND;
-    await stored;
-    return packet;
-  }
-
-  /** PUBREL. */
-  async incomingDelPacket(client: Connection, packet: StoredPacket): Promise<void> {
-    const packetId = packet.messageId as number;
-    const wasThere = this.incomingOf(client).delete(packetId);
-    if (client.clean || !wasThere) return;
-    const key = { session: this.of(client).number, packetId };
-    try {
-      await this.store.write(this.store.entry("received", key, null));
-    } catch {
-      // aedes would send the PUBCOMP all the same, and a restart would take the id's next message for this one.
-      client.conn.destroy();
-      await new Promise(() => {});
-    }
-  }
-
-  async cleanIncoming(): Promise<void> {}
-
-  // ── aedes' persistence: wills, on disk as long as their connection is open
-
-  async putWill(client: Connection, will: StoredPacket & Publisher): Promise<void> {
-    if (client.closed) return;
-    const { topic: mqttTopic, payload, qos, retain } = will;
-    const number = this.store.newNumber();
-    const { username = null } = client as Publisher;
-    this.wills.set(client, number);
-    const value = { clientId: client.id, username, mqttTopic, payload: bufferOf(payload), qos, retain };
-    await this.store.write(this.store.entry("will", { number }, value));
-  }
-
-  /** `companions` and `disconnected` delete it: aedes would name the client id, which may be another's by now. */
-  async delWill(): Promise<void> {}
-
-  streamWill(): Readable {
-    return Readable.from([]);
-  }
 }
-
-const bufferOf = (payload: Buffer | string): Buffer =>
-  typeof payload === "string" ? Buffer.from(payload) : payload;

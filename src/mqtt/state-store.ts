@@ -67,12 +67,14 @@ export class StateStore {
 
   /** A record for an append; null deletes. */
   entry<N extends KindName>(name: N, key: KeyOf<N>, value: ValueOf<N> | null): RecordAppend {
-    return this.entryOf(name, encodeKey(name, key), value === null ? null : encodeValue(name, value));
-  }
-
-  entryOf(name: KindName, key: Buffer, value: Buffer | null): RecordAppend {
     const partition = this.partitions.get(streamOf(name)) as Partition;
-    return { partition, key, value, headers: NO_HEADERS, timestamp: Date.now() };
+    return {
+      partition,
+      key: encodeKey(name, key),
+      value: value === null ? null : encodeValue(name, value),
+      headers: NO_HEADERS,
+      timestamp: Date.now(),
+    };
   }
 
   append(entries: readonly RecordAppend[], done: (error: LogError | null) => void): void {
