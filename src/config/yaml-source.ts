@@ -30,6 +30,9 @@ export interface Within {
   readonly length: number;
 }
 
+/** What aliases may expand to, counted in nodes: a few letters of YAML must not become gigabytes. */
+const MAX_ALIASES = 10_000;
+
 export class YamlSource {
   readonly file: string;
   /** Plain values; null where the text is no YAML at all. */
@@ -44,8 +47,17 @@ export class YamlSource {
     this.file = file;
     this.text = text;
     this.document = parseDocument(text, { prettyErrors: false, lineCounter: this.lines });
-    this.problems = this.findProblems();
-    this.value = this.problems.length === 0 ? this.toValue() : null;
+    const problems = this.findProblems();
+    try {
+      this.value = problems.length === 0 ? this.document.toJS({ maxAliasCount: MAX_ALIASES }) : null;
+    } catch (error) {
+      problems.push({
+        place: this.placeAt(0, 0),
+        message: `the file's aliases cannot be followed: ${messageOf(error)}`,
+      });
+      this.value = null;
+    }
+    this.problems = problems;
   }
 
   /** Where the value at `path` stands, or the nearest thing around it that is there. */
@@ -119,15 +131,6 @@ export class YamlSource {
     const column = Math.max(0, col - 1);
     const length = Math.max(1, Math.min(end - start, text.length - column));
     return { label: `${this.file}:${line}:${column + 1}`, source: { line, text, column, length } };
-  }
-
-  private toValue(): unknown {
-    try {
-      return this.document.toJS();
-    } catch (error) {
-      // Too many aliases: a file made to exhaust memory.
-      return messageOf(error);
-    }
   }
 
   private findProblems(): Problem[] {

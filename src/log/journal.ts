@@ -44,7 +44,7 @@ export function encodeEntry(
   let bytes = head.length;
   let at = ENTRY_HEADER_BYTES;
   for (const { streamId, partition, batch } of batches) {
-    streamId.copy(head, at);
+    head.set(streamId, at);
     head.writeInt32BE(partition, at + 16);
     head.writeUInt32BE(batch.length, at + 20);
     at += ROW_BYTES;
@@ -85,6 +85,11 @@ export interface JournalEntry {
   readonly batches: readonly JournalBatch[];
 }
 
+/** How long an entry says it is, by its header; not checked. */
+export function entryBytes(head: Buffer): number {
+  return head.readUInt32BE(8);
+}
+
 /** The entry at `at`, or undefined when what lies there is not a whole, sound one. */
 export function decodeEntry(source: Buffer, at: number): JournalEntry | undefined {
   if (source.length - at < ENTRY_HEADER_BYTES || source.readUInt32BE(at) !== MAGIC) return undefined;
@@ -116,7 +121,6 @@ export function decodeEntry(source: Buffer, at: number): JournalEntry | undefine
 
 /** One file of the journal, as recovery finds it. */
 export interface JournalFileContent {
-  readonly name: string;
   readonly generation: number;
   readonly entries: readonly JournalEntry[];
   /** Where the sound entries end. */
@@ -129,11 +133,7 @@ export interface JournalFileContent {
  * The entries of one file's present generation; undefined when it holds none that matter. `covered` is the
  * sequence up to which the segments are known to hold everything: what is not above it cannot be missed.
  */
-export function readJournalFile(
-  name: string,
-  content: Buffer,
-  covered: number,
-): JournalFileContent | undefined {
+export function readJournalFile(content: Buffer, covered: number): JournalFileContent | undefined {
   const entries: JournalEntry[] = [];
   const first = decodeEntry(content, 0);
   let at = 0;
@@ -145,11 +145,10 @@ export function readJournalFile(
   // Behind the end lie zeros, an earlier generation, or a torn entry that was never acknowledged. A sound
   // entry that is newer than the end can only have been written after what should stand at the end was.
   const newest = Math.max(covered, entries.at(-1)?.sequence ?? -1);
-  const later = findEntry(content, at, (entry) => entry.sequence > newest);
+  const later = findNewerEntry(content, at, newest);
   const present = first ?? later?.entry;
   if (present === undefined) return undefined;
   return {
-    name,
     generation: present.generation,
     entries,
     end: at,
@@ -157,14 +156,17 @@ export function readJournalFile(
   };
 }
 
-function findEntry(
+function findNewerEntry(
   content: Buffer,
   from: number,
-  wanted: (entry: JournalEntry) => boolean,
+  sequence: number,
 ): { at: number; entry: JournalEntry } | undefined {
   for (let at = content.indexOf(MAGIC_BYTES, from); at >= 0; at = content.indexOf(MAGIC_BYTES, at + 1)) {
+    if (content.length - at < ENTRY_HEADER_BYTES) return undefined;
+    // Most of what lies there is old and sound: told by its header, without reading it all.
+    if (Number(content.readBigInt64BE(at + 24)) <= sequence) continue;
     const entry = decodeEntry(content, at);
-    if (entry !== undefined && wanted(entry)) return { at, entry };
+    if (entry !== undefined) return { at, entry };
   }
   return undefined;
 }

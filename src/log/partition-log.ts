@@ -59,6 +59,7 @@ export class PartitionLog implements Partition {
   private flushing: Promise<void> = Promise.resolve();
   private hasFolder = false;
   private namesUnsynced = false;
+  private isDestroyed = false;
   private snapshotAt = -1;
 
   constructor(stream: StreamState, index: number, fileSystem: FileSystem, folder: string, now: () => number) {
@@ -189,7 +190,7 @@ export class PartitionLog implements Partition {
 
   /** Whether the oldest `count` batches of the tail are in the files. */
   hasFlushed(count: number): boolean {
-    return count <= this.flushedCount;
+    return count <= this.flushedCount || this.isDestroyed;
   }
 
   /** Drops the oldest `count` batches of the tail; they have been flushed. */
@@ -205,6 +206,7 @@ export class PartitionLog implements Partition {
   }
 
   private async flushNow(): Promise<void> {
+    if (this.isDestroyed) return;
     await this.ensureFolder();
     for (
       let first = this.tail.at(this.flushedCount);
@@ -414,6 +416,7 @@ export class PartitionLog implements Partition {
 
   /** Closes and removes everything. */
   async destroy(): Promise<void> {
+    this.isDestroyed = true;
     await this.close();
     this.notify();
     await this.fileSystem.remove(this.folder);

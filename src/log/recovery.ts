@@ -9,7 +9,14 @@ import { join } from "node:path";
 import { LogError } from "../errors.ts";
 import type { Checkpoint } from "./checkpoint-file.ts";
 import type { FileSystem } from "./file-system.ts";
-import { isJournalFile, type JournalEntry, readJournalFile } from "./journal.ts";
+import {
+  decodeEntry,
+  ENTRY_HEADER_BYTES,
+  entryBytes,
+  isJournalFile,
+  type JournalEntry,
+  readJournalFile,
+} from "./journal.ts";
 
 export interface JournalEnd {
   /** The newest sequence there is; the checkpoint's when the journal holds nothing newer. */
@@ -18,9 +25,26 @@ export interface JournalEnd {
   readonly generation: number;
 }
 
-interface FileHead {
-  readonly name: string;
-  readonly generation: number;
+/** The files that may hold entries behind the checkpoint, in the order in which they were written. */
+export type JournalFiles = readonly string[];
+
+/**
+ * Finds them without reading the rest: a file whose first entry is sound and of a generation before the
+ * checkpoint's was full when the checkpoint was made.
+ */
+export async function journalFilesBehind(
+  fileSystem: FileSystem,
+  folder: string,
+  checkpoint: Checkpoint,
+): Promise<JournalFiles> {
+  const found: { name: string; generation: number }[] = [];
+  for (const name of (await fileSystem.list(folder)).filter(isJournalFile)) {
+    const first = await firstEntry(fileSystem, join(folder, name));
+    if (first !== undefined && first.generation < checkpoint.generation) continue;
+    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence);
+    if (file !== undefined) found.push({ name, generation: file.generation });
+  }
+  return found.sort((a, b) => a.generation - b.generation).map(({ name }) => name);
 }
 
 /**
@@ -30,21 +54,13 @@ interface FileHead {
 export async function replayJournal(
   fileSystem: FileSystem,
   folder: string,
+  files: JournalFiles,
   checkpoint: Checkpoint,
   visit: (entry: JournalEntry) => void,
 ): Promise<JournalEnd> {
-  const heads: FileHead[] = [];
-  for (const name of (await fileSystem.list(folder)).filter(isJournalFile)) {
-    const found = readJournalFile(name, await contentOf(fileSystem, folder, name), checkpoint.sequence);
-    if (found !== undefined) heads.push({ name, generation: found.generation });
-  }
-  heads.sort((a, b) => a.generation - b.generation);
-
-  let sequence = checkpoint.sequence;
-  let generation = checkpoint.generation;
-  for (const { name } of heads) {
-    const content = await contentOf(fileSystem, folder, name);
-    const file = readJournalFile(name, content, checkpoint.sequence);
+  let { sequence, generation } = checkpoint;
+  for (const name of files) {
+    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence);
     if (file === undefined) continue;
     generation = Math.max(generation, file.generation);
     for (const entry of file.entries) {
@@ -60,6 +76,19 @@ export async function replayJournal(
     }
   }
   return { sequence, generation };
+}
+
+async function firstEntry(fileSystem: FileSystem, path: string): Promise<JournalEntry | undefined> {
+  const file = await fileSystem.open(path, "read");
+  try {
+    const head = Buffer.alloc(ENTRY_HEADER_BYTES);
+    await file.read(head, 0);
+    const entry = Buffer.alloc(Math.min(entryBytes(head), await file.size()));
+    await file.read(entry, 0);
+    return decodeEntry(entry, 0);
+  } finally {
+    await file.close();
+  }
 }
 
 async function contentOf(fileSystem: FileSystem, folder: string, name: string): Promise<Buffer> {

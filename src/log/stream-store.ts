@@ -30,7 +30,7 @@ import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import { Journal } from "./journal.ts";
 import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
-import { replayJournal } from "./recovery.ts";
+import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, StreamState } from "./stream-state.ts";
 import { WriteBehind } from "./write-behind.ts";
 
@@ -154,7 +154,8 @@ export class StreamStore implements Log {
     });
     await this.openPartitions(catalog, 1);
     const catalogLog = catalog.partitions[0] as PartitionLog;
-    await replayJournal(fileSystem, journalFolder, checkpoint, (entry) => {
+    const files = await journalFilesBehind(fileSystem, journalFolder, checkpoint);
+    await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
       for (const { streamId, batch } of entry.batches) {
         if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
       }
@@ -162,7 +163,7 @@ export class StreamStore implements Log {
     await this.loadCatalog(catalogLog);
 
     const replayed = { batches: 0 };
-    const end = await replayJournal(fileSystem, journalFolder, checkpoint, (entry) => {
+    const end = await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
         // One that is not known any more has been deleted since.
         const stream = this.byId.get(streamId.toString("base64url"));

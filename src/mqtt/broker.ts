@@ -89,7 +89,7 @@ type ConnectedClient = Client & {
   subscriptions: Record<string, { readonly qos: 0 | 1 | 2 }>;
 };
 type Publish = Parameters<NonNullable<AedesOptions["authorizePublish"]>>[1];
-type Forwarded = { topic: string; qos: number; brokerId?: string | null };
+type Forwarded = { topic: string; qos: number; retain: boolean; brokerId?: string | null };
 
 export class MqttBroker {
   private readonly options: MqttBrokerOptions;
@@ -299,11 +299,13 @@ export class MqttBroker {
   }
 
   /**
-   * What aedes forwards to a client, at the lower of both QoS (section 3.8.4; aedes would send QoS 2 to a
-   * wildcard subscription of QoS 1); null for what a session that is kept gets from its queue.
+   * What aedes forwards to a client, at the lower of the message's and the subscription's QoS [MQTT-3.8.4-6];
+   * null for what a session that is kept gets from its queue. aedes itself would send a retained message, and
+   * QoS 2 to a wildcard subscription, at too high a QoS.
    */
   private authorizeForward<P extends Forwarded>(client: ConnectedClient, packet: P): P | null {
     if (packet.qos === 0) return packet;
+    if (client.clean && packet.qos === 1 && !packet.retain) return packet;
     const qos = Math.min(packet.qos, grantedQos(client, packet.topic));
     if (client.clean || qos === 0) return qos === packet.qos ? packet : { ...packet, qos };
     // A retained message for a new subscription comes without the broker's name on it.
@@ -336,5 +338,23 @@ function grantedQos(client: ConnectedClient, mqttTopic: string): number {
   for (const [filter, { qos }] of Object.entries(client.subscriptions)) {
     if (qos > granted && TopicFilter.parse(filter).matches(mqttTopic)) granted = qos;
   }
+<<<<<<< HEAD
   return granted;
+=======
+  return granted < packet.qos ? { ...packet, qos: granted } : packet;
+}
+
+function listenError(error: NodeJS.ErrnoException, { host, port }: Listener, index: number): SluiceError {
+  const setting = `mqtt.listeners[${index}].bind`;
+  const words: Record<string, string> = {
+    EADDRINUSE: `port ${port} on ${host} is in use by another program`,
+    EACCES: `port ${port} needs more rights than this process has`,
+    EADDRNOTAVAIL: `${host} is no address of this machine`,
+  };
+  return new SluiceError(
+    error.code ?? "LISTEN",
+    `MQTT cannot listen: ${words[error.code ?? ""] ?? error.message}`,
+    { mend: `choose another address with ${setting}`, exitCode: 69, cause: error },
+  );
+>>>>>>> main
 }

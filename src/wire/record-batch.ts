@@ -106,11 +106,8 @@ export function recordBytesBound(record: EncodableRecord): number {
 }
 
 function copyInto(target: Buffer, at: number, source: Buffer): number {
-  const length = source.length;
-  // Below this a loop beats the call into C++.
-  if (length <= 24) for (let index = 0; index < length; index++) target[at + index] = source[index] as number;
-  else source.copy(target, at);
-  return at + length;
+  target.set(source, at);
+  return at + source.length;
 }
 
 /**

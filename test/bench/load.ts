@@ -35,11 +35,8 @@ export interface LoadResult {
   readonly packetBytes: number;
   /** CPU of this generator as a share of one core: near 1, the generator was the bottleneck. */
   readonly generatorLoad: number;
-  readonly watched: {
-    readonly cpuMs: number;
-    readonly writtenBytes: number;
-    readonly writeCallBytes: number;
-  } | null;
+  /** Of the watched process, between begin and end. */
+  readonly cpuMs: number | null;
 }
 
 /** MQTT topic of sensor `index`, as the bench's mapping expects it. */

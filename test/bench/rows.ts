@@ -1,15 +1,11 @@
 /** The figures that Sluice is held to. A row measures, and says what it measured; nothing here is estimated. */
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { StreamStore } from "../../src/log/stream-store.ts";
-import { createLogger } from "../../src/logger.ts";
-import { batchOf, encodeHeaders, NO_HEADERS } from "../../src/wire/record-batch.ts";
 import { type Gateway, program, STANDARD } from "../interop/support/gateway.ts";
 import { Running, run } from "../interop/support/process.ts";
 import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
+import { bytesWritten, commits, readiness } from "./disk-rows.ts";
+import { comparison, type Figure, k, mb, ms, spread } from "./figure.ts";
 import type { LatencyResult } from "./latency.ts";
-import { type LoadResult, usageOf } from "./load.ts";
+import type { LoadResult } from "./load.ts";
 import {
   BENCH,
   load,
@@ -24,18 +20,6 @@ import {
   withMosquitto,
 } from "./measure.ts";
 
-export interface Figure {
-  readonly what: string;
-  /** The figure in words, its ratio first where there is a rival. */
-  readonly figure: string;
-  readonly target: string;
-  /** Undefined where the figure is only printed. */
-  readonly met?: boolean;
-  /** What it was made of. */
-  readonly detail: string;
-  readonly values: Readonly<Record<string, number>>;
-}
-
 export interface Row {
   /** Selects the row on the command line, as do the words in it. */
   readonly name: string;
@@ -43,11 +27,6 @@ export interface Row {
   readonly needs?: readonly Tool[];
   measure(): Promise<Figure[]>;
 }
-
-const k = (value: number): string => `${(value / 1_000).toFixed(1)}k`;
-const ms = (value: number): string => `${value.toFixed(1)} ms`;
-const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
-const spread = (values: readonly number[]): string => values.map(k).join(" ");
 
 /** In flight on each connection, for both brokers; few enough at 1,000 to be sensors rather than one pipe. */
 const WINDOWS = new Map([
@@ -125,7 +104,7 @@ async function endToEnd(): Promise<Figure[]> {
 
 async function latency(): Promise<Figure[]> {
   return withGateway(BENCH, async ({ mqttPort, brokers }) => {
-    const warmUpMs = 2_000;
+    const warmUpMs = 6_000;
     const subscriber = script("latency.ts", { brokers, stream: "telemetry", warmUpMs });
     await subscriber.until(({ stdout }) => stdout.includes("joined"), "the subscriber to join");
     const sensors = { port: mqttPort, connections: 100, window: 1, payloadBytes: 64, stamp: true };
@@ -161,26 +140,6 @@ async function cpuPerMessage({ mqttPort, process }: Gateway, connections: number
   return ((cpuMs ?? Number.NaN) * 1_000) / acknowledged;
 }
 
-function comparison(
-  what: string,
-  few: readonly number[],
-  many: readonly number[],
-  percent: number,
-  unit: string,
-): Figure {
-  const [a, b] = [median(few), median(many)];
-  const change = (b / a - 1) * 100;
-  const list = (values: readonly number[]) => values.map((value) => value.toFixed(2)).join(" ");
-  return {
-    what,
-    figure: `${change >= 0 ? "+" : ""}${change.toFixed(0)}%`,
-    target: `within ±${percent}%`,
-    met: Math.abs(change) <= percent,
-    detail: `${a.toFixed(2)} ${unit} (${list(few)}) against ${b.toFixed(2)} ${unit} (${list(many)})`,
-    values: { few: a, many: b },
-  };
-}
-
 async function cpuBySensors(): Promise<Figure[]> {
   return withGateway(BENCH, async (gateway) => {
     const [few, many]: [number[], number[]] = [[], []];
@@ -212,53 +171,6 @@ async function cpuByRules(): Promise<Figure[]> {
   );
 }
 
-async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), "sluice-bench-"));
-  try {
-    return await body(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-/** 100 records in each commit: all of them to one partition, or one to each of 100. */
-async function commits(): Promise<Figure[]> {
-  return withFolder(async (folder) => {
-    const store = new StreamStore({ dataDir: join(folder, "data"), logger: createLogger("silent") });
-    await store.start();
-    const { partitions } = await store.createStream("touched", 100, {}, "config");
-    const record = { key: Buffer.from("device"), value: Buffer.alloc(64, "x"), headers: NO_HEADERS };
-    const commit = async (touched: number): Promise<number> => {
-      const entries = partitions.map((_, index) => ({
-        ...record,
-        partition: partitions[index % touched] as (typeof partitions)[number],
-        timestamp: Date.now(),
-      }));
-      const startedAt = performance.now();
-      await new Promise<void>((resolve, reject) => {
-        store.append(entries, (error) => (error === null ? resolve() : reject(error)));
-      });
-      return performance.now() - startedAt;
-    };
-    const [few, many]: [number[], number[]] = [[], []];
-    for (let round = 0; round < 1_300; round++) {
-      // Alternating, so that whatever else happens on the disk happens to both; the first ones warm up.
-      const [one, hundred] = [await commit(1), await commit(100)];
-      if (round < 300) continue;
-      few.push(one);
-      many.push(hundred);
-    }
-    await store.close();
-    const thirds = (values: readonly number[]) =>
-      [0, 1, 2].map((part) =>
-        median(values.slice((part * values.length) / 3, ((part + 1) * values.length) / 3)),
-      );
-    return [
-      comparison("commit of 100 records, 1 → 100 partitions touched", thirds(few), thirds(many), 30, "ms"),
-    ];
-  });
-}
-
 async function idleMemory(): Promise<Figure[]> {
   return withGateway(STANDARD, async ({ process }) => {
     const samples: number[] = [];
@@ -277,71 +189,6 @@ async function idleMemory(): Promise<Figure[]> {
           "resident, the highest of seconds 6 to 10. The chains of mosquitto, a bridge and Kafka: 420–550 MB",
         values: { bytes },
       },
-    ];
-  });
-}
-
-/** Fills a stopped gateway's data folder, through the log itself. */
-export async function fill(dataDir: string, bytes: number): Promise<void> {
-  const store = new StreamStore({ dataDir, logger: createLogger("error") });
-  await store.start();
-  const stream = store.stream("telemetry") ?? (await store.createStream("telemetry", 4, {}, "config"));
-  const headers = encodeHeaders([{ key: "site", value: Buffer.from("north") }]);
-  const records = Array.from({ length: 2_000 }, (_, index) => ({
-    key: Buffer.from(`d${index % 100}`),
-    value: Buffer.alloc(64, "x"),
-    headers,
-    timestamp: Date.now(),
-  }));
-  const batch = batchOf(records);
-  for (let written = 0; written < bytes; ) {
-    // A producer's batch is an append of its own; the log keeps the bytes, so each gets a copy.
-    const appends = stream.partitions.map(
-      (partition) =>
-        new Promise<void>((resolve, reject) => {
-          const entry = { partition, batch: Buffer.from(batch) };
-          store.append([entry], (error) => (error === null ? resolve() : reject(error)));
-        }),
-    );
-    await Promise.all(appends);
-    written += batch.length * appends.length;
-  }
-  await store.close();
-}
-
-async function readiness(): Promise<Figure[]> {
-  const starts = async (gateway: Gateway, before: () => Promise<void>): Promise<number[]> => {
-    const times: number[] = [];
-    for (let round = 0; round < 5; round++) {
-      await before();
-      const startedAt = performance.now();
-      await gateway.again();
-      times.push(performance.now() - startedAt);
-      await gateway.stop();
-    }
-    return times;
-  };
-  return withGateway(BENCH, async (gateway) => {
-    await gateway.stop();
-    const empty = await starts(gateway, () => rm(gateway.dataDir, { recursive: true, force: true }));
-    await fill(gateway.dataDir, 1e9);
-    const full = await starts(gateway, async () => {});
-    const figure = (what: string, times: readonly number[], limitMs: number, note: string): Figure => ({
-      what,
-      figure: ms(median(times)),
-      target: `≤ ${limitMs} ms`,
-      met: median(times) <= limitMs,
-      detail: `from spawn to both ports accepting, ${times.map((time) => time.toFixed(0)).join(" ")} ms${note}`,
-      values: { medianMs: median(times) },
-    });
-    return [
-      figure("ready to accept, empty data folder", empty, 700, ""),
-      figure(
-        "ready to accept, 1 GB data folder",
-        full,
-        1_500,
-        "; after an orderly stop, files in the page cache",
-      ),
     ];
   });
 }
@@ -368,71 +215,6 @@ async function demonstration(): Promise<Figure[]> {
       },
     },
   ];
-}
-
-async function segmentBytes(dataDir: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await readdir(join(dataDir, "streams"), { recursive: true })) {
-    if (/telemetry-\d+\/\d{20}\.log$/.test(name)) bytes += (await stat(join(dataDir, "streams", name))).size;
-  }
-  return bytes;
-}
-
-/** Bytes that reached the device under a folder so far, by anybody; NaN where the system does not tell. */
-async function deviceBytes(folder: string): Promise<number> {
-  const { dev } = await stat(folder);
-  const [major, minor] = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)];
-  const text = await readFile(`/sys/dev/block/${major}:${minor}/stat`, "utf8").catch(() => "");
-  return Number(text.trim().split(/\s+/)[6] ?? Number.NaN) * 512;
-}
-
-/** What a process has given to write calls, up to its end, which it is told to make. */
-async function writeCallsUntilEnd(gateway: Gateway): Promise<number> {
-  const { pid } = gateway.process;
-  let bytes = usageOf(pid).writeCallBytes;
-  let ended = false;
-  const end = gateway.stop().finally(() => {
-    ended = true;
-  });
-  while (!ended) {
-    try {
-      bytes = usageOf(pid).writeCallBytes;
-    } catch {} // gone between two looks
-    await sleep(1);
-  }
-  await end;
-  return bytes;
-}
-
-async function bytesWritten(): Promise<Figure[]> {
-  return withGateway(BENCH, async (gateway) => {
-    const options = {
-      port: gateway.mqttPort,
-      connections: 100,
-      window: 1,
-      payloadBytes: 64,
-      ratePerSecond: 1_000,
-    };
-    const callsBefore = usageOf(gateway.process.pid).writeCallBytes;
-    const deviceBefore = await deviceBytes(gateway.folder);
-    const result = await load({ ...options, warmUpMs: 0, durationMs: 20_000 });
-    // The orderly stop belongs to it: what is still in memory only has to be written some time.
-    const calls = (await writeCallsUntilEnd(gateway)) - callsBefore;
-    const device = (await deviceBytes(gateway.folder)) - deviceBefore;
-    const taken = result.acknowledgedInAll * result.packetBytes;
-    // A PUBACK is four bytes of a write call too.
-    const written = calls - 4 * result.acknowledgedInAll;
-    const kept = await segmentBytes(gateway.dataDir);
-    return [
-      {
-        what: "bytes written per byte taken, 1,000 messages/s",
-        figure: (written / kept).toFixed(2),
-        target: "printed; mark 2.2",
-        detail: `write calls per byte of record batch kept, the orderly stop included; per byte of the PUBLISH packets (${result.packetBytes} bytes each): ${(written / taken).toFixed(2)}, and ${(device / taken).toFixed(1)} at the device, whole blocks and whoever else writes there included`,
-        values: { written, kept, taken, device },
-      },
-    ];
-  });
 }
 
 export const ROWS: readonly Row[] = [

@@ -7,7 +7,8 @@ import { cpus, platform } from "node:os";
 import { parseArgs } from "node:util";
 import Table from "cli-table3";
 import pc from "picocolors";
-import { type Figure, missingFor, ROWS, type Row } from "./rows.ts";
+import type { Figure } from "./figure.ts";
+import { missingFor, ROWS, type Row } from "./rows.ts";
 
 interface Result {
   readonly row: string;

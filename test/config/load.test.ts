@@ -14,6 +14,12 @@ function configOf(yaml: string, env: Record<string, string> = {}) {
   return parseConfig(yaml, "g.yaml", { env }).config;
 }
 
+test("hundreds of rules may share what an anchor names", () => {
+  const rules = Array.from({ length: 500 }, (_, at) => `  - { from: "s/${at}", to: a, headers: *shared }`);
+  const yaml = `${MINIMAL}streams: { a: }\nmappings:\n  - { from: x, to: a, headers: &shared { site: north } }\n`;
+  expect(configOf(`${yaml}${rules.join("\n")}\n`).mappings).toHaveLength(501);
+});
+
 describe("defaults", () => {
   test("a version is all that a configuration needs", () => {
     const config = configOf(MINIMAL);

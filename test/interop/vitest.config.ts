@@ -6,6 +6,7 @@ import { kafkaMessages } from "./support/tools.ts";
 export default defineConfig({
   test: {
     include: ["test/interop/**/*.test.ts"],
+    setupFiles: ["test/interop/support/setup.ts"],
     fileParallelism: false,
     testTimeout: 90_000,
     hookTimeout: 60_000,

@@ -109,4 +109,15 @@ describe("the stream store", () => {
     expect(again.stream("s")?.id).toBe(anew.id);
     expect(await values(partitionOf(again.stream("s")))).toEqual(["new"]);
   });
+
+  it("goes on writing after a stream was deleted whose records were only in memory", async () => {
+    const store = await openStore(await temporaryFolder(), { maxTailBytes: 4096 });
+    const stream = await store.createStream("gone", 1, {}, "protocol");
+    const other = partitionOf(await store.createStream("stays", 1, {}, "protocol"));
+    await append(store, [record(partitionOf(stream), null, "x")]);
+    await store.deleteStream("gone");
+    for (let at = 0; at < 50; at++) await append(store, [record(other, null, `v${at}`.padEnd(500))]);
+    await store.checkpoint();
+    expect(await values(other)).toHaveLength(50);
+  });
 });

@@ -101,10 +101,15 @@ export class Gateway {
       streams: options.streams ?? STANDARD.streams,
       mappings: options.mappings ?? STANDARD.mappings,
     };
-    await writeFile(join(folder, "gateway.yaml"), stringify(config));
+    await writeFile(join(folder, "gateway.yaml"), stringify(config, { aliasDuplicateObjects: false }));
     const gateway = new Gateway(folder, mqttPort, kafkaPort, options);
-    await gateway.ready();
-    return gateway;
+    try {
+      await gateway.ready();
+      return gateway;
+    } catch (error) {
+      await gateway.dispose();
+      throw error;
+    }
   }
 
   private spawn(): Running {

@@ -5,9 +5,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 
 const alive = new Set<ChildProcess>();
-process.on("exit", () => {
+
+/** Ends what still runs; for the end of a test file, whose process is itself ended by a signal. */
+export function killAll(): void {
   for (const child of alive) child.kill("SIGKILL");
-});
+}
+process.on("exit", killAll);
 
 export interface RunOptions {
   readonly input?: string | Buffer;
