@@ -338,23 +338,5 @@ function grantedQos(client: ConnectedClient, mqttTopic: string): number {
   for (const [filter, { qos }] of Object.entries(client.subscriptions)) {
     if (qos > granted && TopicFilter.parse(filter).matches(mqttTopic)) granted = qos;
   }
-<<<<<<< HEAD
   return granted;
-=======
-  return granted < packet.qos ? { ...packet, qos: granted } : packet;
-}
-
-function listenError(error: NodeJS.ErrnoException, { host, port }: Listener, index: number): SluiceError {
-  const setting = `mqtt.listeners[${index}].bind`;
-  const words: Record<string, string> = {
-    EADDRINUSE: `port ${port} on ${host} is in use by another program`,
-    EACCES: `port ${port} needs more rights than this process has`,
-    EADDRNOTAVAIL: `${host} is no address of this machine`,
-  };
-  return new SluiceError(
-    error.code ?? "LISTEN",
-    `MQTT cannot listen: ${words[error.code ?? ""] ?? error.message}`,
-    { mend: `choose another address with ${setting}`, exitCode: 69, cause: error },
-  );
->>>>>>> main
 }
