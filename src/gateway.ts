@@ -194,7 +194,7 @@ export class Gateway {
   }
 }
 
-function settingsOf({ retention, segment, maxMessage, cleanup }: StreamConfig): StreamSettings {
+function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {
   return {
     retentionMs: retention.time,
     retentionBytes: retention.size,
@@ -202,5 +202,6 @@ function settingsOf({ retention, segment, maxMessage, cleanup }: StreamConfig): 
     segmentMs: segment.time,
     maxMessageBytes: maxMessage,
     cleanup,
+    deleteRetentionMs: tombstones,
   };
 }

@@ -7,7 +7,7 @@
 import type { StreamSettings } from "../log/log.ts";
 
 /** `ConfigType` of DescribeConfigs. */
-export const ConfigType = { BOOLEAN: 1, STRING: 2, INT: 3, LONG: 5, LIST: 7 } as const;
+export const ConfigType = { BOOLEAN: 1, STRING: 2, INT: 3, LONG: 5, DOUBLE: 6, LIST: 7 } as const;
 
 interface Setting {
   readonly field: keyof StreamSettings;
@@ -46,12 +46,14 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   "retention.bytes": integer("retentionBytes", ConfigType.LONG, -1),
   "segment.bytes": integer("segmentBytes", ConfigType.INT, 14, INT32_MAX),
   "segment.ms": integer("segmentMs", ConfigType.LONG, 1),
+  "delete.retention.ms": integer("deleteRetentionMs", ConfigType.LONG, 0),
   "max.message.bytes": integer("maxMessageBytes", ConfigType.INT, 0, INT32_MAX),
 };
 
 const FIXED: Readonly<Record<string, { readonly value: string; readonly type: number }>> = {
   "compression.type": { value: "producer", type: ConfigType.STRING },
   "message.timestamp.type": { value: "CreateTime", type: ConfigType.STRING },
+  "min.cleanable.dirty.ratio": { value: "0.5", type: ConfigType.DOUBLE },
   "min.insync.replicas": { value: "1", type: ConfigType.INT },
   "unclean.leader.election.enable": { value: "false", type: ConfigType.BOOLEAN },
 };

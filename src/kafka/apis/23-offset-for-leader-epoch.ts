@@ -62,10 +62,12 @@ async function endOf(
   let high = partition.highWatermark;
   let found = epoch;
   while (low < high) {
-    const batch = await batchAt(Math.floor((low + high) / 2));
+    const middle = Math.floor((low + high) / 2);
+    const batch = await batchAt(middle);
     if (batch === undefined) break;
     if (leaderEpochOf(batch) > epoch) {
-      high = Math.min(high, baseOffsetOf(batch));
+      // Compaction may have left a gap between the two.
+      high = Math.min(middle, baseOffsetOf(batch));
     } else {
       found = leaderEpochOf(batch);
       low = Math.max(low, lastOffsetOf(batch) + 1);

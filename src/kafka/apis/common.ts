@@ -23,6 +23,7 @@ export function partitionOf(log: Log, stream: string, index: number): Partition 
 
 const CODES: Readonly<Record<string, ErrorCode>> = {
   CORRUPT_BATCH: ErrorCode.CORRUPT_MESSAGE,
+  KEYLESS_RECORD: ErrorCode.INVALID_RECORD,
   TOO_LARGE: ErrorCode.MESSAGE_TOO_LARGE,
   READ_ONLY: ErrorCode.KAFKA_STORAGE_ERROR,
   CLOSED: ErrorCode.KAFKA_STORAGE_ERROR,
