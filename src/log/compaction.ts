@@ -201,7 +201,7 @@ class Pass {
     let tombstones = 0;
     let index = 0;
     for (const { offset, key, isTombstone } of rawRecords(batch, body)) {
-      const isLatest = key === null || offset >= this.to || this.map.get(key) <= offset;
+      const isLatest = key === null || this.map.get(key) <= offset;
       const deletes = isTombstone && key !== null;
       if (isLatest && !(deletes && isExpired)) {
         isKept[index] = 1;

@@ -106,14 +106,17 @@ export class Segment {
    * offset after its last batch. Throws LogError DAMAGED when a batch below `endOffset` is not sound.
    */
   async load(endOffset: number): Promise<number> {
+    return (await this.loadIndex(endOffset)).next;
+  }
+
+  /** Several readers may be at this at once, and what one has made may be unloaded before another is done. */
+  private async loadIndex(endOffset: number): Promise<{ index: SegmentIndex; next: number }> {
     const file = await this.acquire();
     try {
       const size = await file.size();
-      this.bytes = size;
-      this.index = await this.readIndex(file, size, endOffset);
-      this.writtenOffsets = this.index.counts.offsets;
-      this.writtenTimes = this.index.counts.times;
-      const last = this.index.lastEntry();
+      const index = await this.readIndex(file, size, endOffset);
+      const { offsets, times } = index.counts;
+      const last = index.lastEntry();
       let position = last?.position ?? 0;
       let next = this.baseOffset;
       if (last !== undefined) {
@@ -128,14 +131,17 @@ export class Segment {
         // Base offsets lie outside the checksum; in a compacted segment only their order vouches for them.
         const fits = this.isClosed ? base >= next && lastOffsetOf(batch) < this.end : base === next;
         if (!fits) this.damaged(at, `offset ${base} where ${next} should be`);
-        this.index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
+        index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
         next = lastOffsetOf(batch) + 1;
         position = at + batch.length;
       }
       if (this.isClosed && position < size) this.damaged(position, "no sound batch");
+      this.index = index;
+      this.writtenOffsets = offsets;
+      this.writtenTimes = times;
       this.bytes = position;
       this.flushedBytes = position;
-      return next;
+      return { index, next };
     } finally {
       this.release();
     }
@@ -298,8 +304,7 @@ export class Segment {
   }
 
   private async loadedIndex(): Promise<SegmentIndex> {
-    if (this.index === undefined) await this.load(Number.POSITIVE_INFINITY);
-    return this.index as unknown as SegmentIndex;
+    return this.index ?? (await this.loadIndex(Number.POSITIVE_INFINITY)).index;
   }
 
   /** An offset at or before the first record that is as new as `timestamp`. */

@@ -62,7 +62,8 @@ export class FakeLog {
 
   private add(name: string, count: number): Stream {
     const partitions: Partition[] = [];
-    const stream = { name, internal: false, partitions, keylessPartition: () => partitions[0] };
+    const settings = { cleanup: "delete" };
+    const stream = { name, internal: false, settings, partitions, keylessPartition: () => partitions[0] };
     for (let index = 0; index < count; index++) partitions.push({ stream, index } as unknown as Partition);
     this.byName.set(name, stream as unknown as Stream);
     return stream as unknown as Stream;
