@@ -200,7 +200,7 @@ export class Gateway {
   }
 }
 
-function settingsOf({ retention, segment, maxMessage, cleanup }: StreamConfig): StreamSettings {
+function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {
   return {
     retentionMs: retention.time,
     retentionBytes: retention.size,
@@ -208,5 +208,6 @@ function settingsOf({ retention, segment, maxMessage, cleanup }: StreamConfig): 
     segmentMs: segment.time,
     maxMessageBytes: maxMessage,
     cleanup,
+    deleteRetentionMs: tombstones,
   };
 }

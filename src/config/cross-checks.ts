@@ -58,7 +58,7 @@ function wrongStreamName(name: string): string | undefined {
 }
 
 function checkMappings(config: Loose, checked: Checked): Problem[] {
-  const declared = Object.keys(mapOf(config.streams));
+  const declared = mapOf(config.streams);
   const firstOf = new Map<string, number>();
   return listOf(config.mappings).flatMap((mapping, index) => {
     const at = ["mappings", index];
@@ -80,8 +80,22 @@ function checkMappings(config: Loose, checked: Checked): Problem[] {
 }
 
 function checkFallback({ fallback, streams }: Loose, report: Report): Problem[] {
-  const wrong = typeof fallback === "string" ? undeclared(fallback, Object.keys(mapOf(streams))) : undefined;
+  if (typeof fallback !== "string") return [];
+  const declared = mapOf(streams);
+  const wrong =
+    undeclared(fallback, Object.keys(declared)) ??
+    (isCompacted(fallback, declared)
+      ? { message: `${needsKey(fallback)}, and what no mapping matches has none`, mend: undefined }
+      : undefined);
   return wrong === undefined ? [] : [report(["fallback"], `fallback: ${wrong.message}`, wrong.mend)];
+}
+
+function isCompacted(stream: string, declared: Loose): boolean {
+  return Object.hasOwn(declared, stream) && mapOf(declared[stream]).cleanup === "compact";
+}
+
+function needsKey(stream: string): string {
+  return `stream "${stream}" is compacted and takes no record without a key`;
 }
 
 function undeclared(
@@ -97,7 +111,7 @@ function undeclared(
 /** Each field by itself, so that every one that is wrong is said; without a good `from` no name is known. */
 function checkRule(
   { from, to, key, headers, timestamp }: Loose,
-  declared: readonly string[],
+  declared: Loose,
   report: (path: string[], message: string, mend?: string, within?: Within) => Problem,
 ): Problem[] {
   if (typeof from !== "string") return [];
@@ -113,9 +127,12 @@ function checkRule(
   };
   if (compile({}) === undefined) return problems;
   const stream = typeof to === "string" ? compile({ to })?.to.literal : undefined;
-  const wrong = stream === undefined ? undefined : undeclared(stream, declared);
+  const wrong = stream === undefined ? undefined : undeclared(stream, Object.keys(declared));
   if (wrong !== undefined) problems.push(report(["to"], wrong.message, wrong.mend));
   if (typeof key === "string") compile({ key });
+  else if (key === undefined && stream !== undefined && isCompacted(stream, declared)) {
+    problems.push(report(["to"], needsKey(stream), "give this mapping a key, e.g. key: ${topic}"));
+  }
   if (typeof timestamp === "string") compile({ timestamp });
   for (const [name, value] of Object.entries(mapOf(headers))) {
     if (typeof value === "string") compile({ headers: { [name]: value } });

@@ -119,8 +119,10 @@ const stream = z.strictObject({
     .prefault({}),
   /** The largest record batch, as Kafka's `max.message.bytes`. */
   maxMessage: size({ min: KiB, max: 64 * MiB }).prefault("1MiB"),
-  /** `compact` keeps the newest record of each key instead of going by age. */
+  /** `compact` keeps the newest record of each key instead of going by age; every record needs a key. */
   cleanup: z.enum(["delete", "compact"]).default("delete"),
+  /** With `compact`: how long at least a reader can see that a key was deleted (a record without a value). */
+  tombstones: duration({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
 });
 
 const mapping = z.strictObject({

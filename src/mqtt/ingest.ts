@@ -94,6 +94,12 @@ export class Ingest {
           this.create(packet, mapping.rule, mapping.stream, done);
           break;
         }
+        if (mapping.key === null && this.log.stream(mapping.stream)?.settings.cleanup === "compact") {
+          // The log would refuse it each time that it is sent again.
+          const why = `stream "${mapping.stream}" is compacted and takes no record without a key`;
+          this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem ?? "no key"}: ${why}`, done);
+          break;
+        }
         if (mapping.problem !== undefined) this.report(packet, mapping.rule, mapping.problem);
         this.append(packet, mapping, done);
         break;

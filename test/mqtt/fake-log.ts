@@ -67,7 +67,8 @@ export class FakeLog {
 
   private add(name: string, count: number, internal = false): Stream {
     const partitions: Partition[] = [];
-    const stream = { name, internal, partitions, keylessPartition: () => partitions[0] };
+    const settings = { cleanup: internal ? "compact" : "delete" };
+    const stream = { name, internal, settings, partitions, keylessPartition: () => partitions[0] };
     for (let index = 0; index < count; index++) {
       partitions.push({ stream, index, logStartOffset: 0, highWatermark: 0 } as unknown as Partition);
     }
