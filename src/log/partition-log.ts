@@ -87,11 +87,6 @@ export class PartitionLog implements Partition {
     return this.next > this.recoveryPoint;
   }
 
-  /** Whether its folder has been made. */
-  get isOnDisk(): boolean {
-    return this.hasFolder;
-  }
-
   /** Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. */
   async open(recoveryPoint: number): Promise<void> {
     const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
@@ -395,11 +390,10 @@ export class PartitionLog implements Partition {
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
       const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
       if ((!isLarge && !isOld) || oldest !== this.segments[0]) return freed;
-      if (this.segments.length === 1) {
-        // The active one. Its successor's name keeps the offsets' place, so it is there for good before.
-        await this.roll().flush([]);
-        await this.fileSystem.syncFolder(this.folder);
-      }
+      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+      // before is gone for good, so that a power cut leaves no hole.
+      await (this.segments[1] ?? this.roll()).flush([]);
+      await this.fileSystem.syncFolder(this.folder);
       freed += oldest.bytes;
       this.segments.shift();
       this.bases.shift();

@@ -110,8 +110,9 @@ export class Segment {
         position += batchBytes(header);
       }
       for await (const { batch, at } of this.scan(file, position, size)) {
+        // What lies behind may be anything: it was never synced.
+        if (next >= endOffset) break;
         const base = baseOffsetOf(batch);
-        if (base >= endOffset) break;
         if (base !== next) this.damaged(at, `offset ${base} where ${next} should be`);
         this.index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
         next = lastOffsetOf(batch) + 1;

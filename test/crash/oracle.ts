@@ -136,6 +136,9 @@ export class Oracle {
   changeAcknowledged(): void {
     if (this.changing !== undefined) apply(this.streams, this.changing);
     this.changing = undefined;
+    for (const [id, batches] of this.producers) {
+      if (batches.some(({ records }) => !this.streams.has(records[0]?.stream ?? ""))) this.producers.delete(id);
+    }
   }
 
   changeFailed(): void {
@@ -158,9 +161,6 @@ export class Oracle {
       partitions.forEach(({ start, records }, index) => {
         this.shown(name, index, start, records);
       });
-    }
-    for (const [id, batches] of this.producers) {
-      if (batches.some(({ records }) => !this.streams.has(records[0]?.stream ?? ""))) this.producers.delete(id);
     }
   }
 
