@@ -57,6 +57,9 @@ export class PartitionLog implements Partition {
   /** Everything below is in the segments and synced. */
   recoveryPoint = 0;
   private flushing: Promise<void> = Promise.resolve();
+  /** Checkpoints and retention, one at a time: one removes the segments that the other goes through. */
+  private upkeep: Promise<unknown> = Promise.resolve();
+  private isDestroyed = false;
   private hasFolder = false;
   private namesUnsynced = false;
   private snapshotAt = -1;
@@ -104,8 +107,13 @@ export class PartitionLog implements Partition {
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
-      if (base <= recoveryPoint) this.segments.push(segment);
-      else await segment.remove();
+      if (base <= recoveryPoint) {
+        this.segments.push(segment);
+      } else {
+        await segment.remove();
+        // Were it back after the recovery point has passed it, it would stand for what now lies elsewhere.
+        this.namesUnsynced = true;
+      }
     }
     this.bases = this.segments.map((segment) => segment.baseOffset);
     this.next = recoveryPoint;
@@ -200,6 +208,11 @@ export class PartitionLog implements Partition {
   }
 
   private async flushNow(): Promise<void> {
+    if (this.isDestroyed) {
+      // A stream of the same name may have the folder now.
+      this.flushedCount = this.tail.length;
+      return;
+    }
     await this.ensureFolder();
     for (
       let first = this.tail.at(this.flushedCount);
@@ -211,8 +224,10 @@ export class PartitionLog implements Partition {
       for (let at = this.flushedCount; this.tail.at(at)?.segment === segment; at++) {
         buffers.push((this.tail.at(at) as TailBatch).buffer);
       }
-      if (segment.flushedBytes === 0) this.namesUnsynced = true;
+      const isNew = segment.flushedBytes === 0;
       await segment.flush(buffers);
+      // Only now: a checkpoint that is under way would sync the folder, and call it done, before the name is there.
+      if (isNew) this.namesUnsynced = true;
       this.flushedCount += buffers.length;
     }
   }
@@ -229,7 +244,17 @@ export class PartitionLog implements Partition {
    * Flushes and syncs; returns the offset up to which everything is then in the segments for good. The
    * caller writes that down, and sets `recoveryPoint` when it has.
    */
-  async checkpoint(): Promise<number> {
+  checkpoint(): Promise<number> {
+    return this.afterOthers(() => this.checkpointNow());
+  }
+
+  private afterOthers<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.upkeep.catch(() => {}).then(work);
+    this.upkeep = result;
+    return result;
+  }
+
+  private async checkpointNow(): Promise<number> {
     await this.flush();
     const end = this.next;
     // Whatever was committed since is flushed only in part: what counts is what has been flushed before.
@@ -378,9 +403,13 @@ export class PartitionLog implements Partition {
   }
 
   /** Deletes segments that retention no longer wants; returns how many bytes that freed. */
-  async retain(nowMs: number): Promise<number> {
+  retain(nowMs: number): Promise<number> {
+    return this.afterOthers(() => this.retainNow(nowMs));
+  }
+
+  private async retainNow(nowMs: number): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
-    if (cleanup !== "delete") return 0;
+    if (cleanup !== "delete" || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
@@ -389,7 +418,7 @@ export class PartitionLog implements Partition {
       if (oldest === undefined || oldest.bytes === 0 || end > this.recoveryPoint) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
       const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
-      if ((!isLarge && !isOld) || oldest !== this.segments[0]) return freed;
+      if (!isLarge && !isOld) return freed;
       // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
       // before is gone for good, so that a power cut leaves no hole.
       await (this.segments[1] ?? this.roll()).flush([]);
@@ -402,13 +431,16 @@ export class PartitionLog implements Partition {
   }
 
   async close(): Promise<void> {
+    await this.upkeep.catch(() => {});
     await this.flushing.catch(() => {});
     for (const segment of this.segments) await segment.close();
   }
 
   /** Closes and removes everything. */
   async destroy(): Promise<void> {
+    this.isDestroyed = true;
     await this.close();
+    for (const segment of this.segments) segment.isRemoved = true;
     this.notify();
     await this.fileSystem.remove(this.folder);
   }

@@ -44,6 +44,8 @@ export class Segment {
   private writtenOffsets = 0;
   private writtenTimes = 0;
   private hasIndexFiles = false;
+  /** It must not be opened again: that would make a file anew. */
+  isRemoved = false;
   /** When its first batch was added, by the caller's clock; for `segment.ms`. */
   firstAddedAt: number | undefined;
 
@@ -294,6 +296,9 @@ export class Segment {
   }
 
   private async acquire(): Promise<File> {
+    if (this.isRemoved && this.opening === undefined) {
+      throw new LogError("OFFSET_OUT_OF_RANGE", `${this.path("log")} has been deleted`);
+    }
     this.readers++;
     try {
       this.opening ??= this.fileSystem.open(this.path("log"), "write");
@@ -332,6 +337,7 @@ export class Segment {
   }
 
   async remove(): Promise<void> {
+    this.isRemoved = true;
     await this.close();
     await this.fileSystem.remove(this.path("log"));
     await this.fileSystem.remove(this.path("index"));
