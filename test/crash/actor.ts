@@ -52,18 +52,17 @@ export class Actor {
 
   private makeRecord(): Rec {
     const { random } = this;
-    const id = this.chronicle.now.records.size;
+    const id = this.chronicle.now.nextRecord++;
     const isLarge = random.chance(0.08);
     const size = isLarge ? random.int(Math.floor(this.maxInFlightBytes / 3)) : random.int(160);
     const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ1"]));
     value.write(`${id}:`.padEnd(12));
-    const record: Rec = {
+    return {
       id,
       key: random.chance(0.5) ? null : Buffer.from(`k${random.int(5)}`),
       value,
       timestamp: timeOf(id),
     };
-    return record;
   }
 
   /** All of one's records are in one append: there together or not at all. */
@@ -71,8 +70,6 @@ export class Actor {
     const records: PlacedRecord[] = [];
     for (const partition of partitions) {
       const record = this.makeRecord();
-      // Known at once, so that the next one gets another id.
-      this.chronicle.now.records.set(record.id, record);
       records.push({ stream: partition.stream.name, partition: partition.index, record });
     }
     const facts: AppendFacts = { id: this.chronicle.now.nextAppend, records };
@@ -94,7 +91,6 @@ export class Actor {
     const firstSequence = (last?.producer?.firstSequence ?? 0) + (last?.records.length ?? 0);
     const records = Array.from({ length: count }, (): PlacedRecord => {
       const record = this.makeRecord();
-      oracle.records.set(record.id, record);
       return { stream: partition.stream.name, partition: partition.index, record };
     });
     const producer = { id: producerId, firstSequence };

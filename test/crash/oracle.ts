@@ -73,12 +73,16 @@ export class Oracle {
   /** Producers one of whose batches was refused: not heard of again. */
   readonly retired = new Set<number>();
   readonly producerIds = new Set<number>();
-  /** Above the ids of all appends so far. */
+  /** Above the ids of all appends and records so far. */
   nextAppend = 0;
+  nextRecord = 0;
 
   requested(append: AppendFacts): void {
     this.nextAppend = Math.max(this.nextAppend, append.id + 1);
-    for (const { record } of append.records) this.records.set(record.id, record);
+    for (const { record } of append.records) {
+      this.records.set(record.id, record);
+      this.nextRecord = Math.max(this.nextRecord, record.id + 1);
+    }
     this.pending.set(append.id, append);
     const { producer } = append;
     if (producer === undefined || this.retired.has(producer.id)) return;

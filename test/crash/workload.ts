@@ -52,7 +52,7 @@ export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, L
     dataDir: DATA,
     logger: silent,
     fileSystem: disk,
-    now: () => timeOf(chronicle.now.records.size),
+    now: () => timeOf(chronicle.now.nextRecord),
     journalFileBytes,
     maxJournalFiles,
     maxTailBytes,
