@@ -94,11 +94,6 @@ export class PartitionLog implements Partition {
     return this.next > this.recoveryPoint;
   }
 
-  /** Whether its folder has been made. */
-  get isOnDisk(): boolean {
-    return this.hasFolder;
-  }
-
   /** Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. */
   async open(recoveryPoint: number): Promise<void> {
     const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
@@ -116,8 +111,13 @@ export class PartitionLog implements Partition {
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
-      if (base <= recoveryPoint) this.segments.push(segment);
-      else await segment.remove();
+      if (base <= recoveryPoint) {
+        this.segments.push(segment);
+      } else {
+        await segment.remove();
+        // Were it back after the recovery point has passed it, it would stand for what now lies elsewhere.
+        this.namesUnsynced = true;
+      }
     }
     this.segments.forEach((segment, at) => {
       segment.end = this.segments[at + 1]?.baseOffset ?? segment.end;
@@ -244,7 +244,11 @@ export class PartitionLog implements Partition {
   }
 
   private async flushNow(): Promise<void> {
-    if (this.isDestroyed) return;
+    if (this.isDestroyed) {
+      // A stream of the same name may have the folder now.
+      this.flushedCount = this.tail.length;
+      return;
+    }
     await this.ensureFolder();
     for (
       let first = this.tail.at(this.flushedCount);
@@ -256,8 +260,10 @@ export class PartitionLog implements Partition {
       for (let at = this.flushedCount; this.tail.at(at)?.segment === segment; at++) {
         buffers.push((this.tail.at(at) as TailBatch).buffer);
       }
-      if (segment.flushedBytes === 0) this.namesUnsynced = true;
+      const isNew = segment.flushedBytes === 0;
       await segment.flush(buffers);
+      // Only now: a checkpoint that is under way would sync the folder, and call it done, before the name is there.
+      if (isNew) this.namesUnsynced = true;
       this.flushedCount += buffers.length;
     }
   }
@@ -467,7 +473,7 @@ export class PartitionLog implements Partition {
 
   private async retainNow(nowMs: number): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
-    if (cleanup !== "delete") return 0;
+    if (cleanup !== "delete" || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
@@ -478,11 +484,10 @@ export class PartitionLog implements Partition {
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
       const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
       if (!isLarge && !isOld) return freed;
-      if (this.segments.length === 1) {
-        // The active one. Its successor's name keeps the offsets' place, so it is there for good before.
-        await this.roll().flush([]);
-        await this.fileSystem.syncFolder(this.folder);
-      }
+      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+      // before is gone for good, so that a power cut leaves no hole.
+      await (this.segments[1] ?? this.roll()).flush([]);
+      await this.fileSystem.syncFolder(this.folder);
       freed += oldest.bytes;
       this.setSegments(this.segments.slice(1));
       await oldest.remove();
@@ -499,6 +504,7 @@ export class PartitionLog implements Partition {
   async destroy(): Promise<void> {
     this.isDestroyed = true;
     await this.close();
+    for (const segment of this.segments) await segment.retire();
     this.notify();
     await this.fileSystem.remove(this.folder);
   }

@@ -126,8 +126,9 @@ export class Segment {
         position += batchBytes(header);
       }
       for await (const { batch, at } of this.scan(file, position, size)) {
+        // What lies behind may be anything: it was never synced.
+        if (next >= endOffset) break;
         const base = baseOffsetOf(batch);
-        if (base >= endOffset) break;
         // Base offsets lie outside the checksum; in a compacted segment only their order vouches for them.
         const fits = this.isClosed ? base >= next && lastOffsetOf(batch) < this.end : base === next;
         if (!fits) this.damaged(at, `offset ${base} where ${next} should be`);
@@ -257,7 +258,7 @@ export class Segment {
 
   /** After this, what has been flushed survives a power cut. */
   async sync(): Promise<void> {
-    if (!this.unsynced) return;
+    if (!this.unsynced || this.isRetired) return;
     const file = await this.acquire();
     try {
       this.unsynced = false;
@@ -273,7 +274,7 @@ export class Segment {
   /** Appends to the index files what was indexed since the last time; not synced, see SegmentIndex. */
   async writeIndex(seal: boolean): Promise<void> {
     const index = this.index;
-    if (index === undefined) return;
+    if (index === undefined || this.isRetired) return;
     if (seal) index.seal();
     const counts = index.counts;
     const isWritten = counts.offsets === this.writtenOffsets && counts.times === this.writtenTimes;
