@@ -373,18 +373,21 @@ export class PartitionLog implements Partition {
       let left = maxBytes;
       for (let at = lastAtMost(this.bases, offset); at < segments.length && left > 0; at++) {
         const segment = segments[at] as Segment;
-        let found: Buffer;
+        let read: { found: Buffer; isLast: boolean };
         try {
-          found = await segment.read(offset, left);
+          read = await segment.read(offset, left);
         } catch (error) {
           // Told to whoever reads on from there; what was found is sound.
           if (pieces.length === 0) throw error;
           break;
         }
         this.closeIdleSegments(segment);
+        const { found, isLast } = read;
         if (pieces.length === MAX_PIECES || (found.length > left && pieces.length > 0)) break;
         if (found.length > 0) pieces.push(found);
         left -= found.length;
+        // What did not fit comes first for whoever reads on, not the next segment.
+        if (!isLast) break;
       }
       return pieces;
     });

@@ -314,10 +314,10 @@ export class Segment {
   }
 
   /**
-   * Whole batches of the file from the first that ends at or behind `offset`, about `maxBytes`, at least one; empty when
-   * the flushed part ends before it.
+   * Whole batches of the file from the first that ends at or behind `offset`, about `maxBytes`, at least one;
+   * empty when the flushed part ends before it. `isLast`: the flushed part ends with what was found.
    */
-  async read(offset: number, maxBytes: number): Promise<Buffer> {
+  async read(offset: number, maxBytes: number): Promise<{ found: Buffer; isLast: boolean }> {
     const file = await this.acquire();
     try {
       const index = await this.loadedIndex();
@@ -328,8 +328,10 @@ export class Segment {
         const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(wanted, this.flushedBytes - position)));
         const read = chunk.subarray(0, await file.read(chunk, position));
         const { from, to, needed } = wholeBatches(read, offset, maxBytes);
-        if (to > from) return read.subarray(from, to);
-        if (position + from >= this.flushedBytes) return read.subarray(0, 0);
+        if (to > from) {
+          return { found: read.subarray(from, to), isLast: position + to >= this.flushedBytes };
+        }
+        if (position + from >= this.flushedBytes) return { found: read.subarray(0, 0), isLast: true };
         position += from;
         if (position + needed > this.flushedBytes) this.damaged(position, `a batch of ${needed} bytes`);
         wanted = Math.max(needed, SCAN_BYTES);
