@@ -8,7 +8,6 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
-import { rulesOf } from "./config/rules.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
@@ -58,7 +57,7 @@ export class Gateway {
     const { dataDir, mqtt, fallback, kafka } = config;
     this.log = new StreamStore({ dataDir, logger });
     this.groups = new GroupCoordinator(this.log, {}, logger);
-    const mapper = new Mapper(rulesOf(config), (name) => this.log.stream(name)?.partitions.length ?? 0);
+    const mapper = new Mapper(config.mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
     this.ingest = new Ingest(mapper, this.log, logger, {
       fallbackStream: fallback,
       autoCreate: kafka.autoCreate,

@@ -20,6 +20,7 @@ export function createLogger(level: LogLevel): Logger {
     PinoPretty({
       destination: 2,
       sync: true,
+      singleLine: true,
       translateTime: "SYS:HH:MM:ss.l",
       ignore: "pid,hostname",
       colorize: process.env.NO_COLOR === undefined,

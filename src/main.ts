@@ -29,7 +29,7 @@ Examples:
   $ sluice up --config config/gateway.yaml        start the gateway
   $ sluice check config/gateway.yaml              is the configuration right?
   $ sluice subscribe telemetry --from beginning   read a stream
-  $ sluice streams telemetry                      its partitions, offsets and sizes
+  $ sluice streams telemetry                      its partitions and their sizes
 
 sluice <verb> --help says more about a verb.`;
 
@@ -87,6 +87,10 @@ function report(error: unknown): number {
   return 1;
 }
 
+// A reader that went away (`| head`) is no error; verbs that go on for long end with it, see cli/stop.ts.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
 try {
   await main(process.argv.slice(2));
 } catch (error) {

@@ -21,7 +21,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
   demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
-  cli: ["demo", "gateway", "devices", "subscriber", "config", "wire", ...BASE],
+  cli: ["demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
   main: ["cli", "config", ...BASE],
 };
 

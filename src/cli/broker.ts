@@ -1,80 +1,45 @@
-/**
- * Which broker a verb asks, and an administrator's connection to it. It is Kafka's protocol that is spoken,
- * so the gateway and a Kafka cluster are asked in the same words.
- */
-import { type Admin, Kafka, logLevel } from "kafkajs";
-import { DEFAULT_CONFIG_FILE, loadConfig } from "../config/load.ts";
-import { ConfigError } from "../config/problems.ts";
-import { formatAddress, parseAddress } from "../config/units.ts";
-import { messageOf, SluiceError } from "../errors.ts";
-
-export const BROKER_OPTION = [
-  "--broker, --brokers <host:port>",
-  "the gateway or a Kafka broker; default: kafka.bind",
-] as const;
-export const CONFIG_OPTION = ["--config <file>", "where kafka.bind stands", DEFAULT_CONFIG_FILE] as const;
+/** Which broker a verb asks: the one named, or the one that the configuration opens on this machine. */
+import { existsSync } from "node:fs";
+import type { Command } from "commander";
+import { DEFAULT_CONFIG_FILE, loadConfig, parseConfig } from "../config/load.ts";
+import { didYouMean } from "../config/problems.ts";
+import { formatAddress, parseAddress, reachable } from "../config/units.ts";
+import { SluiceError } from "../errors.ts";
+import { parsedBy } from "./arguments.ts";
 
 export interface BrokerOptions {
-  readonly brokers?: string;
-  readonly config: string;
+  readonly brokers?: readonly string[];
+  readonly config?: string;
 }
 
-const CONNECT_TIMEOUT_MS = 3_000;
-const REQUEST_TIMEOUT_MS = 10_000;
+const brokerAddress = parsedBy(parseAddress);
 
-/** `host:port` of the broker to ask: the one named, or the one that the configuration opens on this machine. */
-export async function brokerOf(options: BrokerOptions): Promise<string> {
-  if (options.brokers !== undefined) {
-    const parsed = parseAddress(options.brokers);
-    if ("value" in parsed) return formatAddress(parsed.value);
-    throw new SluiceError("USAGE", `--broker ${parsed.problem}`, {
-      mend: "for example --broker 127.0.0.1:9092",
-      exitCode: 64,
-    });
-  }
-  try {
-    const { config } = await loadConfig(options.config, { env: process.env });
-    const { host, port } = config.kafka.bind;
-    // What listens on every address is reached on this machine's own.
-    const here = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
-    return formatAddress({ host: here, port });
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new SluiceError("CONFIG", `which broker? ${error.message}`, {
-      mend: "name it with --broker <host:port>",
-      exitCode: error.exitCode,
-      cause: error,
-    });
-  }
+export function brokerOptions(command: Command): Command {
+  return command
+    .option(
+      "--broker, --brokers <host:port,…>",
+      "the gateway or a Kafka cluster; default: the configuration's kafka.bind",
+      (text) => text.split(",").map((one) => formatAddress(brokerAddress(one.trim()))),
+    )
+    .option("--config <file>", `the configuration; default: ${DEFAULT_CONFIG_FILE}, if it is there`);
 }
 
-/** Runs `use` with a connected admin client; SluiceError UNREACHABLE (69) when nothing answers there. */
-export async function withAdmin<T>(broker: string, use: (admin: Admin) => Promise<T>): Promise<T> {
-  const kafka = new Kafka({
-    clientId: "sluice-cli",
-    brokers: [broker],
-    connectionTimeout: CONNECT_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    retry: { retries: 0 },
-    logLevel: logLevel.NOTHING,
+/** `host:port` each. Rejects with ConfigError when the configuration that should say it is wrong. */
+export async function brokersOf({ brokers, config: file }: BrokerOptions): Promise<readonly string[]> {
+  if (brokers !== undefined) return brokers;
+  const inputs = { env: process.env };
+  const { config } =
+    file === undefined && !existsSync(DEFAULT_CONFIG_FILE)
+      ? parseConfig("version: 1", "defaults", inputs)
+      : await loadConfig(file ?? DEFAULT_CONFIG_FILE, inputs);
+  return [formatAddress(reachable(config.kafka.bind))];
+}
+
+/** The name if it is one of those there are; SluiceError UNKNOWN, with what was meant, otherwise. */
+export function chosen(kind: "stream" | "group", name: string, names: readonly string[]): string {
+  if (names.includes(name)) return name;
+  throw new SluiceError("UNKNOWN", `there is no ${kind} "${name}"${didYouMean(name, names)}`, {
+    mend: `sluice ${kind}s  lists them`,
+    exitCode: 66,
   });
-  const admin = kafka.admin();
-  try {
-    await admin.connect();
-  } catch (error) {
-    throw new SluiceError(
-      "UNREACHABLE",
-      `nothing that speaks the Kafka protocol answers at ${broker}: ${messageOf(error)}`,
-      {
-        mend: "Is the gateway running? Start it with  sluice up  or name another broker with --broker <host:port>.",
-        exitCode: 69,
-        cause: error,
-      },
-    );
-  }
-  try {
-    return await use(admin);
-  } finally {
-    await admin.disconnect();
-  }
 }

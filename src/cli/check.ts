@@ -3,8 +3,7 @@ import type { Command } from "commander";
 import pc from "picocolors";
 import { DEFAULT_CONFIG_FILE, loadConfig } from "../config/load.ts";
 import { ConfigError } from "../config/problems.ts";
-import { formatAddress } from "../config/units.ts";
-import { plural } from "./table.ts";
+import { formatAddress, plural } from "../config/units.ts";
 
 export function register(program: Command): void {
   program
@@ -20,11 +19,15 @@ async function run(file: string, options: { json?: boolean }): Promise<void> {
     const { config, warnings } = await loadConfig(file, { env: process.env });
     if (options.json) return console.log(JSON.stringify({ ok: true, file, warnings, config }, null, 2));
     for (const warning of warnings) console.error(pc.yellow(warning));
-    const partitions = Object.values(config.streams).reduce((sum, stream) => sum + stream.partitions, 0);
-    const listeners = config.mqtt.listeners.map(({ bind }) => formatAddress(bind)).join(", ");
-    console.log(
-      `${pc.green("ok")}  ${file}: ${plural(Object.keys(config.streams).length, "stream")} with ${plural(partitions, "partition")}, ${plural(config.mappings.length, "mapping")}, MQTT at ${listeners}, Kafka at ${formatAddress(config.kafka.bind)}`,
-    );
+    const { streams, mappings, mqtt, kafka } = config;
+    const partitions = Object.values(streams).reduce((sum, stream) => sum + stream.partitions, 0);
+    const parts = [
+      `${plural(Object.keys(streams).length, "stream")} with ${plural(partitions, "partition")}`,
+      plural(mappings.length, "mapping"),
+      `MQTT at ${mqtt.listeners.map(({ bind }) => formatAddress(bind)).join(", ")}`,
+      `Kafka at ${formatAddress(kafka.bind)}`,
+    ];
+    console.log(`${pc.green("ok")}  ${file}: ${parts.join(", ")}`);
   } catch (error) {
     if (!(error instanceof ConfigError && options.json)) throw error;
     const problems = error.problems.map(({ place, message, mend }) => ({

@@ -1,11 +1,11 @@
 /** `sluice groups [group]`: who reads together, and how far behind. */
 import type { Command } from "commander";
-import { type Admin, AssignerProtocol } from "kafkajs";
+import { type Admin, AssignerProtocol, type GroupDescription } from "kafkajs";
 import pc from "picocolors";
-import { didYouMean } from "../config/problems.ts";
-import { SluiceError } from "../errors.ts";
-import { BROKER_OPTION, type BrokerOptions, brokerOf, CONFIG_OPTION, withAdmin } from "./broker.ts";
-import { grouped, plural, table } from "./table.ts";
+import { grouped, plural } from "../config/units.ts";
+import { withAdmin } from "../subscriber/kafka-client.ts";
+import { type BrokerOptions, brokerOptions, brokersOf, chosen } from "./broker.ts";
+import { table } from "./table.ts";
 
 /** How far a group has read one partition. */
 interface PlaceReport {
@@ -36,33 +36,28 @@ interface Options extends BrokerOptions {
 }
 
 export function register(program: Command): void {
-  program
-    .command("groups")
-    .description("List the consumer groups, or describe one: its members, what each reads, and the lag.")
-    .argument("[group]", "a group to describe")
-    .option(...BROKER_OPTION)
-    .option(...CONFIG_OPTION)
+  brokerOptions(
+    program
+      .command("groups")
+      .description("List the consumer groups, or describe one: its members, what each reads, and the lag.")
+      .argument("[group]", "a group to describe"),
+  )
     .option("--json", "one JSON document")
     .action(run);
 }
 
 async function run(group: string | undefined, options: Options): Promise<void> {
-  const broker = await brokerOf(options);
-  const reports = await withAdmin(broker, async (admin) => {
-    const names = (await admin.listGroups()).groups.map(({ groupId }) => groupId).sort();
-    if (group !== undefined && !names.includes(group)) {
-      throw new SluiceError(
-        "UNKNOWN_GROUP",
-        `${broker} has no consumer group "${group}"${didYouMean(group, names)}`,
-        {
-          mend: "sluice groups  lists them",
-        },
-      );
-    }
-    return report(admin, group === undefined ? names : [group]);
+  const brokers = await brokersOf(options);
+  const reports = await withAdmin(brokers, async (admin) => {
+    const all = (await admin.listGroups()).groups.map(({ groupId }) => groupId).sort();
+    return report(admin, group === undefined ? all : [chosen("group", group, all)]);
   });
-  if (options.json) console.log(JSON.stringify(group === undefined ? reports : reports[0], null, 2));
-  else console.log(group === undefined ? listText(reports, broker) : describeText(reports[0] as GroupReport));
+  const [first] = reports;
+  if (options.json) console.log(JSON.stringify(group === undefined ? reports : first, null, 2));
+  else
+    console.log(
+      group === undefined || first === undefined ? listText(reports, brokers) : describeText(first),
+    );
 }
 
 async function report(admin: Admin, names: readonly string[]): Promise<GroupReport[]> {
@@ -70,22 +65,16 @@ async function report(admin: Admin, names: readonly string[]): Promise<GroupRepo
   const { groups } = await admin.describeGroups([...names]);
   const ends = new Map<string, Promise<ReadonlyMap<number, number>>>();
   const reports: GroupReport[] = [];
-  for (const { groupId, state, protocol, members } of groups) {
-    const readers = new Map<string, string>();
-    for (const { clientId, memberAssignment } of members) {
-      for (const place of assignedTo(memberAssignment)) readers.set(place, clientId);
-    }
+  for (const group of groups) {
+    const { groupId, state, protocol } = group;
+    const readers = readersOf(group);
     const places: PlaceReport[] = [];
     for (const { topic: stream, partitions } of await admin.fetchOffsets({ groupId })) {
-      let known = ends.get(stream);
-      if (known === undefined) {
-        known = endsOf(admin, stream);
-        ends.set(stream, known);
-      }
-      const logEnds = await known;
+      if (!ends.has(stream)) ends.set(stream, endsOf(admin, stream));
+      const logEnds = await ends.get(stream);
       for (const { partition, offset } of partitions) {
         const committedOffset = Number(offset);
-        const logEndOffset = logEnds.get(partition);
+        const logEndOffset = logEnds?.get(partition);
         // -1: nothing committed. No end: the stream was deleted.
         if (committedOffset < 0 || logEndOffset === undefined) continue;
         const lag = Math.max(0, logEndOffset - committedOffset);
@@ -93,33 +82,31 @@ async function report(admin: Admin, names: readonly string[]): Promise<GroupRepo
         places.push({ stream, partition, committedOffset, logEndOffset, lag, member });
       }
     }
-    places.sort((a, b) => (a.stream === b.stream ? a.partition - b.partition : a.stream < b.stream ? -1 : 1));
-    reports.push({
-      group: groupId,
-      state,
-      protocol,
-      members: members.map(({ clientId, clientHost, memberId }) => ({
-        clientId,
-        host: clientHost,
-        memberId,
-      })),
-      places,
-    });
+    places.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);
+    const members = group.members.map(({ clientId, clientHost: host, memberId }) => ({
+      clientId,
+      host,
+      memberId,
+    }));
+    reports.push({ group: groupId, state, protocol, members, places });
   }
   return reports;
 }
 
-/** `stream-partition` of each partition in a member's assignment; none for one that is not a consumer's. */
-function assignedTo(assignment: Buffer): string[] {
-  if (assignment.length === 0) return [];
-  try {
-    const streams = AssignerProtocol.MemberAssignment.decode(assignment)?.assignment ?? {};
-    return Object.entries(streams).flatMap(([stream, partitions]) =>
-      partitions.map((index) => `${stream}-${index}`),
-    );
-  } catch {
-    return []; // Kafka Connect and others put their own bytes there
+/** `stream-partition` → client id of the member that reads it. */
+function readersOf({ members }: GroupDescription): Map<string, string> {
+  const readers = new Map<string, string>();
+  for (const { clientId, memberAssignment } of members) {
+    try {
+      const streams = AssignerProtocol.MemberAssignment.decode(memberAssignment)?.assignment ?? {};
+      for (const [stream, partitions] of Object.entries(streams)) {
+        for (const index of partitions) readers.set(`${stream}-${index}`, clientId);
+      }
+    } catch {
+      // Nothing assigned yet; or Kafka Connect and others, who put their own bytes there.
+    }
   }
+  return readers;
 }
 
 async function endsOf(admin: Admin, stream: string): Promise<ReadonlyMap<number, number>> {
@@ -135,8 +122,7 @@ function lagOf({ places }: GroupReport): number {
   return places.reduce((sum, { lag }) => sum + lag, 0);
 }
 
-function listText(reports: readonly GroupReport[], broker: string): string {
-  if (reports.length === 0) return `no consumer groups at ${broker}`;
+function listText(reports: readonly GroupReport[], brokers: readonly string[]): string {
   const rows = reports.map((report) => [
     report.group,
     report.state,
@@ -145,7 +131,7 @@ function listText(reports: readonly GroupReport[], broker: string): string {
     lagOf(report),
   ]);
   const lag = reports.reduce((sum, report) => sum + lagOf(report), 0);
-  const total = `${plural(reports.length, "group")}, ${plural(lag, "record")} behind, at ${broker}`;
+  const total = `${plural(reports.length, "group")}, ${plural(lag, "record")} behind, at ${brokers}`;
   return `${table(["GROUP", "STATE", "MEMBERS", "STREAMS", "LAG"], rows)}\n${pc.dim(total)}`;
 }
 
@@ -158,11 +144,14 @@ function describeText(report: GroupReport): string {
     lag,
     member ?? "–",
   ]);
-  const places =
-    rows.length === 0
-      ? "nothing committed yet"
-      : table(["STREAM", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER"], rows);
   const members = report.members.map(({ clientId, host }) => `  ${clientId}  ${host.replace(/^\//, "")}`);
   const total = `${plural(report.members.length, "member")}, ${plural(report.places.length, "partition")}, ${grouped(lagOf(report))} behind`;
-  return [`${pc.bold(report.group)}  ${report.state}`, places, ...members, pc.dim(total)].join("\n");
+  return [
+    `${pc.bold(report.group)}  ${report.state}`,
+    rows.length === 0
+      ? "nothing committed yet"
+      : table(["STREAM", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER"], rows),
+    ...members,
+    pc.dim(total),
+  ].join("\n");
 }

@@ -1,41 +1,43 @@
 /**
- * How a verb that runs until Ctrl-C ends: the first SIGINT or SIGTERM stops in order, a second one, or the
- * end of the grace period, ends at once.
+ * How a verb that runs until Ctrl-C ends: by SIGINT, by SIGTERM (systemd, `docker stop`), or because nobody reads
+ * its output any more (`| head`).
  */
-import { messageOf } from "../errors.ts";
 
-/** systemd and `docker stop` allow ten seconds and more; a person at a terminal does not. */
+/** A person at a terminal waits no longer. */
 const STOP_GRACE_MS = 5_000;
-
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
-
-export type StopSignal = (typeof SIGNALS)[number];
+const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
- * Resolves when the first signal has come and `close` is through. After that the process ends on its own
- * once nothing is open; it is ended with 128 + the signal's number by a second signal, with 1 when `close`
- * takes longer than `graceMs`.
+ * Aborted by the first of them, with the signal's name as the reason: then the verb stops in order. A second signal
+ * ends the process at once (128 + the signal's number, as shells say), the end of the grace period with 1.
  */
-export async function runUntilStopped(
-  close: (signal: StopSignal) => Promise<void>,
-  graceMs = STOP_GRACE_MS,
-): Promise<void> {
-  const signal = await new Promise<StopSignal>((resolve) => {
-    for (const name of SIGNALS) process.once(name, () => resolve(name));
-  });
-  for (const name of SIGNALS) {
-    process.removeAllListeners(name);
-    process.once(name, () => process.exit(name === "SIGINT" ? 130 : 143));
-  }
-  const late = setTimeout(() => {
-    console.error(`not stopped within ${graceMs / 1_000} s; ending now (what was acknowledged is on disk)`);
+export function stopSignal(graceMs = STOP_GRACE_MS): AbortSignal {
+  const controller = new AbortController();
+  const late = (): void => {
+    console.error(`not stopped within ${graceMs / 1_000} s; ending now`);
     process.exit(1);
-  }, graceMs);
-  try {
-    await close(signal);
-  } catch (error) {
-    console.error(`stopping failed: ${messageOf(error)}`);
-    process.exitCode = 1;
+  };
+  const stop = (reason: string): void => {
+    controller.abort(reason);
+    // Alone it keeps nothing running.
+    setTimeout(late, graceMs).unref();
+  };
+  for (const [name, exitCode] of Object.entries(SIGNALS)) {
+    process.on(name, () => (controller.signal.aborted ? process.exit(exitCode) : stop(name)));
   }
-  clearTimeout(late);
+  // What is wrong with it is for main.ts to say.
+  process.stdout.once("error", () => stop("the output was closed"));
+  return controller.signal;
+}
+
+/** Resolves when the signal is aborted, or after `ms`. */
+export function aborted(signal: AbortSignal, ms?: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
 }

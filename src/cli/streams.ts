@@ -3,12 +3,12 @@ import type { Command } from "commander";
 import type { Admin } from "kafkajs";
 import kafkajs from "kafkajs";
 import pc from "picocolors";
-import { didYouMean } from "../config/problems.ts";
-import { formatDuration, roughSize, UNLIMITED } from "../config/units.ts";
-import { SluiceError } from "../errors.ts";
-import { BROKER_OPTION, type BrokerOptions, brokerOf, CONFIG_OPTION, withAdmin } from "./broker.ts";
-import { type PartitionSizes, partitionSizes } from "./log-dirs.ts";
-import { plural, table } from "./table.ts";
+import { formatDuration, plural, roughSize, UNLIMITED } from "../config/units.ts";
+import { describeLogDirs } from "../kafka/apis/35-describe-log-dirs.ts";
+import { KafkaClient } from "../kafka/client.ts";
+import { withAdmin } from "../subscriber/kafka-client.ts";
+import { type BrokerOptions, brokerOptions, brokersOf, chosen } from "./broker.ts";
+import { table } from "./table.ts";
 
 /** One partition as it is shown; null is what the broker does not tell. */
 interface PartitionReport {
@@ -33,33 +33,28 @@ interface Options extends BrokerOptions {
 }
 
 export function register(program: Command): void {
-  program
-    .command("streams")
-    .description("List the streams, or describe one: partitions, offsets, sizes, retention.")
-    .argument("[name]", "a stream to describe")
-    .option(...BROKER_OPTION)
-    .option(...CONFIG_OPTION)
+  brokerOptions(
+    program
+      .command("streams")
+      .description("List the streams, or describe one: partitions, offsets, sizes, retention.")
+      .argument("[name]", "a stream to describe"),
+  )
     .option("--all", "the internal ones too (names with __ in front)")
     .option("--json", "one JSON document")
     .action(run);
 }
 
 async function run(name: string | undefined, options: Options): Promise<void> {
-  const broker = await brokerOf(options);
-  const reports = await withAdmin(broker, async (admin) => {
-    const names = (await admin.listTopics()).sort();
-    if (name === undefined)
-      return report(
-        admin,
-        names.filter((one) => options.all || !one.startsWith("__")),
-      );
-    if (names.includes(name)) return report(admin, [name]);
-    throw new SluiceError("UNKNOWN_STREAM", `${broker} has no stream "${name}"${didYouMean(name, names)}`, {
-      mend: "sluice streams  lists them",
-    });
+  const brokers = await brokersOf(options);
+  const reports = await withAdmin(brokers, async (admin) => {
+    const all = (await admin.listTopics()).sort();
+    const shown = all.filter((one) => options.all || !one.startsWith("__"));
+    return report(admin, name === undefined ? shown : [chosen("stream", name, all)]);
   });
-  if (options.json) console.log(JSON.stringify(name === undefined ? reports : reports[0], null, 2));
-  else console.log(name === undefined ? listText(reports, broker) : describeText(reports[0] as StreamReport));
+  const [first] = reports;
+  if (options.json) console.log(JSON.stringify(name === undefined ? reports : first, null, 2));
+  else
+    console.log(name === undefined || first === undefined ? listText(reports, brokers) : describeText(first));
 }
 
 async function report(admin: Admin, names: readonly string[]): Promise<StreamReport[]> {
@@ -67,13 +62,12 @@ async function report(admin: Admin, names: readonly string[]): Promise<StreamRep
   const [sizes, settings] = await Promise.all([sizesOf(admin), settingsOf(admin, names)]);
   const reports: StreamReport[] = [];
   for (const stream of names) {
-    const offsets = await admin.fetchTopicOffsets(stream);
-    const partitions = offsets
+    const partitions = (await admin.fetchTopicOffsets(stream))
       .map(({ partition, low, high }) => ({
         partition,
         logStartOffset: Number(low),
         logEndOffset: Number(high),
-        sizeBytes: sizes?.get(stream)?.get(partition) ?? null,
+        sizeBytes: sizes.get(`${stream}-${partition}`) ?? null,
       }))
       .sort((a, b) => a.partition - b.partition);
     const setting = settings.get(stream);
@@ -89,22 +83,32 @@ async function report(admin: Admin, names: readonly string[]): Promise<StreamRep
   return reports;
 }
 
-/** Each partition's largest replica over all brokers; undefined where a broker does not tell. */
-async function sizesOf(admin: Admin): Promise<PartitionSizes | undefined> {
+/** The last before the flexible encodings. */
+const LOG_DIRS_VERSION = 1;
+
+/** Bytes of each partition's largest replica, by `stream-partition` (kafkajs has no call for it); none where the brokers do not tell. */
+async function sizesOf(admin: Admin): Promise<ReadonlyMap<string, number>> {
+  const sizes = new Map<string, number>();
   const { brokers } = await admin.describeCluster();
-  try {
-    const all = await Promise.all(brokers.map(({ host, port }) => partitionSizes(host, port)));
-    const merged = new Map<string, Map<number, number>>();
-    for (const [stream, partitions] of all.flatMap((sizes) => [...sizes])) {
-      const into = merged.get(stream) ?? new Map<number, number>();
-      merged.set(stream, into);
-      for (const [partition, bytes] of partitions)
-        into.set(partition, Math.max(bytes, into.get(partition) ?? 0));
+  for (const { host, port } of brokers) {
+    const client = new KafkaClient("sluice");
+    try {
+      await client.connect(host, port);
+      const { results } = await client.ask(describeLogDirs, LOG_DIRS_VERSION, { topics: null });
+      // A broker may have several disks; a partition that is being moved lies on two of them.
+      for (const { name, partitions } of results.flatMap(({ topics }) => topics)) {
+        for (const { partitionIndex, partitionSize } of partitions) {
+          const place = `${name}-${partitionIndex}`;
+          sizes.set(place, Math.max(partitionSize, sizes.get(place) ?? 0));
+        }
+      }
+    } catch {
+      return new Map(); // shown as –: the rest of the answer is worth having without
+    } finally {
+      client.close();
     }
-    return merged;
-  } catch {
-    return undefined; // shown as –: the rest of the answer is worth having without
   }
+  return sizes;
 }
 
 /** Stream → setting → value; empty where the broker does not tell. */
@@ -124,59 +128,50 @@ async function settingsOf(admin: Admin, names: readonly string[]): Promise<Map<s
   }
 }
 
-function listText(reports: readonly StreamReport[], broker: string): string {
-  if (reports.length === 0) return `no streams at ${broker}`;
+function listText(reports: readonly StreamReport[], brokers: readonly string[]): string {
   const rows = reports.map((report) => [
     report.stream,
     report.partitions.length,
-    recordsOf(report),
-    sizeText(sizeOf(report)),
+    recordsIn(report.partitions),
+    sizeText(report.partitions),
     retentionText(report),
   ]);
-  const records = reports.reduce((sum, report) => sum + recordsOf(report), 0);
-  const sizes = reports.map(sizeOf);
-  const size = sizes.includes(null) ? null : sizes.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0);
-  const total = `${plural(reports.length, "stream")}, ${plural(records, "record")}, ${sizeText(size)} at ${broker}`;
+  const all = reports.flatMap(({ partitions }) => partitions);
+  const total = `${plural(reports.length, "stream")}, ${plural(recordsIn(all), "record")}, ${sizeText(all)} at ${brokers}`;
   return `${table(["STREAM", "PARTITIONS", "RECORDS", "SIZE", "RETENTION"], rows)}\n${pc.dim(total)}`;
 }
 
 function describeText(report: StreamReport): string {
-  const rows = report.partitions.map(({ partition, logStartOffset, logEndOffset, sizeBytes }) => [
-    partition,
-    logStartOffset,
-    logEndOffset,
-    logEndOffset - logStartOffset,
-    sizeText(sizeBytes),
+  const { stream, partitions } = report;
+  const rows = partitions.map((one) => [
+    one.partition,
+    one.logStartOffset,
+    one.logEndOffset,
+    recordsIn([one]),
+    sizeText([one]),
   ]);
-  const total = `${plural(report.partitions.length, "partition")}, ${plural(recordsOf(report), "record")}, ${sizeText(sizeOf(report))}`;
+  const total = `${plural(partitions.length, "partition")}, ${plural(recordsIn(partitions), "record")}, ${sizeText(partitions)}`;
   return [
-    `${pc.bold(report.stream)}  ${retentionText(report)}`,
+    `${pc.bold(stream)}  ${retentionText(report)}`,
     table(["PARTITION", "START", "END", "RECORDS", "SIZE"], rows),
     pc.dim(total),
   ].join("\n");
 }
 
 /** Offsets between start and end: what compaction and transactions leave out is counted as if it were there. */
-function recordsOf({ partitions }: StreamReport): number {
+function recordsIn(partitions: readonly PartitionReport[]): number {
   return partitions.reduce((sum, { logStartOffset, logEndOffset }) => sum + logEndOffset - logStartOffset, 0);
 }
 
-function sizeOf({ partitions }: StreamReport): number | null {
-  const sizes = partitions.map(({ sizeBytes }) => sizeBytes);
-  return sizes.includes(null) ? null : sizes.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0);
-}
-
-function sizeText(bytes: number | null): string {
-  return bytes === null ? "–" : roughSize(bytes);
+function sizeText(partitions: readonly PartitionReport[]): string {
+  const bytes = partitions.reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? Number.NaN), 0);
+  return Number.isNaN(bytes) ? "–" : roughSize(bytes);
 }
 
 function retentionText({ retentionMs, retentionBytes, cleanup }: StreamReport): string {
   if (cleanup?.split(",").includes("delete") === false) return "newest of each key";
   const time =
     retentionMs === null ? "–" : retentionMs === UNLIMITED ? "for ever" : formatDuration(retentionMs);
-  const size =
-    retentionBytes === null || retentionBytes === UNLIMITED
-      ? ""
-      : `, ${roughSize(retentionBytes)} per partition`;
-  return `${time}${size}`;
+  const isBounded = retentionBytes !== null && retentionBytes !== UNLIMITED;
+  return isBounded ? `${time}, ${roughSize(retentionBytes)} per partition` : time;
 }

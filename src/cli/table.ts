@@ -1,6 +1,7 @@
 /** Tables and colours for a terminal; NO_COLOR is honoured by picocolors, and here for the borders. */
 import Table from "cli-table3";
 import pc from "picocolors";
+import { grouped } from "../config/units.ts";
 
 export type Cell = string | number;
 
@@ -19,14 +20,4 @@ export function table(headings: readonly string[], rows: readonly (readonly Cell
   });
   printed.push(...rows.map((row) => row.map((cell) => (typeof cell === "number" ? grouped(cell) : cell))));
   return printed.toString();
-}
-
-/** 1234567 → 1,234,567, whatever the machine's language. */
-export function grouped(value: number): string {
-  return value.toLocaleString("en-US");
-}
-
-/** `1 stream`, `3 streams`. */
-export function plural(count: number, noun: string): string {
-  return `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -1,14 +1,15 @@
 /** `sluice up`: starts the gateway and says, in the words a person needs, where it is reached. */
 import { resolve } from "node:path";
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import pc from "picocolors";
 import { flag } from "../config/environment.ts";
 import { DEFAULT_CONFIG_FILE, loadConfig, shiftPorts } from "../config/load.ts";
 import type { Address, Config } from "../config/schema.ts";
-import { formatAddress, formatDuration } from "../config/units.ts";
+import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
 import { Gateway, type GatewayAddresses } from "../gateway.ts";
 import { createLogger } from "../logger.ts";
-import { runUntilStopped } from "./stop.ts";
+import { wholeNumber } from "./arguments.ts";
+import { aborted, stopSignal } from "./stop.ts";
 
 interface Options {
   readonly config: string;
@@ -23,7 +24,12 @@ export function register(program: Command): void {
     .description("Start the gateway. Ctrl-C or SIGTERM stops it in order; what was acknowledged is on disk.")
     .option("--config <file>", "the configuration", DEFAULT_CONFIG_FILE)
     .option("--data <folder>", "the data folder, instead of the configuration's dataDir")
-    .option("--port-offset <n>", "add n to every port, to run beside another gateway", wholeNumber, 0)
+    .option(
+      "--port-offset <n>",
+      "add n to every port, to run beside another gateway",
+      wholeNumber(0, 65_535),
+      0,
+    )
     .option("--log-level <level>", "trace, debug, info, warn, error or silent")
     .action(run);
 }
@@ -40,43 +46,34 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
 
   const gateway = new Gateway(config, logger);
   // From here on a signal must find someone who stops what has started.
-  const stopped = runUntilStopped(async (signal) => {
-    logger.info({ signal }, "stopping");
+  const stop = stopSignal();
+  const stopped = aborted(stop).then(async () => {
+    logger.info({ signal: stop.reason }, "stopping");
     await gateway.close();
-    logger.info(summary(gateway), "stopped; everything acknowledged is on disk");
+    const { stored, droppedUnmatched, droppedFailed } = gateway.stats.ingest;
+    logger.info({ stored, droppedUnmatched, droppedFailed }, "stopped; everything acknowledged is on disk");
   });
   const addresses = await gateway.start();
   console.log(welcome(config, addresses));
   await stopped;
 }
 
-function wholeNumber(text: string): number {
-  if (!/^\d{1,5}$/.test(text)) throw new InvalidArgumentError("It must be a whole number from 0 to 65535.");
-  return Number(text);
-}
-
-function summary(gateway: Gateway): object {
-  const { ingest } = gateway.stats;
-  const { stored, droppedUnmatched, droppedFailed } = ingest;
-  return { stored, droppedUnmatched, droppedFailed };
-}
-
 function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
   const streams = Object.entries(config.streams);
-  const [example] = streams.map(([name]) => name);
+  const [example] = Object.keys(config.streams);
   const line = (title: string, text: string) => `  ${title.padEnd(24)}${text}`;
   const kafkaAddress = formatAddress(reachable(kafka));
   // Where the verbs' own defaults do not lead here, the address has to be typed.
-  const broker = kafka.port === 9092 ? "" : ` --brokers ${kafkaAddress}`;
+  const broker = kafka.port === 9092 ? "" : ` --broker ${kafkaAddress}`;
   const to =
     mqtt[0] === undefined || mqtt[0].port === 1883 ? "" : ` --to mqtt://${formatAddress(reachable(mqtt[0]))}`;
-  const hints = [
-    [`sluice simulate devices/greenhouse.yaml${to}`, "let sensors publish"],
-    ...(example === undefined
-      ? []
-      : [[`sluice subscribe ${example} --from beginning${broker}`, "read a stream"]]),
-    [`sluice streams${broker}`, "what is stored"],
-  ] as [string, string][];
+  // Run by npm, as in a clone of the repository, the program is not on the path.
+  const sluice = process.env.npm_command === undefined ? "sluice" : "npx sluice";
+  const hints: (readonly [string, string])[] = [
+    [`${sluice} simulate devices/greenhouse.yaml${to}`, "let sensors publish"],
+    [`${sluice} subscribe ${example ?? "<stream>"} --from beginning${broker}`, "read a stream"],
+    [`${sluice} streams${broker}`, "what is stored"],
+  ];
   const width = Math.max(...hints.map(([command]) => command.length));
   const local = [...mqtt, kafka].every(({ host }) => isLoopback(host));
   return [
@@ -86,10 +83,8 @@ function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
     ),
     line("Kafka for subscribers", `${kafkaAddress}${scope(kafka)}`),
     line("Data folder", resolve(config.dataDir)),
-    line("Streams", streams.map(([name, stream]) => describe(name, stream)).join(", ") || "none declared"),
-    ...(local
-      ? [pc.dim("  Only this machine can connect; bind 0.0.0.0 in the configuration to let others in.")]
-      : []),
+    ...streams.map(([name, stream], index) => line(index === 0 ? "Streams" : "", describe(name, stream))),
+    ...(local ? [pc.dim("  Only this machine can connect; bind 0.0.0.0 to let others in.")] : []),
     "",
     "In another terminal:",
     ...hints.map(([command, what]) => `  ${command.padEnd(width)}  ${pc.dim(what)}`),
@@ -98,18 +93,12 @@ function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
 }
 
 function describe(name: string, { partitions, retention }: Config["streams"][string]): string {
-  const kept = retention.time < 0 ? "for ever" : formatDuration(retention.time);
-  return `${name} (${partitions} partition${partitions === 1 ? "" : "s"}, ${kept})`;
+  const kept = retention.time === UNLIMITED ? "for ever" : formatDuration(retention.time);
+  return `${name} (${plural(partitions, "partition")}, ${kept})`;
 }
 
-/** An address that can be typed: what listens everywhere is reached at this machine's own. */
-function reachable({ host, port }: Address): Address {
-  return { host: host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host, port };
-}
-
-function scope({ host }: Address): string {
-  if (host === "0.0.0.0" || host === "::") return " and at every other address of this machine";
-  return "";
+function scope(address: Address): string {
+  return reachable(address).host === address.host ? "" : " and at every other address of this machine";
 }
 
 function isLoopback(host: string): boolean {

@@ -74,23 +74,6 @@ export function applyOverrides(value: unknown, overrides: readonly Override[]): 
   return result;
 }
 
-/** Sections that are there but empty (`mqtt:` with everything below it commented out) hold the defaults. */
-export function fillEmptySections(value: unknown, schema: z.ZodType): unknown {
-  const bare = unwrap(schema);
-  const { type } = bare.def;
-  if (value === null && (type === "object" || type === "record")) return {};
-  if (!isMap(value)) {
-    return Array.isArray(value)
-      ? value.map((item) => fillEmptySections(item, childOf(bare, "0") ?? bare))
-      : value;
-  }
-  const entries = Object.entries(value).map(([key, item]) => {
-    const child = childOf(bare, key);
-    return [key, child === undefined ? item : fillEmptySections(item, child)] as const;
-  });
-  return Object.fromEntries(entries);
-}
-
 type Resolved =
   | { readonly path: Path; readonly schema: z.ZodType }
   | { readonly unknown: true; readonly meant: string | undefined };
@@ -149,10 +132,10 @@ function childOf(bare: z.ZodType, key: string): z.ZodType | undefined {
   return undefined;
 }
 
-/** The schema beneath its defaults, options and transforms. */
+/** The schema beneath its defaults, options, preprocessing and transforms. */
 function unwrap(schema: z.ZodType): z.ZodType {
-  const def = schema.def as { type: string; innerType?: z.ZodType; in?: z.ZodType };
-  const inner = def.innerType ?? (def.type === "pipe" ? def.in : undefined);
+  const def = schema.def as { innerType?: z.ZodType; in?: z.ZodType; out?: z.ZodType };
+  const inner = def.innerType ?? (def.in?.def.type === "transform" ? def.out : def.in);
   return inner === undefined ? schema : unwrap(inner);
 }
 

@@ -6,14 +6,7 @@
 import { readFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import { crossCheck } from "./cross-checks.ts";
-import {
-  applyOverrides,
-  fillEmptySections,
-  keysOf,
-  type Override,
-  readEnvironment,
-  schemaAt,
-} from "./environment.ts";
+import { applyOverrides, keysOf, type Override, readEnvironment, schemaAt } from "./environment.ts";
 import { type Checked, problemsOf } from "./issue-words.ts";
 import { ConfigError, type Problem } from "./problems.ts";
 import { type Config, configSchema } from "./schema.ts";
@@ -60,7 +53,7 @@ export function parseConfig(
 
   const environment = readEnvironment(env, configSchema, source.value);
   const overrides = [...environment.overrides, ...flags];
-  const value = fillEmptySections(applyOverrides(source.value, overrides), configSchema);
+  const value = applyOverrides(source.value ?? {}, overrides);
   const checked: Checked = {
     source,
     value,

@@ -25,8 +25,13 @@ const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
 /** Refuses a value in words; `mend` is shown beside the caret. */
-function refuse(context: z.core.$RefinementCtx, problem: string, mend?: string): typeof z.NEVER {
-  context.addIssue({ code: "custom", message: problem, params: { mend } });
+export function refuse(
+  context: z.core.$RefinementCtx,
+  message: string,
+  mend?: string,
+  path: (string | number)[] = [],
+): typeof z.NEVER {
+  context.addIssue({ code: "custom", message, path, params: { mend } });
   return z.NEVER;
 }
 
@@ -60,16 +65,19 @@ function quantity(
 }
 
 const size = (bounds: Bounds) => quantity(parseSize, formatSize, bounds, "256KiB");
-const duration = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
+export const durationWithin = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
 const count = (min: number, max: number) => z.int().min(min).max(max);
 const address = z
   .union([z.string(), z.number()], { error: () => "must be text" })
   .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
+/** A section that is there but empty (`mqtt:` with everything below it commented out) holds the defaults. */
+const section = <S extends z.ZodType>(schema: S) => z.preprocess((value) => value ?? {}, schema);
+
 /** Checked as a whole, with the names that `from` gives: see cross-checks.ts. */
 const mappingText = z.string();
 
-const mqtt = z.strictObject({
+const mqtt = {
   /** Where sensors connect. */
   listeners: z
     .array(z.strictObject({ type: z.enum(["tcp"]), bind: address }))
@@ -77,12 +85,13 @@ const mqtt = z.strictObject({
     .max(16)
     .prefault([{ type: "tcp", bind: "127.0.0.1:1883" }]),
   /** The largest MQTT packet; a client that sends a larger one is disconnected. */
-  maxPacket: size({ min: KiB, max: 64 * MiB }).prefault("256KiB"),
+  // A message, its queue record and its retained one go into one commit, which the log bounds.
+  maxPacket: size({ min: KiB, max: MiB }).prefault("256KiB"),
   maxConnections: count(1, 1_000_000).default(10_000),
   /** From the TCP connection to CONNECT. */
-  connectTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("10s"),
+  connectTimeout: durationWithin({ min: 100, max: 5 * MINUTE }).prefault("10s"),
   /** How long a subscriber that takes nothing may hold up what is sent to it before it is disconnected. */
-  drainTimeout: duration({ min: 100, max: 5 * MINUTE }).prefault("2s"),
+  drainTimeout: durationWithin({ min: 100, max: 5 * MINUTE }).prefault("2s"),
   /** QoS 1 and 2 messages kept for a session that is away or slow. */
   maxQueued: count(0, 1_000_000).default(1_000),
   /** What they may take, in memory and on disk. */
@@ -99,47 +108,49 @@ const mqtt = z.strictObject({
   /** Retained messages, one for each MQTT topic. */
   maxRetained: count(0, 10_000_000).default(100_000),
   maxRetainedBytes: size({ min: 0, max: 16 * GiB }).prefault("64MiB"),
-});
+};
 
-const stream = z.strictObject({
+const stream = {
   partitions: count(1, 1_000).default(1),
   /** What is older, or beyond the size of *each partition*, is deleted, a segment at a time. */
-  retention: z
-    .strictObject({
-      time: duration({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
+  retention: section(
+    z.strictObject({
+      time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
       size: size({ min: 64 * KiB, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("unlimited"),
-    })
-    .prefault({}),
+    }),
+  ),
   /** A segment is closed at this size or age, whichever comes first; retention takes closed ones only. */
-  segment: z
-    .strictObject({
+  segment: section(
+    z.strictObject({
       size: size({ min: 16 * KiB, max: GiB }).prefault("64MiB"),
-      time: duration({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
-    })
-    .prefault({}),
+      time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
+    }),
+  ),
   /** The largest record batch, as Kafka's `max.message.bytes`. */
-  maxMessage: size({ min: KiB, max: 64 * MiB }).prefault("1MiB"),
+  maxMessage: size({ min: KiB, max: 4 * MiB }).prefault("1MiB"),
   /** `compact` keeps the newest record of each key instead of going by age; every record needs a key. */
   cleanup: z.enum(["delete", "compact"]).default("delete"),
   /** With `compact`: how long at least a reader can see that a key was deleted (a record without a value). */
-  tombstones: duration({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
-});
+  tombstones: durationWithin({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
+};
 
-const mapping = z.strictObject({
-  /** For logs and reports; `from` when left out. */
-  name: z.string().min(1).max(100).optional(),
-  /** An MQTT topic filter; `+site` and `#rest` name what they match. */
-  from: mappingText,
-  /** The stream, as text or a template. */
-  to: mappingText,
-  /** Same key, same partition, in order; without a key records are spread. */
-  key: mappingText.optional(),
-  headers: z.record(z.string().min(1), mappingText).default({}),
-  /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
-  timestamp: mappingText.optional(),
-});
+const mapping = z
+  .strictObject({
+    /** For logs and reports; `from` when left out. */
+    name: z.string().min(1).max(100).optional(),
+    /** An MQTT topic filter; `+site` and `#rest` name what they match. */
+    from: mappingText,
+    /** The stream, as text or a template. */
+    to: mappingText,
+    /** Same key, same partition, in order; without a key records are spread. */
+    key: mappingText.optional(),
+    headers: z.record(z.string().min(1), mappingText).default({}),
+    /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
+    timestamp: mappingText.optional(),
+  })
+  .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
 
-const kafka = z.strictObject({
+const kafka = {
   bind: address.prefault("127.0.0.1:9092"),
   /** What clients are told to connect to; `auto`: the address on which they reached us. */
   advertise: z
@@ -156,10 +167,10 @@ const kafka = z.strictObject({
   /** Requests and replies that all connections together may hold in memory; beyond it they wait. */
   maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("64MiB"),
   /** Streams that a client names and nobody declared. */
-  autoCreate: z
-    .strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) })
-    .prefault({}),
-});
+  autoCreate: section(
+    z.strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) }),
+  ),
+};
 
 export const configSchema = z.strictObject({
   version: z.literal(1),
@@ -168,8 +179,8 @@ export const configSchema = z.strictObject({
   /** Everything the gateway keeps; relative to the working directory. */
   dataDir: z.string().min(1).default("./data"),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-  mqtt: mqtt.prefault({}),
-  streams: z.record(z.string(), stream).default({}),
+  mqtt: section(z.strictObject(mqtt)),
+  streams: section(z.record(z.string(), section(z.strictObject(stream)))),
   /** The first match wins. */
   mappings: z.array(mapping).max(10_000).default([]),
   /**
@@ -177,7 +188,7 @@ export const configSchema = z.strictObject({
    * are dropped, counted and reported.
    */
   fallback: z.string().optional(),
-  kafka: kafka.prefault({}),
+  kafka: section(z.strictObject(kafka)),
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;

@@ -62,6 +62,23 @@ export function roughSize(bytes: number): string {
   return `${factor === 1 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${unit}`;
 }
 
+/** About three digits, for a screen: `0.96 ms`, `12.3 ms`, `1.2 s`; a dash for NaN. */
+export function roughDuration(milliseconds: number): string {
+  if (Number.isNaN(milliseconds)) return "–";
+  if (milliseconds >= 999.5) return `${grouped(Number((milliseconds / 1_000).toFixed(1)))} s`;
+  return `${milliseconds.toFixed(milliseconds < 9.995 ? 2 : milliseconds < 99.95 ? 1 : 0)} ms`;
+}
+
+/** 1234567 → 1,234,567, whatever the machine's language. */
+export function grouped(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+/** `1 stream`, `3 streams`. */
+export function plural(count: number, noun: string): string {
+  return `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** `host:port`, `[IPv6]:port`; a host must be stated, so that nobody opens a port to the world unawares. */
 export function parseAddress(text: string): Parsed<Address> {
   const [, v6, name, digits] = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^\s:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
@@ -82,6 +99,11 @@ export function parseAddress(text: string): Parsed<Address> {
   }
   if (port > 65_535) return { problem: `has port ${port}, but the last one is 65535` };
   return { value: { host, port } };
+}
+
+/** An address that can be typed on this machine: what listens on every address is reached on its own. */
+export function reachable({ host, port }: Address): Address {
+  return { host: host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host, port };
 }
 
 export function formatAddress({ host, port }: Address): string {

@@ -193,36 +193,32 @@ export class YamlSource {
         mend: `quote it: "${seq}${port}"`,
       };
     }
-    return { place: this.placeAt(...error.pos), ...wordsOf(error) };
+    return {
+      place: this.placeAt(...error.pos),
+      message: `not valid YAML: ${error.message}`,
+      ...WORDS[error.code],
+    };
   }
 }
 
-function wordsOf(error: YAMLError): { message: string; mend?: string } {
-  switch (error.code) {
-    case "TAB_AS_INDENT":
-      return { message: "YAML takes no tabs for indentation", mend: "use spaces" };
-    case "MULTIPLE_DOCS":
-      return { message: "a configuration is one YAML document", mend: "remove this line and what follows" };
-    case "BAD_SCALAR_START":
-      return {
-        message: "YAML does not let an unquoted value start with this character",
-        mend: "quote the value",
-      };
-    case "BLOCK_AS_IMPLICIT_KEY":
-      return {
-        message: 'a second ": " on one line: YAML reads it as a map within the map',
-        mend: "quote the value, or start a new line",
-      };
-    case "MISSING_CHAR":
-    case "BAD_INDENT":
-      return {
-        message: error.message.replace(/"quote$/, "quote"),
-        mend: "close what was opened, or mend the indentation",
-      };
-    default:
-      return { message: `not valid YAML: ${error.message}` };
-  }
-}
+/** What YAML's own words leave unsaid to someone who writes a configuration, by error code. */
+const WORDS: Partial<Record<YAMLError["code"], { readonly message?: string; readonly mend: string }>> = {
+  TAB_AS_INDENT: { message: "YAML takes no tabs for indentation", mend: "use spaces" },
+  MULTIPLE_DOCS: {
+    message: "a configuration is one YAML document",
+    mend: "remove this line and what follows",
+  },
+  BAD_SCALAR_START: {
+    message: "YAML does not let an unquoted value start with this character",
+    mend: "quote the value",
+  },
+  BLOCK_AS_IMPLICIT_KEY: {
+    message: 'a second ": " on one line: YAML reads it as a map within the map',
+    mend: "quote the value, or start a new line",
+  },
+  MISSING_CHAR: { mend: "close what was opened, or mend the indentation" },
+  BAD_INDENT: { mend: "close what was opened, or mend the indentation" },
+};
 
 function pairOf(items: readonly unknown[], key: string | number): Pair | undefined {
   return items

@@ -39,6 +39,8 @@ export class Audit {
   /** Messages that no sensor of the demonstration sent. */
   foreign = 0;
   checksum = 0;
+  /** Readings that were sent earlier (see `clockUs`) are counted, but their latency is not. */
+  timedFromUs = 0;
   private readonly next: Uint32Array;
   private readonly latency: Histogram;
   /** Messages that were jumped over, as sensor × 2³² + sequence. */
@@ -74,7 +76,7 @@ export class Audit {
     }
     this.delivered++;
     this.checksum = addChecksum(this.checksum, payload);
-    this.latency.record((clockUs() - sentUs) / 1000);
+    if (sentUs >= this.timedFromUs) this.latency.record((clockUs() - sentUs) / 1000);
   }
 
   private remember(message: number): void {

@@ -1,5 +1,5 @@
 /**
- * Processes that do one kind of work together: the sensors of a phase, or its subscribers.
+ * Processes that do one kind of work together: the sensors of a phase, its subscribers, its gateway.
  *
  * A worker is this program's own entry `worker.js`, forked; its methods are called over the IPC channel. It
  * stands in a process group of its own, so that a terminal's Ctrl-C reaches the parent alone, which ends
@@ -10,11 +10,10 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { SluiceError } from "../errors.ts";
 
-/** The forked entry is always the built one: tests run from the sources beside it. */
-export function builtFile(path: string): string {
-  const root = import.meta.url.endsWith(".ts") ? "../../dist/" : "../";
-  return fileURLToPath(new URL(root + path, import.meta.url));
-}
+/** Always the built one: tests run from the sources beside it. */
+const WORKER = fileURLToPath(
+  new URL(import.meta.url.endsWith(".ts") ? "../../dist/demo/worker.js" : "worker.js", import.meta.url),
+);
 
 export interface Call {
   readonly id: number;
@@ -34,44 +33,50 @@ export interface Share {
 }
 
 /** The numbers of a share below `count`. */
-export function shareOf(share: Share, count: number, from = 0): number[] {
-  const numbers: number[] = [];
-  for (let number = share.worker; number < count; number += share.workers) {
-    if (number >= from) numbers.push(number);
-  }
-  return numbers;
+export function shareOf({ worker, workers }: Share, count: number): number[] {
+  return Array.from({ length: count }, (_, number) => number).filter((number) => number % workers === worker);
+}
+
+/** Has every item handled, so many at a time; rejects with the first failure. */
+export async function each<T>(
+  items: readonly T[],
+  atOnce: number,
+  handle: (item: T) => Promise<void>,
+): Promise<void> {
+  const left = items.values();
+  const run = async (): Promise<void> => {
+    for (const item of left) await handle(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, run));
 }
 
 const KILL_AFTER_MS = 5_000;
 
-type Methods<R> = { [K in keyof R]: R[K] extends (...args: never[]) => unknown ? K : never }[keyof R];
-type Args<F> = F extends (...args: infer A) => unknown ? A : never;
-type Result<F> = F extends (...args: never[]) => infer T ? Awaited<T> : never;
+type Method<R, K extends keyof R> = R[K] extends (...args: infer A) => infer T
+  ? { args: A; result: Awaited<T> }
+  : never;
 
 export class Crew<R extends object> {
-  private readonly children: ChildProcess[] = [];
+  private readonly children: ChildProcess[];
   private readonly pending = new Map<number, { child: ChildProcess; settle: (reply: Reply) => void }>();
   private nextId = 1;
   private closing: Promise<void> | undefined;
 
   /** Starts `workers` processes in `role`, each with `options` and its share. */
   constructor(role: string, workers: number, options: object) {
-    for (let worker = 0; worker < workers; worker++) {
-      const child = fork(
-        builtFile("demo/worker.js"),
-        [role, JSON.stringify({ ...options, worker, workers } satisfies Share)],
-        {
-          detached: true,
-          serialization: "advanced",
-          stdio: ["ignore", "ignore", "inherit", "ipc"],
-          execArgv: [],
-        },
-      );
+    this.children = Array.from({ length: workers }, (_, worker) => {
+      const share: Share = { worker, workers };
+      const child = fork(WORKER, [role, JSON.stringify({ ...options, ...share })], {
+        detached: true,
+        serialization: "advanced",
+        stdio: ["ignore", "ignore", "inherit", "ipc"],
+        execArgv: [],
+      });
       child.on("message", (reply: Reply) => this.pending.get(reply.id)?.settle(reply));
       child.on("error", (error) => this.lost(child, error.message));
       child.on("exit", (code, signal) => this.lost(child, `a process of ${role} ended (${signal ?? code})`));
-      this.children.push(child);
-    }
+      return child;
+    });
   }
 
   get size(): number {
@@ -83,28 +88,26 @@ export class Crew<R extends object> {
   }
 
   /** Calls a method in every worker; rejects with the first one's failure. */
-  all<K extends Methods<R> & string>(method: K, ...args: Args<R[K]>): Promise<Result<R[K]>[]> {
-    return Promise.all(this.children.map((child) => this.call(child, method, args))) as Promise<
-      Result<R[K]>[]
-    >;
+  all<K extends keyof R & string>(
+    method: K,
+    ...args: Method<R, K>["args"]
+  ): Promise<Method<R, K>["result"][]> {
+    return Promise.all(this.children.map((child) => this.call(child, method, args)));
   }
 
-  private call(child: ChildProcess, method: string, args: readonly unknown[]): Promise<unknown> {
+  private call<T>(child: ChildProcess, method: string, args: readonly unknown[]): Promise<T> {
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
       const settle = (reply: Reply): void => {
         this.pending.delete(id);
-        if (reply.error === undefined) resolve(reply.result);
+        if (reply.error === undefined) resolve(reply.result as T);
         else reject(new SluiceError("DEMO_WORKER", reply.error));
       };
       this.pending.set(id, { child, settle });
-      if (!child.connected)
-        settle({ id, error: `a worker process is gone (${child.signalCode ?? child.exitCode})` });
-      else {
-        child.send({ id, method, args } satisfies Call, (error) => {
-          if (error !== null) settle({ id, error: error.message });
-        });
-      }
+      // Fails through the callback also where the process is gone.
+      child.send({ id, method, args } satisfies Call, (error) => {
+        if (error !== null) settle({ id, error: `a worker process is gone: ${error.message}` });
+      });
     });
   }
 

@@ -3,64 +3,79 @@
  * real sockets both times, counted, and every message accounted for. Invariant: whatever happens, no process
  * and no folder is left behind.
  */
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { SluiceError } from "../errors.ts";
-import { GatewayProcess } from "./gateway-process.ts";
+import { Crew } from "./crew.ts";
+import type { GatewayHost, GatewayPorts } from "./gateway-host.ts";
 import { type Plan, planGateway, planMesh, thisMachine } from "./limits.ts";
 import { Phase, type Progress } from "./phase.ts";
 import { type DemoReport, type GatewayReport, growth, type PhaseReport, passed } from "./report.ts";
 import * as show from "./screen.ts";
+import type { Screen } from "./terminal.ts";
 
 export interface DemoOptions {
   readonly sensors: number;
   readonly subscribers: number;
   /** How long readings flow, both phases together; undefined: ten seconds, then until interrupted. */
   readonly durationMs: number | undefined;
-  /** Readings per second of each sensor; undefined: as many as make a sight. */
-  readonly rate: number | undefined;
   readonly meshLimit: number;
   /** Subscribers that are kafkajs consumers when all can be; beyond it all but a few are light readers. */
   readonly kafkajsLimit: number;
 }
 
 const DEFAULT_DURATION_MS = 10_000;
-/** The rate that is chosen when none is given: so many deliveries a second in all, within so many readings. */
-const DELIVERIES_PER_SECOND = 10_000;
-const MAX_RATE = 10;
+/** The part of a phase's time that is not timed. */
+const WARM_UP = 0.4;
+/** Deliveries a second in all, and readings a second of each sensor: a sight, on a Raspberry Pi too. */
+const DELIVERIES_PER_SECOND = 2_000;
+const MAX_RATE = 5;
 /** kafkajs consumers among the light readers, which must agree with them. */
 const KAFKAJS_WITNESSES = 3;
 
-/** Ended by the person before there was a result (128 + SIGINT). */
-export class Interrupted extends SluiceError {
-  constructor() {
-    super("INTERRUPTED", "interrupted; everything is stopped and removed", { exitCode: 130 });
-  }
-}
-
 export class Demo {
   private readonly options: DemoOptions;
-  private readonly screen: show.Screen;
+  private readonly screen: Screen;
   private readonly abort: AbortSignal;
   private readonly forMs: number;
   private readonly intervalMs: number;
   private readonly machine = thisMachine();
   private staying: ((progress: Progress) => string[]) | undefined;
 
-  constructor(options: DemoOptions, screen: show.Screen, abort: AbortSignal) {
+  constructor(options: DemoOptions, screen: Screen, abort: AbortSignal) {
     this.options = options;
     this.screen = screen;
     this.abort = abort;
     this.forMs = (options.durationMs ?? DEFAULT_DURATION_MS) / 2;
-    const { sensors, subscribers, rate } = options;
-    const chosen = 1000 / (rate ?? Math.min(MAX_RATE, DELIVERIES_PER_SECOND / (sensors * subscribers)));
+    const rate = Math.min(MAX_RATE, DELIVERIES_PER_SECOND / (options.sensors * options.subscribers));
     // Whole rounds, at least one in each phase.
-    this.intervalMs = rate === undefined ? this.forMs / Math.max(1, Math.round(this.forMs / chosen)) : chosen;
+    this.intervalMs = this.forMs / Math.max(1, Math.round((this.forMs * rate) / 1000));
   }
 
-  /** Runs both phases; without a duration stays up until aborted. Throws `Interrupted` when aborted before that. */
+  /** Runs both phases; without a duration stays up until aborted. Throws INTERRUPTED when aborted before that. */
   async run(): Promise<DemoReport> {
-    this.screen.print(show.title(this.options.sensors, this.options.subscribers));
+    const { sensors, subscribers } = this.options;
+    this.screen.print(show.title(sensors, subscribers));
     const mesh = await this.mesh();
-    return this.gateway(mesh);
+    const folder = join(tmpdir(), `sluice-demo-${randomUUID()}`);
+    const plan = planGateway(sensors, subscribers, this.machine, this.kafkajs);
+    const maxConnections = plan.sensors + 3 * plan.subscribers + 100;
+    const gateway = new Crew<GatewayHost>("gateway", 1, { folder, maxConnections });
+    try {
+      const [ports] = await this.unlessAborted(gateway.all("start"));
+      return await this.gateway(mesh, plan, gateway, ports as GatewayPorts);
+    } finally {
+      await gateway.all("close").catch(() => {}); // it is gone, then
+      await gateway.close();
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  private get kafkajs(): number {
+    const { subscribers, kafkajsLimit } = this.options;
+    return subscribers <= kafkajsLimit ? subscribers : Math.min(kafkajsLimit, KAFKAJS_WITNESSES);
   }
 
   private async mesh(): Promise<PhaseReport> {
@@ -72,7 +87,6 @@ export class Demo {
       subscriberOptions: {},
       gatewayPort: undefined,
       intervalMs: this.intervalMs,
-      extraBytes: () => 0,
       onProgress: (progress) => this.paint(false, plan, progress),
     });
     try {
@@ -84,53 +98,43 @@ export class Demo {
     }
   }
 
-  private async gateway(mesh: PhaseReport): Promise<DemoReport> {
-    const { sensors, subscribers, kafkajsLimit, durationMs } = this.options;
-    const kafkajs = subscribers <= kafkajsLimit ? subscribers : Math.min(kafkajsLimit, KAFKAJS_WITNESSES);
-    const plan = planGateway(sensors, subscribers, this.machine, kafkajs);
-    const gateway = await GatewayProcess.start(plan.sensors + 3 * plan.subscribers + 100);
-    let gatewayMemoryBytes = 0;
+  private async gateway(
+    mesh: PhaseReport,
+    plan: Plan,
+    gateway: Crew<GatewayHost>,
+    ports: GatewayPorts,
+  ): Promise<DemoReport> {
     const phase = new Phase({
       plan,
       role: "gateway-readers",
-      subscriberOptions: { kafkaPort: gateway.kafkaPort, kafkajs },
-      gatewayPort: gateway.mqttPort,
+      subscriberOptions: { kafkaPort: ports.kafkaPort, kafkajs: this.kafkajs },
+      gatewayPort: ports.mqttPort,
       intervalMs: this.intervalMs,
-      extraBytes: () => {
-        const bytes = gateway.memoryBytes();
-        gatewayMemoryBytes = Math.max(gatewayMemoryBytes, bytes);
-        return bytes;
-      },
       onProgress: (progress) => this.paint(true, plan, progress),
     });
+    const complete = async (measured: PhaseReport): Promise<DemoReport> => {
+      const [seen] = await gateway.all("snapshot");
+      const { sockets: seenByGateway, memoryBytes: gatewayMemoryBytes } = seen as NonNullable<typeof seen>;
+      return this.report(mesh, { ...measured, ...ports, seenByGateway, gatewayMemoryBytes });
+    };
     try {
-      const measured = await this.measure(phase);
-      const { mqttPort, kafkaPort } = gateway;
-      const seenByGateway = gateway.connections();
-      const complete = (report: PhaseReport): GatewayReport => ({
-        ...report,
-        mqttPort,
-        kafkaPort,
-        seenByGateway,
-        gatewayMemoryBytes,
-      });
-      const report = this.report(mesh, complete(measured));
+      const report = await complete(await this.measure(phase));
       this.screen.print([
         ...show.gatewayLines(report.gateway, this.options),
         ...show.comparison(report.mesh, report.gateway),
         ...show.growthTable(report.growth),
       ]);
-      if (durationMs !== undefined) return report;
-      return this.report(mesh, complete(await this.stay(phase, report.gateway)));
+      return this.options.durationMs === undefined
+        ? await complete(await this.stay(phase, report.gateway))
+        : report;
     } finally {
       await phase.close();
-      await gateway.close();
     }
   }
 
   private async measure(phase: Phase): Promise<PhaseReport> {
     await this.unlessAborted(phase.open());
-    await this.unlessAborted(phase.send(this.forMs));
+    await this.unlessAborted(phase.send(this.forMs, this.forMs * WARM_UP));
     return this.unlessAborted(phase.settle());
   }
 
@@ -147,7 +151,7 @@ export class Demo {
 
   private report(mesh: PhaseReport, gateway: GatewayReport): DemoReport {
     const { sensors, subscribers } = this.options;
-    const { descriptorLimit } = this.machine;
+    const { descriptorLimit, cpus } = this.machine;
     return {
       version: 1,
       sensors,
@@ -156,7 +160,7 @@ export class Demo {
       machine: {
         platform: `${process.platform} ${process.arch}`,
         node: process.version,
-        cpus: this.machine.cpus,
+        cpus,
         descriptorLimit: Number.isFinite(descriptorLimit) ? descriptorLimit : null,
       },
       mesh,
@@ -174,15 +178,13 @@ export class Demo {
     this.screen.paint(this.staying?.(progress) ?? show.phaseView(view, progress));
   }
 
-  /** The work, or `Interrupted` as soon as the person wants the end; what the work then still does goes unheard. */
-  private async unlessAborted<T>(work: Promise<T>): Promise<T> {
-    work.catch(() => {});
-    return Promise.race([
-      work,
-      aborted(this.abort).then((): never => {
-        throw new Interrupted();
-      }),
-    ]);
+  /** The work, or an error as soon as the person wants the end; what the work then still does goes unheard. */
+  private unlessAborted<T>(work: Promise<T>): Promise<T> {
+    const interrupted = aborted(this.abort).then((): never => {
+      const words = "interrupted; everything is stopped and removed";
+      throw new SluiceError("INTERRUPTED", words, { exitCode: 130 });
+    });
+    return Promise.race([work, interrupted]);
   }
 }
 

@@ -5,7 +5,8 @@
  * processes because the descriptor limit counts per process.
  */
 import { execFileSync } from "node:child_process";
-import { cpus, freemem } from "node:os";
+import { cpus } from "node:os";
+import { grouped } from "../config/units.ts";
 
 export interface Machine {
   /** `ulimit -n`, hard: Node raises the soft limit to it when it starts. */
@@ -24,10 +25,9 @@ export function thisMachine(): Machine {
   } catch {
     // No POSIX shell, no such limit (Windows).
   }
-  const available = (process as { availableMemory?: () => number }).availableMemory?.() ?? freemem();
   return {
     descriptorLimit,
-    availableBytes: Math.min(available, Math.max(freemem(), 0) || available),
+    availableBytes: process.availableMemory(),
     cpus: cpus().length,
   };
 }
@@ -87,33 +87,30 @@ function shrink(
 
 type Check = Limit & { fits(sensors: number, subscribers: number): boolean };
 
-/** Holds every check; the limit named is the one that leaves the least. */
-function tightest(
+/** The part that holds every check; the limit named is the last that made it smaller, and so the tightest. */
+function hold(
   sensors: number,
   subscribers: number,
   checks: readonly Check[],
-): { part: [number, number]; limit: Limit | undefined } {
+): Pick<Plan, "sensors" | "subscribers" | "limit"> {
   let part: [number, number] = [sensors, subscribers];
   let limit: Limit | undefined;
   for (const { fits, name, message, mend } of checks) {
-    const left = shrink(sensors, subscribers, fits);
-    if (left[0] * left[1] >= part[0] * part[1]) continue;
-    part = left;
+    if (fits(...part)) continue;
+    part = shrink(...part, fits);
     limit = { name, message, mend };
   }
-  return { part, limit };
+  return { sensors: part[0], subscribers: part[1], limit };
 }
 
-const whole = (value: number): string => value.toLocaleString("en-US");
 const RAISE_DESCRIPTORS = "raise it: ulimit -Hn 65536 as root; for good: /etc/security/limits.conf";
 
 function memoryCheck(machine: Machine, bytes: (n: number, m: number) => number): Check {
-  const budget = machine.availableBytes * MEMORY_SHARE;
   return {
     name: "memory",
-    message: `${whole(Math.round(machine.availableBytes / 2 ** 20))} MiB of memory are free`,
+    message: `${grouped(Math.round(machine.availableBytes / 2 ** 20))} MiB of memory are free`,
     mend: "end other programs, or run it on a larger machine",
-    fits: (n, m) => bytes(n, m) <= budget,
+    fits: (n, m) => bytes(n, m) <= machine.availableBytes * MEMORY_SHARE,
   };
 }
 
@@ -129,31 +126,31 @@ export function planMesh(
     processesFor(n, m, perProcess),
     processesFor(m, n + 1, perProcess), // and the one it listens on
   ];
-  const { part, limit } = tightest(sensors, subscribers, [
+  const part = hold(sensors, subscribers, [
     {
       name: "descriptors",
-      message: `a process may hold ${whole(machine.descriptorLimit)} descriptors (ulimit -n); a connection takes two`,
+      message: `a process may hold ${grouped(machine.descriptorLimit)} descriptors (ulimit -n); a connection takes two`,
       mend: RAISE_DESCRIPTORS,
       fits: (n, m) => sides(n, m)[0] + sides(n, m)[1] <= MAX_PROCESSES,
     },
     memoryCheck(machine, (n, m) => n * m * CONNECTION_BYTES + 2 * PROCESS_BYTES),
     {
       name: "mesh-limit",
-      message: `the mesh is opened up to ${whole(maxConnections)} connections`,
+      message: `the mesh is opened up to ${grouped(maxConnections)} connections`,
       mend: `--mesh-limit ${sensors * subscribers} lifts that`,
       fits: (n, m) => n * m <= maxConnections,
     },
   ]);
-  const [sensorProcesses, subscriberProcesses] = sides(...part);
-  return { sensors: part[0], subscribers: part[1], sensorProcesses, subscriberProcesses, limit };
+  const [sensorProcesses, subscriberProcesses] = sides(part.sensors, part.subscribers);
+  return { ...part, sensorProcesses, subscriberProcesses };
 }
 
 /** How many clients go through the gateway; `kafkajs` of the subscribers take three connections at most, not one. */
 export function planGateway(sensors: number, subscribers: number, machine: Machine, kafkajs: number): Plan {
-  const { part, limit } = tightest(sensors, subscribers, [
+  const part = hold(sensors, subscribers, [
     {
       name: "descriptors",
-      message: `the gateway may hold ${whole(machine.descriptorLimit)} descriptors (ulimit -n)`,
+      message: `the gateway may hold ${grouped(machine.descriptorLimit)} descriptors (ulimit -n)`,
       mend: RAISE_DESCRIPTORS,
       fits: (n, m) => n + m + 2 * Math.min(m, kafkajs) + OWN_DESCRIPTORS <= machine.descriptorLimit,
     },
@@ -161,10 +158,8 @@ export function planGateway(sensors: number, subscribers: number, machine: Machi
   ]);
   const processes = (clients: number): number => Math.min(4, Math.ceil(clients / 500));
   return {
-    sensors: part[0],
-    subscribers: part[1],
-    sensorProcesses: processes(part[0]),
-    subscriberProcesses: processes(part[1]),
-    limit,
+    ...part,
+    sensorProcesses: processes(part.sensors),
+    subscriberProcesses: processes(part.subscribers),
   };
 }

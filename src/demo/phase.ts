@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Histogram } from "../histogram.ts";
 import { clockUs } from "./audit.ts";
 import { Crew } from "./crew.ts";
-import type { Limit, Plan } from "./limits.ts";
+import type { Plan } from "./limits.ts";
 import { latencyOf, type PhaseReport, type Step, stepsTo } from "./report.ts";
 import type { Schedule, Sensors } from "./sensors.ts";
 import type { SubscriberResult, Subscribers } from "./subscribers.ts";
@@ -19,8 +19,6 @@ export interface PhaseOptions {
   /** Where sensors connect; undefined: to every subscriber itself. */
   readonly gatewayPort: number | undefined;
   readonly intervalMs: number;
-  /** Memory of further processes that belong to the phase. */
-  readonly extraBytes: () => number;
   readonly onProgress: (progress: Progress) => void;
 }
 
@@ -34,6 +32,7 @@ export interface Progress {
   readonly missing: number;
   readonly outOfOrder: number;
   readonly latency: Histogram;
+  /** Resident, of the sensors' and the subscribers' processes. */
   readonly memoryBytes: number;
   /** Since the stage began. */
   readonly elapsedMs: number;
@@ -42,6 +41,11 @@ export interface Progress {
 const POLL_MS = 120;
 /** How long nothing may come before what is missing is called lost. */
 const QUIET_MS = 8_000;
+/** From here to the first reading, so that every process has its schedule by then. */
+const LEAD_US = 50_000;
+
+const sum = <T>(parts: readonly T[], of: (part: T) => number): number =>
+  parts.reduce((all, part) => all + of(part), 0);
 
 export class Phase {
   private readonly options: PhaseOptions;
@@ -51,7 +55,6 @@ export class Phase {
   private stage: Progress["stage"] = "connecting";
   private stageSince = performance.now();
   private connectMs = 0;
-  private sendingMs = 0;
   private memoryBytes = 0;
   private published: number[] = [];
   private checksum = 0;
@@ -79,12 +82,7 @@ export class Phase {
     const latency = new Histogram();
     // What comes over IPC has the fields of a histogram, but not its methods.
     for (const { latency: part } of subscribers) latency.merge(part);
-    const sum = <T>(parts: readonly T[], of: (part: T) => number): number =>
-      parts.reduce((all, part) => all + of(part), 0);
-    const memoryBytes =
-      sum(sensors, (part) => part.rssBytes) +
-      sum(subscribers, (part) => part.rssBytes) +
-      this.options.extraBytes();
+    const memoryBytes = sum(sensors, (part) => part.rssBytes) + sum(subscribers, (part) => part.rssBytes);
     this.memoryBytes = Math.max(this.memoryBytes, memoryBytes);
     return {
       stage: this.stage,
@@ -104,17 +102,19 @@ export class Phase {
   /** Reports progress while `work` goes on; resolves with the work's result after one last report. */
   private async watch<T>(work: Promise<T>): Promise<T> {
     let done = false;
-    const watching = (async () => {
+    const watch = async (): Promise<void> => {
       while (!done) {
         this.options.onProgress(await this.progress());
         if (!done) await sleep(POLL_MS);
       }
-    })();
+    };
+    // A worker that is gone is the work's to tell.
+    const watching = watch().catch(() => {});
     try {
       return await work;
     } finally {
       done = true;
-      await watching.catch(() => {});
+      await watching;
     }
   }
 
@@ -144,18 +144,18 @@ export class Phase {
     }
   }
 
-  /** Lets readings flow for `forMs` and until the round is whole; Infinity goes on until `stop`. */
-  async send(forMs: number): Promise<void> {
+  /**
+   * Lets readings flow for `forMs` and until the round is whole; Infinity goes on until `stop`. Those of the
+   * first `warmUpMs` count in everything but the latency: meanwhile V8 compiles what every message runs through.
+   */
+  async send(forMs: number, warmUpMs = 0): Promise<void> {
     this.enter("sending");
-    const startUs = clockUs() + 50_000;
-    const schedule: Schedule = {
-      startUs,
-      untilUs: startUs + forMs * 1000,
-      intervalMs: this.options.intervalMs,
-    };
+    const startUs = clockUs() + LEAD_US;
+    const { intervalMs } = this.options;
+    const schedule: Schedule = { startUs, untilUs: startUs + forMs * 1000, intervalMs };
+    await this.subscribers.all("timeFrom", startUs + warmUpMs * 1000);
     const parts = await this.watch(this.sensors.all("publish", schedule));
-    this.sendingMs += performance.now() - this.stageSince;
-    this.published = Array.from({ length: this.options.plan.sensors }, () => 0);
+    this.published = new Array<number>(this.options.plan.sensors).fill(0);
     for (const [sensor, count] of parts.flatMap((part) => part.published)) this.published[sensor] = count;
     this.checksum = parts.reduce((sum, part) => (sum + part.checksum) >>> 0, 0);
   }
@@ -168,7 +168,7 @@ export class Phase {
   async settle(): Promise<PhaseReport> {
     this.enter("closing");
     const { plan, gatewayPort } = this.options;
-    const readings = this.published.reduce((sum, count) => sum + count, 0);
+    const readings = sum(this.published, (count) => count);
     const expected = readings * plan.subscribers;
     let last = await this.progress();
     for (let since = performance.now(); last.delivered < expected && performance.now() - since < QUIET_MS; ) {
@@ -179,8 +179,7 @@ export class Phase {
       this.options.onProgress(now);
     }
     const results = (await this.subscribers.all("settle", this.published)).flat();
-    const limit: Limit | null = plan.limit ?? null;
-    const { sensors, subscribers } = plan;
+    const { sensors, subscribers, limit = null } = plan;
     const step = this.steps.at(-1);
     return {
       sensors,
@@ -192,7 +191,6 @@ export class Phase {
       connectMs: Math.round(this.connectMs),
       memoryBytes: this.memoryBytes,
       processes: this.sensors.size + this.subscribers.size,
-      sendingMs: Math.round(this.sendingMs),
       readings,
       acknowledged: last.acknowledged,
       expected,
@@ -202,16 +200,18 @@ export class Phase {
   }
 
   private sums(results: readonly SubscriberResult[], readings: number) {
-    const sums = { delivered: 0, lost: 0, duplicates: 0, outOfOrder: 0 };
     const kinds: Record<string, number> = {};
-    for (const result of results) {
-      kinds[result.kind] = (kinds[result.kind] ?? 0) + 1;
-      for (const name of Object.keys(sums) as (keyof typeof sums)[]) sums[name] += result[name];
-    }
-    const agree =
-      results.length === this.options.plan.subscribers &&
-      results.every(({ delivered, checksum }) => delivered === readings && checksum === this.checksum);
-    return { ...sums, kinds, agree };
+    for (const { kind } of results) kinds[kind] = (kinds[kind] ?? 0) + 1;
+    return {
+      delivered: sum(results, ({ delivered }) => delivered),
+      lost: sum(results, ({ lost }) => lost),
+      duplicates: sum(results, ({ duplicates }) => duplicates),
+      outOfOrder: sum(results, ({ outOfOrder }) => outOfOrder),
+      kinds,
+      agree:
+        results.length === this.options.plan.subscribers &&
+        results.every(({ delivered, checksum }) => delivered === readings && checksum === this.checksum),
+    };
   }
 
   async close(): Promise<void> {

@@ -1,7 +1,9 @@
 /** What the demonstration found out: the shape of `--json`, and the table of how both counts grow. */
 import type { Histogram } from "../histogram.ts";
+import type { GatewayPorts, GatewaySnapshot } from "./gateway-host.ts";
 import type { Limit } from "./limits.ts";
 
+/** Null in JSON, NaN here, where nothing was timed. */
 export interface LatencyMs {
   readonly p50: number;
   readonly p99: number;
@@ -29,10 +31,9 @@ export interface PhaseReport {
   /** Real, open at once, counted at both ends; in the mesh each connection has both ends at clients. */
   readonly connections: number;
   readonly connectMs: number;
-  /** Resident, of every process of the phase, at its highest. */
+  /** Resident, of the sensors' and subscribers' processes, at its highest. */
   readonly memoryBytes: number;
   readonly processes: number;
-  readonly sendingMs: number;
   /** Readings that sensors made; each is to reach every subscriber. */
   readonly readings: number;
   readonly acknowledged: number;
@@ -41,6 +42,7 @@ export interface PhaseReport {
   readonly lost: number;
   readonly duplicates: number;
   readonly outOfOrder: number;
+  /** Of what was sent after the warm-up. */
   readonly latencyMs: LatencyMs;
   /** Every subscriber has the same count and checksum as the sensors. */
   readonly agree: boolean;
@@ -48,11 +50,10 @@ export interface PhaseReport {
   readonly kinds: Readonly<Record<string, number>>;
 }
 
-export interface GatewayReport extends PhaseReport {
-  readonly mqttPort: number;
-  readonly kafkaPort: number;
-  /** Connections as the gateway's own process holds them; null where the system does not tell. */
-  readonly seenByGateway: { readonly mqtt: number; readonly kafka: number } | null;
+export interface GatewayReport extends PhaseReport, GatewayPorts {
+  /** Sockets as the gateway counts them, by listener. */
+  readonly seenByGateway: GatewaySnapshot["sockets"];
+  /** Resident, of the gateway's process. */
   readonly gatewayMemoryBytes: number;
 }
 
@@ -122,8 +123,8 @@ export function growth(mesh: Pick<PhaseReport, "steps">, gateway: Pick<PhaseRepo
 }
 
 export function latencyOf(histogram: Histogram): LatencyMs {
-  const ms = (value: number): number => (Number.isNaN(value) ? 0 : Math.round(value * 1000) / 1000);
-  return { p50: ms(histogram.percentile(50)), p99: ms(histogram.percentile(99)), max: ms(histogram.maxMs) };
+  const ms = (percent: number): number => Math.round(histogram.percentile(percent) * 1000) / 1000;
+  return { p50: ms(50), p99: ms(99), max: ms(100) };
 }
 
 /** Nothing lost, doubled or out of order, and every connection that was planned was open. */

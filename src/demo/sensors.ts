@@ -9,7 +9,7 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import mqtt from "mqtt-packet";
 import { addChecksum, clockUs, encodeReading, mqttTopicOf, sensorName } from "./audit.ts";
-import { type Share, shareOf } from "./crew.ts";
+import { each, type Share, shareOf } from "./crew.ts";
 
 const MAX_UNACKED_PER_LINK = 16;
 const CONNECTING_AT_ONCE = 64;
@@ -56,21 +56,16 @@ export class Sensors {
   /** Has the first `count` sensors connected to all of the ports on 127.0.0.1; opens only what is not yet. */
   async open(count: number, ports: readonly number[]): Promise<void> {
     this.count = count;
-    const jobs: (() => Promise<void>)[] = [];
-    for (const sensor of shareOf(this.share, count)) {
+    const missing = shareOf(this.share, count).flatMap((sensor) => {
       const links = this.links.get(sensor) ?? [];
       this.links.set(sensor, links);
-      ports.slice(links.length).forEach((port, index) => {
-        const at = links.length + index;
-        jobs.push(async () => {
-          links[at] = await this.dial(sensor, port);
-        });
-      });
-    }
-    const run = async (): Promise<void> => {
-      for (let job = jobs.pop(); job !== undefined; job = jobs.pop()) await job();
-    };
-    await Promise.all(Array.from({ length: CONNECTING_AT_ONCE }, run));
+      return ports
+        .slice(links.length)
+        .map((port, index) => ({ sensor, port, links, at: links.length + index }));
+    });
+    await each(missing, CONNECTING_AT_ONCE, async ({ sensor, port, links, at }) => {
+      links[at] = await this.dial(sensor, port);
+    });
   }
 
   private dial(sensor: number, port: number): Promise<Link> {
@@ -81,8 +76,10 @@ export class Sensors {
       const timer = setTimeout(() => socket.destroy(new Error("no CONNACK in time")), CONNECT_TIMEOUT_MS);
       let open = false;
       parser.on("packet", (packet) => {
-        if (packet.cmd === "puback") this.acked();
-        else if (packet.cmd === "connack" && packet.returnCode === 0) {
+        if (packet.cmd === "puback") {
+          this.acknowledged++;
+          this.onAck?.();
+        } else if (packet.cmd === "connack" && packet.returnCode === 0) {
           clearTimeout(timer);
           open = true;
           this.connections++;
@@ -104,17 +101,9 @@ export class Sensors {
     });
   }
 
-  private acked(): void {
-    this.acknowledged++;
-    this.onAck?.();
-  }
-
   /** Sends rounds of readings; resolves when all are acknowledged, or after 15 s without an acknowledgement. */
-  async publish({
-    startUs,
-    untilUs,
-    intervalMs,
-  }: Schedule): Promise<{ published: [number, number][]; checksum: number }> {
+  async publish(schedule: Schedule): Promise<{ published: [number, number][]; checksum: number }> {
+    const { startUs, untilUs, intervalMs } = schedule;
     this.stopping = new AbortController();
     const mine = shareOf(this.share, this.count);
     const endsInTime = (round: number): boolean =>
@@ -165,16 +154,9 @@ export class Sensors {
     this.checksum = addChecksum(this.checksum, payload);
     for (const link of this.links.get(sensor) ?? []) {
       link.messageId = (link.messageId % 0xffff) + 1;
+      const { messageId } = link;
       link.socket.write(
-        mqtt.generate({
-          cmd: "publish",
-          topic,
-          payload,
-          qos: 1,
-          dup: false,
-          retain: false,
-          messageId: link.messageId,
-        }),
+        mqtt.generate({ cmd: "publish", topic, payload, qos: 1, dup: false, retain: false, messageId }),
       );
       this.published++;
     }

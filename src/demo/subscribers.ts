@@ -4,7 +4,7 @@
  */
 import { Histogram } from "../histogram.ts";
 import { Audit } from "./audit.ts";
-import { type Share, shareOf } from "./crew.ts";
+import { each, type Share, shareOf } from "./crew.ts";
 
 /** A subscriber at work. */
 export interface Attached {
@@ -59,15 +59,17 @@ export class Subscribers {
 
   /** Has the first `count` subscribers attached; returns number and port of those in this process. */
   async open(count: number): Promise<[number, number][]> {
-    const jobs = shareOf(this.options, count).filter((subscriber) => !this.members.has(subscriber));
-    const run = async (): Promise<void> => {
-      for (let subscriber = jobs.pop(); subscriber !== undefined; subscriber = jobs.pop()) {
-        const audit = new Audit(this.options.sensors, this.latency);
-        this.members.set(subscriber, { audit, attached: await this.attach(subscriber, audit) });
-      }
-    };
-    await Promise.all(Array.from({ length: ATTACHING_AT_ONCE }, run));
+    const missing = shareOf(this.options, count).filter((subscriber) => !this.members.has(subscriber));
+    await each(missing, ATTACHING_AT_ONCE, async (subscriber) => {
+      const audit = new Audit(this.options.sensors, this.latency);
+      this.members.set(subscriber, { audit, attached: await this.attach(subscriber, audit) });
+    });
     return [...this.members].map(([subscriber, { attached }]) => [subscriber, attached.port]);
+  }
+
+  /** From when on (see `clockUs`) the latency of what sensors send counts. */
+  timeFrom(startUs: number): void {
+    for (const { audit } of this.members.values()) audit.timedFromUs = startUs;
   }
 
   snapshot(): SubscribersSnapshot {

@@ -1,29 +1,34 @@
 /** The entry of a worker process: `worker.js <role> <options as JSON>`, driven over IPC by a `Crew`. */
 import { messageOf } from "../errors.ts";
 import type { Call, Reply } from "./crew.ts";
-import { readGateway } from "./gateway-reader.ts";
-import { listenMqtt } from "./mesh-subscriber.ts";
-import { Sensors } from "./sensors.ts";
-import { Subscribers } from "./subscribers.ts";
 
-const [role, json] = process.argv.slice(2);
-const options = JSON.parse(json ?? "{}");
+const [role = "", json = "{}"] = process.argv.slice(2);
+const options = JSON.parse(json);
 
-function create(): object {
+/** Only what a role needs is loaded: what its process weighs is on the screen. */
+async function create(): Promise<object> {
   switch (role) {
     case "sensors":
-      return new Sensors(options);
+      return new (await import("./sensors.ts")).Sensors(options);
+    case "gateway":
+      return new (await import("./gateway-host.ts")).GatewayHost(options);
     case "mesh-subscribers":
-      return new Subscribers(options, listenMqtt);
-    case "gateway-readers":
-      return new Subscribers(options, readGateway(options));
+    case "gateway-readers": {
+      const { Subscribers } = await import("./subscribers.ts");
+      const attach =
+        role === "mesh-subscribers"
+          ? (await import("./mesh-subscriber.ts")).listenMqtt
+          : (await import("./gateway-reader.ts")).readGateway(options);
+      return new Subscribers(options, attach);
+    }
     default:
       throw new Error(`no such role: ${role}`);
   }
 }
 
-const worker = create() as Record<string, (...args: readonly unknown[]) => unknown>;
+const worker = (await create()) as Record<string, (...args: readonly unknown[]) => unknown>;
 
+// Node keeps what came until now.
 process.on("message", async ({ id, method, args }: Call) => {
   let reply: Reply;
   try {

@@ -24,6 +24,10 @@ export async function loadFleet(file: string): Promise<FleetDefinition> {
     const alone = fleetSchema.parse({ fleet: name, devices: [{ profile: name, count: 1 }] });
     return define(alone, new Map([[name, profile]]));
   }
+  if (!hasKey(source.value, "fleet")) {
+    const message = "is neither a fleet (fleet: <name>) nor a device profile (profile: <name>)";
+    throw new ConfigError([{ place: { label: file }, message }]);
+  }
   const fleet = check(source, fleetSchema);
   const definition = define(fleet, await loadProfiles(fleet, source));
   requireDistinctNames(definition, source);

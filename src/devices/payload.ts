@@ -34,30 +34,24 @@ function compileJson(shape: unknown, names: readonly string[]): (scope: Scope) =
   return () => shape;
 }
 
-type Put = (target: Buffer, value: number, at: number) => void;
+/** How a field is put in, by its type; what Node calls it has the byte order behind. */
+const CODECS = {
+  u8: { bytes: 1, name: "UInt8" },
+  i8: { bytes: 1, name: "Int8" },
+  u16: { bytes: 2, name: "UInt16" },
+  i16: { bytes: 2, name: "Int16" },
+  u32: { bytes: 4, name: "UInt32" },
+  i32: { bytes: 4, name: "Int32" },
+  f32: { bytes: 4, name: "Float" },
+  f64: { bytes: 8, name: "Double" },
+} as const;
 
-/** Bytes, and how they are put in; integers are clamped to what the type holds. */
-function codecOf(type: BinaryField["type"], big: boolean): { bytes: number; put: Put } {
-  if (type === "f32") {
-    return { bytes: 4, put: (b, v, at) => (big ? b.writeFloatBE(v, at) : b.writeFloatLE(v, at)) };
-  }
-  if (type === "f64") {
-    return { bytes: 8, put: (b, v, at) => (big ? b.writeDoubleBE(v, at) : b.writeDoubleLE(v, at)) };
-  }
-  const bytes = Number(type.slice(1)) / 8;
-  const signed = type.startsWith("i");
-  const span = 2 ** (8 * bytes);
-  const low = signed ? -span / 2 : 0;
-  const high = low + span - 1;
-  return {
-    bytes,
-    put(target, value, at) {
-      // Not a number (a text, say): 0, as a sensor's register would show.
-      const whole = Math.min(Math.max(Math.round(value) || 0, low), high);
-      if (signed) big ? target.writeIntBE(whole, at, bytes) : target.writeIntLE(whole, at, bytes);
-      else big ? target.writeUIntBE(whole, at, bytes) : target.writeUIntLE(whole, at, bytes);
-    },
-  };
+/** Whole, and clamped to what the type holds; what is not a number (a text, say) is 0, as a register would show. */
+function fitted(type: BinaryField["type"], value: number): number {
+  if (type.startsWith("f")) return value;
+  const span = 256 ** CODECS[type].bytes;
+  const low = type.startsWith("i") ? -span / 2 : 0;
+  return Math.min(Math.max(Math.round(value) || 0, low), low + span - 1);
 }
 
 function compileBinary(
@@ -67,15 +61,18 @@ function compileBinary(
 ): PayloadWriter {
   let size = 0;
   const fields = specs.map(({ type, of, scale }) => {
-    const { bytes, put } = codecOf(type, endian === "big");
+    const { bytes, name } = CODECS[type];
+    const order = bytes === 1 ? "" : endian === "big" ? "BE" : "LE";
+    const write = `write${name}${order}` as "writeInt16BE"; // any of its like
     const at = size;
     size += bytes;
-    return { at, put, scale, template: Template.parse(`\${${of}}`, names) };
+    return { type, at, write, scale, template: Template.parse(`\${${of}}`, names) };
   });
   return (scope) => {
     const target = Buffer.alloc(size);
-    for (const { at, put, scale, template } of fields)
-      put(target, Number(template.render(scope)) * scale, at);
+    for (const { type, at, write, scale, template } of fields) {
+      target[write](fitted(type, Number(template.render(scope)) * scale), at);
+    }
     return target;
   };
 }

@@ -3,34 +3,13 @@
  * form times are milliseconds, shares are fractions, times of day milliseconds since midnight.
  */
 import { z } from "zod";
-import { type Parsed, parseDuration } from "../config/units.ts";
+import { durationWithin, refuse } from "../config/schema.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { Template } from "../mapping/template.ts";
 
 const DAY_MS = 86_400_000;
 
-function refuse(
-  context: z.core.$RefinementCtx,
-  message: string,
-  mend?: string,
-  path: (string | number)[] = [],
-) {
-  context.addIssue({ code: "custom", message, path, params: { mend } });
-  return z.NEVER;
-}
-
-function settle<T>(parsed: Parsed<T>, context: z.core.$RefinementCtx): T {
-  return "value" in parsed ? parsed.value : refuse(context, parsed.problem, parsed.mend);
-}
-
-const duration = (minMs = 1) =>
-  z
-    .union([z.string(), z.number()], { error: () => "must be a time such as 10s" })
-    .transform((text, context): number => {
-      const value = settle(parseDuration(text), context);
-      if (value < minMs) return refuse(context, `must be at least ${minMs}ms`);
-      return value > 365 * DAY_MS ? refuse(context, "must be at most 365d") : value;
-    });
+const duration = (minMs = 1) => durationWithin({ min: minMs, max: 365 * DAY_MS });
 
 const percent = z.union([z.string(), z.number()]).transform((text, context): number => {
   const value = /^(\d+(?:\.\d+)?)%$/.exec(String(text))?.[1];

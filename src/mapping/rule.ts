@@ -11,11 +11,11 @@ export interface RuleDefinition {
   /** Template for the stream. */
   readonly to: string;
   /** Template for the record's key; without it records are spread. */
-  readonly key?: string;
+  readonly key?: string | undefined;
   /** Templates for record headers. */
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Template for the record's timestamp; without it the time of arrival. See `timestampOf`. */
-  readonly timestamp?: string;
+  readonly timestamp?: string | undefined;
 }
 
 /** What every template may use beside the rule's named wildcards. */

@@ -104,7 +104,7 @@ describe("streams and groups", () => {
       const { code, stdout, stderr } = await sluice(verb, "--broker", "127.0.0.1:1");
       expect(code).toBe(69);
       expect(stdout).toBe("");
-      expect(stderr).toContain("nothing that speaks the Kafka protocol answers at 127.0.0.1:1");
+      expect(stderr).toContain("nothing listens at 127.0.0.1:1");
       expect(stderr).toContain("sluice up");
     },
   );
@@ -112,6 +112,6 @@ describe("streams and groups", () => {
   test("a broker that is no address is wrong usage", async () => {
     const { code, stderr } = await sluice("streams", "--broker", "9092");
     expect(code).toBe(64);
-    expect(stderr).toContain("--broker needs a host before the port");
+    expect(stderr).toMatch(/--broker.*needs a host before the port/);
   });
 });

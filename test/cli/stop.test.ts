@@ -2,14 +2,15 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 
-/** A process whose `close` never ends; resolves to its exit code, having sent SIGINT as often as said. */
+/** A process that never comes to its end; resolves to its exit code, having sent SIGINT as often as said. */
 async function interrupted(times: number, graceMs: number): Promise<{ code: number; stderr: string }> {
   const program = `
-    import { runUntilStopped } from "./dist/cli/stop.js";
+    import { aborted, stopSignal } from "./dist/cli/stop.js";
     setInterval(() => {}, 1000);
-    const stopped = runUntilStopped((signal) => { console.log(signal); return new Promise(() => {}); }, ${graceMs});
+    const signal = stopSignal(${graceMs});
     console.log("ready");
-    await stopped;`;
+    await aborted(signal);
+    console.log(signal.reason);`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", program]);
   let stderr = "";
   child.stderr.on("data", (chunk) => {

@@ -92,7 +92,7 @@ describe("up", () => {
     expect(gateway.output()).toContain("north is up");
     expect(gateway.output()).toContain("telemetry (2 partitions, 2d)");
     expect(gateway.output()).toContain(
-      `sluice subscribe telemetry --from beginning --brokers 127.0.0.1:${gateway.kafkaPort}`,
+      `sluice subscribe telemetry --from beginning --broker 127.0.0.1:${gateway.kafkaPort}`,
     );
   });
 
@@ -156,7 +156,7 @@ describe("up", () => {
 
   test("a stream that is not there is named with what was meant", async () => {
     const output = await sluice("streams", "telemetri", "--broker", `127.0.0.1:${gateway.kafkaPort}`);
-    expect(output).toContain('has no stream "telemetri"; did you mean "telemetry"?');
+    expect(output).toContain('there is no stream "telemetri"; did you mean "telemetry"?');
   });
 
   test("stops in order on SIGTERM with 0, and again on SIGINT after a restart", async () => {

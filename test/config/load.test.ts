@@ -5,7 +5,6 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { flag } from "../../src/config/environment.ts";
 import { loadConfig, parseConfig, shiftPorts } from "../../src/config/load.ts";
 import { ConfigError } from "../../src/config/problems.ts";
-import { rulesOf } from "../../src/config/rules.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
 
 const MINIMAL = "version: 1\n";
@@ -188,7 +187,7 @@ describe("a file", () => {
     ["sensors/hall/m1/vibration", "telemetry", "m1"],
   ])("the one that comes with the project maps %s to %s, keyed by %s", async (mqttTopic, stream, key) => {
     const { config } = await loadConfig("config/gateway.yaml");
-    const mapper = new Mapper(rulesOf(config), (name) => config.streams[name]?.partitions ?? 0);
+    const mapper = new Mapper(config.mappings, (name) => config.streams[name]?.partitions ?? 0);
     const mapping = mapper.map({
       mqttTopic,
       payload: Buffer.from('{"ts":1780000000000}'),

@@ -10,7 +10,6 @@ it("a mesh of 3 × 4 opens 12 real connections, counted at both ends, and loses 
     subscriberOptions: {},
     gatewayPort: undefined,
     intervalMs: 50,
-    extraBytes: () => 0,
     onProgress: (progress) => seen.push(progress),
   });
   try {
@@ -38,7 +37,6 @@ it("a worker that dies is an error that says so, and the others are still ended"
     subscriberOptions: {},
     gatewayPort: undefined,
     intervalMs: 50,
-    extraBytes: () => 0,
     onProgress: () => {},
   });
   await expect(phase.open()).rejects.toThrow(/process/);

@@ -25,7 +25,6 @@ const mesh: PhaseReport = {
   connectMs: 12_345,
   memoryBytes: 2 ** 30,
   processes: 12,
-  sendingMs: 10_000,
   readings: 1_000_000,
   acknowledged: 1_000_000,
   expected: 10_000_000,

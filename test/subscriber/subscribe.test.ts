@@ -1,11 +1,13 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { Writable } from "node:stream";
 import { Command } from "commander";
 import { describe, expect, it, vi } from "vitest";
 import { register as registerSimulate } from "../../src/cli/simulate.ts";
-import { Output, register } from "../../src/cli/subscribe.ts";
-import { explain, listStreams, subscribe } from "../../src/subscriber/subscriber.ts";
+import { register, writeLine } from "../../src/cli/subscribe.ts";
+import { explain } from "../../src/subscriber/kafka-client.ts";
+import { subscribe } from "../../src/subscriber/subscriber.ts";
 
 async function closedPort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
@@ -34,7 +36,8 @@ async function refusal(...args: string[]): Promise<string> {
 
 describe("the arguments", () => {
   it.each([
-    [["subscribe", "s", "--count", "0"], /'--count <n>'.*'0'.*whole number above 0/],
+    [["subscribe"], /missing required argument 'streams'/],
+    [["subscribe", "s", "--count", "0"], /'--count <n>'.*'0'.*whole number from 1 on/],
     [["subscribe", "s", "--count", "1.5"], /'1\.5'/],
     [["subscribe", "s", "--json", "--pretty"], /'--json' cannot be used with option '--pretty'/],
     [["subscribe", "s", "--brokers", "localhost"], /must be host:port/],
@@ -50,27 +53,24 @@ describe("the arguments", () => {
   });
 });
 
+function reading(brokers: string[]): Promise<number> {
+  const signal = new AbortController().signal;
+  const options = { brokers, group: undefined, from: undefined, count: 1, signal, onNotice: () => {} };
+  return subscribe(["s"], options, () => {});
+}
+
 describe("an error of kafkajs", () => {
   it("becomes one sentence where nothing listens", async () => {
     const brokers = [`127.0.0.1:${await closedPort()}`];
     const said = { code: "UNREACHABLE", message: `nothing listens at ${brokers[0]}`, exitCode: 69 };
-    await expect(listStreams(brokers)).rejects.toMatchObject(said);
-    const options = {
-      brokers,
-      group: undefined,
-      from: undefined,
-      count: 1,
-      signal: new AbortController().signal,
-      onNotice: () => undefined,
-    };
-    await expect(subscribe(["s"], options, () => undefined)).rejects.toMatchObject(said);
+    await expect(reading(brokers)).rejects.toMatchObject(said);
   });
 
   it("becomes one sentence where something else listens", async () => {
     const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
     await once(server, "listening");
     const where = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-    await expect(listStreams([where])).rejects.toMatchObject({ code: "UNREACHABLE", exitCode: 69 });
+    await expect(reading([where])).rejects.toMatchObject({ code: "UNREACHABLE", exitCode: 69 });
     await new Promise((resolve) => server.close(resolve));
   });
 
@@ -85,7 +85,7 @@ describe("an error of kafkajs", () => {
 });
 
 describe("the output", () => {
-  it("waits while its reader is slow", async () => {
+  it("waits while its reader is slow, but not for ever", async () => {
     let release: (() => void) | undefined;
     const stream = new Writable({
       highWaterMark: 1,
@@ -93,24 +93,35 @@ describe("the output", () => {
         release = () => done();
       },
     });
-    const output = new Output(stream as unknown as NodeJS.WriteStream);
+    const stop = new AbortController();
     const waited = vi.fn();
-    const line = output.line("one")?.then(waited);
+    const line = writeLine("one", stop.signal, stream)?.then(waited);
     await new Promise((resolve) => setImmediate(resolve));
     expect(waited).not.toHaveBeenCalled();
     release?.();
     await line;
     expect(waited).toHaveBeenCalledOnce();
+    const last = writeLine("two", stop.signal, stream);
+    stop.abort();
+    await last;
+    expect(writeLine("three", stop.signal, stream)).toBeUndefined();
   });
 
   it("ends quietly when its reader is gone", async () => {
-    const stream = new Writable({
-      highWaterMark: 1,
-      write: (_chunk, _encoding, done) => done(Object.assign(new Error("write EPIPE"), { code: "EPIPE" })),
+    const program = `
+      import { stopSignal } from "./dist/cli/stop.js";
+      import { writeLine } from "./dist/cli/subscribe.js";
+      process.stdout.on("error", () => {});
+      const signal = stopSignal();
+      while (!signal.aborted) await (writeLine("x".repeat(1000), signal) ?? new Promise(setImmediate));
+      console.error(signal.reason);`;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program]);
+    child.stdout.once("data", () => child.stdout.destroy());
+    let said = "";
+    child.stderr.on("data", (chunk) => {
+      said += chunk;
     });
-    const output = new Output(stream as unknown as NodeJS.WriteStream);
-    await output.line("nobody reads this");
-    expect(output.closed.aborted).toBe(true);
-    expect(output.line("nor this")).toBeUndefined();
+    const [code] = await once(child, "close");
+    expect({ code, said }).toEqual({ code: 0, said: "the output was closed\n" });
   });
 });
