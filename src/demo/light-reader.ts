@@ -6,8 +6,8 @@
  */
 import { connect, type Socket } from "node:net";
 import { messageOf, ProtocolError } from "../errors.ts";
-import { fetchRequest, fetchResponse } from "../kafka/apis/01-fetch.ts";
-import { metadataRequest, metadataResponse } from "../kafka/apis/03-metadata.ts";
+import { fetch } from "../kafka/apis/01-fetch.ts";
+import { metadata } from "../kafka/apis/03-metadata.ts";
 import { FrameReader } from "../kafka/frame-reader.ts";
 import type { StoredRecord } from "../record.ts";
 import { Reader, Writer } from "../wire/buffer.ts";
@@ -22,8 +22,8 @@ import {
 } from "../wire/schema.ts";
 
 // The last versions before the flexible encodings and topic ids: every broker of today serves them.
-const METADATA = { key: 3, version: 6, request: metadataRequest, response: metadataResponse };
-const FETCH = { key: 1, version: 11, request: fetchRequest, response: fetchResponse };
+const METADATA = { ...metadata, version: 6 };
+const FETCH = { ...fetch, version: 11 };
 
 const MAX_FRAME_BYTES = 64 << 20;
 const MAX_FETCH_BYTES = 1 << 20;

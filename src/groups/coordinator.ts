@@ -15,8 +15,7 @@ import { type Clock, systemClock, Timeout } from "./clock.ts";
 import { Group, type GroupHost } from "./group.ts";
 import { refusedJoin, refusedSync } from "./member.ts";
 import { CommittedOffsets } from "./offsets.ts";
-import { groupRecord, type KeyedRecord, offsetRecord, readRecord } from "./records.ts";
-import { descriptionOf, listingOf, storedFormOf } from "./snapshot.ts";
+import { groupRecord, type KeyedRecord, offsetRecord, readRecord, type StoredGroup } from "./records.ts";
 import { GroupStore } from "./store.ts";
 import { subscribedStreams } from "./subscription.ts";
 import {
@@ -25,7 +24,6 @@ import {
   type GenerationIdentity,
   type GroupDescription,
   type GroupError,
-  type GroupListing,
   type GroupOptions,
   type JoinRequest,
   type JoinResult,
@@ -42,14 +40,20 @@ const SWEEP_EVERY_MS = 60_000;
 const KEEP_EMPTY_MS = 600_000;
 const MAX_GROUP_ID_LENGTH = 1_024;
 
-interface Held {
-  readonly group: Group;
-  readonly offsets: CommittedOffsets;
+class HeldGroup extends Group {
+  readonly offsets = new CommittedOffsets();
   /** Monotonic: when it last had a member or a commit. */
-  usedAt: number;
+  usedAt = 0;
   /** Whether the stream has a metadata record of it, which a deletion must take away. */
-  stored: boolean;
+  isStored = false;
+
+  get isUnused(): boolean {
+    return this.size === 0 && this.offsets.empty;
+  }
 }
+
+/** An offset to write; null deletes it. */
+type OffsetChange = readonly [at: StreamPartition, committed: CommittedOffset | null];
 
 export class GroupCoordinator implements GroupHost {
   readonly options: GroupOptions;
@@ -58,7 +62,7 @@ export class GroupCoordinator implements GroupHost {
   private readonly logger: Logger;
   private readonly limited = new RateLimitedLog();
   private readonly records: GroupStore;
-  private readonly groups = new Map<string, Held>();
+  private readonly groups = new Map<string, HeldGroup>();
   private readonly sweeper: Timeout;
   private phase: "new" | "running" | "closed" = "new";
 
@@ -73,23 +77,23 @@ export class GroupCoordinator implements GroupHost {
 
   /** Reads what the groups were; until then everything is answered COORDINATOR_LOAD_IN_PROGRESS. */
   async start(): Promise<void> {
-    const values = new Map<string, Parameters<Group["restore"]>[0]>();
+    const stored = new Map<string, StoredGroup | null>();
     let unreadable = 0;
     await this.records.start((key, value) => {
       try {
         const fact = readRecord(key, value);
-        if (fact?.kind === "offset") this.hold(fact.group).offsets.restore(fact.at, fact.committed);
-        else if (fact?.value) values.set(fact.group, fact.value);
-        else if (fact !== undefined) values.delete(fact.group);
+        if (fact?.at !== undefined) this.hold(fact.group).offsets.set(fact.at, fact.committed);
+        else if (fact !== undefined) stored.set(fact.group, fact.value);
       } catch {
         unreadable++;
       }
     });
-    for (const [id, held] of this.groups) if (held.offsets.empty && !values.has(id)) this.groups.delete(id);
-    for (const [id, value] of values) {
-      const held = this.hold(id);
-      held.stored = true;
-      held.group.restore(value);
+    for (const [id, group] of this.groups) if (group.isUnused) this.groups.delete(id);
+    for (const [id, value] of stored) {
+      if (value === null) continue;
+      const group = this.hold(id);
+      group.isStored = true;
+      group.restore(value);
     }
     if (unreadable > 0) this.logger.error({ unreadable }, "records of consumer groups could not be read");
     if (this.groups.size > 0) this.logger.info({ groups: this.groups.size }, "consumer groups loaded");
@@ -101,7 +105,7 @@ export class GroupCoordinator implements GroupHost {
   async close(): Promise<void> {
     this.phase = "closed";
     this.sweeper.clear();
-    for (const { group } of this.groups.values()) group.kill();
+    for (const group of this.groups.values()) group.kill();
     this.groups.clear();
   }
 
@@ -110,49 +114,31 @@ export class GroupCoordinator implements GroupHost {
   /** Resolves when the join phase ends; `signal` is aborted when nobody waits for the answer any more. */
   join(request: JoinRequest, signal?: AbortSignal): Promise<JoinResult> {
     const error = this.joinError(request);
-    const held = error === "NONE" ? this.forJoin(request) : error;
-    if (typeof held === "string") return Promise.resolve(refusedJoin(held, request.memberId));
-    return this.waiting(held, signal, (answer) => held.group.join(request, answer));
+    const group = error === "NONE" ? this.forJoin(request) : error;
+    if (typeof group === "string") return Promise.resolve(refusedJoin(group, request.memberId));
+    return waiting(group, signal, (answer) => group.join(request, answer));
   }
 
   /** Resolves when the leader's assignments are stored, or with an error when the next rebalance begins. */
   sync(request: SyncRequest, signal?: AbortSignal): Promise<SyncResult> {
-    const tooLarge = request.assignments.some(
-      ({ assignment }) => assignment.length > this.options.maxMetadataBytes,
-    );
-    const held = tooLarge ? "INVALID_REQUEST" : this.existing(request.groupId, "UNKNOWN_MEMBER_ID");
-    if (typeof held === "string") return Promise.resolve(refusedSync(held));
-    return this.waiting(held, signal, (answer) => held.group.sync(request, answer));
+    const { maxMetadataBytes } = this.options;
+    const tooLarge = request.assignments.some(({ assignment }) => assignment.length > maxMetadataBytes);
+    const group = tooLarge ? "INVALID_REQUEST" : this.existing(request.groupId, "UNKNOWN_MEMBER_ID");
+    if (typeof group === "string") return Promise.resolve(refusedSync(group));
+    return waiting(group, signal, (answer) => group.sync(request, answer));
   }
 
   heartbeat(groupId: string, identity: GenerationIdentity): GroupError {
-    const held = this.existing(groupId, "UNKNOWN_MEMBER_ID");
-    return typeof held === "string" ? held : held.group.heartbeat(identity);
+    const group = this.existing(groupId, "UNKNOWN_MEMBER_ID");
+    return typeof group === "string" ? group : group.heartbeat(identity);
   }
 
   /** One result for each member. */
   leave(groupId: string, members: readonly MemberIdentity[]): GroupError[] {
-    const held = this.existing(groupId, "UNKNOWN_MEMBER_ID");
-    if (typeof held === "string") return members.map(() => held);
-    held.usedAt = this.clock.now();
-    return members.map((member) => held.group.leave(member));
-  }
-
-  private waiting<R>(
-    { group }: Held,
-    signal: AbortSignal | undefined,
-    ask: (answer: (result: R) => void) => void,
-  ): Promise<R> {
-    return new Promise((resolve) => {
-      const abandoned = () => group.abandon(answer as never);
-      const answer = (result: R) => {
-        signal?.removeEventListener("abort", abandoned);
-        resolve(result);
-      };
-      signal?.addEventListener("abort", abandoned, { once: true });
-      ask(answer);
-      if (signal?.aborted) abandoned();
-    });
+    const group = this.existing(groupId, "UNKNOWN_MEMBER_ID");
+    if (typeof group === "string") return members.map(() => group);
+    group.usedAt = this.clock.now();
+    return members.map((member) => group.leave(member));
   }
 
   private joinError(request: JoinRequest): GroupError {
@@ -167,9 +153,9 @@ export class GroupCoordinator implements GroupHost {
     return bytes > maxMetadataBytes ? "INVALID_REQUEST" : "NONE";
   }
 
-  private forJoin({ groupId, memberId }: JoinRequest): Held | GroupError {
-    const held = this.existing(groupId, "GROUP_ID_NOT_FOUND");
-    if (held !== "GROUP_ID_NOT_FOUND") return held;
+  private forJoin({ groupId, memberId }: JoinRequest): HeldGroup | GroupError {
+    const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
+    if (group !== "GROUP_ID_NOT_FOUND") return group;
     return memberId === "" ? this.create(groupId) : "UNKNOWN_MEMBER_ID";
   }
 
@@ -181,26 +167,24 @@ export class GroupCoordinator implements GroupHost {
     identity: GenerationIdentity,
     offsets: readonly OffsetToCommit[],
   ): Promise<GroupError[]> {
-    const held = this.forCommit(groupId, identity);
-    if (typeof held === "string") return offsets.map(() => held);
-    held.usedAt = this.clock.now();
+    const group = this.forCommit(groupId, identity);
+    if (typeof group === "string") return offsets.map(() => group);
+    group.usedAt = this.clock.now();
     const committedAt = this.clock.wallTime();
     const errors = offsets.map((offset) => this.offsetError(offset));
-    const taken = offsets.flatMap(({ metadata, ...offset }, index) =>
-      errors[index] === "NONE" ? [{ ...offset, metadata: metadata ?? "", committedAt }] : [],
+    const changes = offsets.flatMap((offset, index): OffsetChange[] =>
+      errors[index] === "NONE" ? [[offset, { ...offset, metadata: offset.metadata ?? "", committedAt }]] : [],
     );
-    const failed = await this.write(held, taken, taken, []);
-    return failed === "NONE" ? errors : errors.map((error) => (error === "NONE" ? failed : error));
+    return this.writeOffsets(group, changes, errors);
   }
 
-  private forCommit(groupId: string, identity: GenerationIdentity): Held | GroupError {
-    const held = this.existing(groupId, "GROUP_ID_NOT_FOUND");
-    if (held === "GROUP_ID_NOT_FOUND") {
+  private forCommit(groupId: string, identity: GenerationIdentity): HeldGroup | GroupError {
+    const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
+    if (group === "GROUP_ID_NOT_FOUND") {
       return identity.generationId < 0 ? this.create(groupId) : "ILLEGAL_GENERATION";
     }
-    if (typeof held === "string") return held;
-    const error = held.group.commitError(identity);
-    return error === "NONE" ? held : error;
+    const error = typeof group === "string" ? group : group.commitError(identity);
+    return error === "NONE" ? group : error;
   }
 
   private offsetError({ stream, partition, metadata }: OffsetToCommit): GroupError {
@@ -227,21 +211,24 @@ export class GroupCoordinator implements GroupHost {
 
   // ── administration ─────────────────────────────────────────────────────────────────────────────────────
 
-  list(): GroupListing[] {
-    return Array.from(this.groups.values(), ({ group }) => listingOf(group));
+  list(): Pick<GroupDescription, "groupId" | "state" | "protocolType">[] {
+    return Array.from(this.groups.values(), ({ id: groupId, state, members: { protocolType } }) => ({
+      groupId,
+      state,
+      protocolType,
+    }));
   }
 
   /** Undefined when there is no such group. */
   describe(groupId: string): GroupDescription | undefined {
-    const held = this.groups.get(groupId);
-    return held && descriptionOf(held.group);
+    return this.groups.get(groupId)?.describe();
   }
 
   /** Only a group without members can be deleted; resolves when that is on disk. */
   async delete(groupId: string): Promise<GroupError> {
-    const held = this.existing(groupId, "GROUP_ID_NOT_FOUND");
-    if (typeof held === "string") return held;
-    return held.group.size > 0 ? "NON_EMPTY_GROUP" : this.remove(held);
+    const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
+    if (typeof group === "string") return group;
+    return group.size > 0 ? "NON_EMPTY_GROUP" : this.remove(group);
   }
 
   /** Forgets offsets; those of streams that a living consumer group is subscribed to are refused. */
@@ -249,28 +236,24 @@ export class GroupCoordinator implements GroupHost {
     groupId: string,
     partitions: readonly StreamPartition[],
   ): Promise<GroupError | GroupError[]> {
-    const held = this.existing(groupId, "GROUP_ID_NOT_FOUND");
-    if (typeof held === "string") return held;
-    const { state, members } = held.group;
-    let subscribed: ReadonlySet<string> = new Set();
-    if (state !== "Empty") {
-      if (members.protocolType !== "consumer") return "NON_EMPTY_GROUP";
-      subscribed = subscribedStreams(members.subscriptions());
-    }
+    const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
+    if (typeof group === "string") return group;
+    const { state, members, offsets } = group;
+    if (state !== "Empty" && members.protocolType !== "consumer") return "NON_EMPTY_GROUP";
+    const subscribed = subscribedStreams(members.subscriptions());
     const errors = partitions.map((at): GroupError => {
       if (subscribed.has(at.stream)) return "GROUP_SUBSCRIBED_TO_TOPIC";
       return this.log.stream(at.stream)?.partitions[at.partition] ? "NONE" : "UNKNOWN_TOPIC_OR_PARTITION";
     });
-    const gone = partitions.filter((at, index) => errors[index] === "NONE" && held.offsets.get(at));
-    const failed = await this.write(held, gone, null, []);
-    return failed === "NONE" ? errors : errors.map((error) => (error === "NONE" ? failed : error));
+    const gone = partitions.filter((at, index) => errors[index] === "NONE" && offsets.get(at));
+    return this.writeOffsets(group, deletionsOf(gone), errors);
   }
 
   /** A deleted stream takes its offsets along, lest a new one of the same name be read from the middle. */
   async forgetStream(stream: string): Promise<void> {
-    const writes = Array.from(this.groups.values(), (held) => {
-      const gone = held.offsets.keys().filter((at) => at.stream === stream);
-      return gone.length > 0 ? this.write(held, gone, null, []) : undefined;
+    const writes = Array.from(this.groups.values(), (group) => {
+      const gone = group.offsets.keys().filter((at) => at.stream === stream);
+      return this.write(group, deletionsOf(gone));
     });
     await Promise.all(writes);
   }
@@ -279,111 +262,128 @@ export class GroupCoordinator implements GroupHost {
 
   /** `GroupHost`: a group's members and assignments, as Kafka keeps them. */
   store(group: Group, done: () => void): void {
-    const held = this.groups.get(group.id);
-    if (held === undefined) {
-      done();
-      return;
-    }
-    const now = this.clock.wallTime();
-    held.stored = true;
+    const held = group as HeldGroup;
+    held.isStored = true;
     held.usedAt = this.clock.now();
-    this.records.append([groupRecord(group.id, storedFormOf(group, now))], now, (error) => {
-      if (error !== null) this.complain(group.id, error);
-      done();
-    });
+    const record = groupRecord(held.id, held.describe(), this.clock.wallTime());
+    void this.write(held, [], [record]).then(done);
   }
 
-  /** Writes offsets (null: their deletion), and `more` in the same commit. */
+  /** Writes offsets, and `more` in the same commit. */
   private write(
-    { group, offsets }: Held,
-    places: readonly StreamPartition[],
-    committed: readonly CommittedOffset[] | null,
-    more: readonly KeyedRecord[],
+    { id, offsets }: HeldGroup,
+    changes: readonly OffsetChange[],
+    more: readonly KeyedRecord[] = [],
   ): Promise<GroupError> {
-    const records = [
-      ...places.map((at, index) => offsetRecord(group.id, at, committed?.[index] ?? null)),
-      ...more,
-    ];
+    const records = [...changes.map(([at, committed]) => offsetRecord(id, at, committed)), ...more];
     if (records.length === 0) return Promise.resolve("NONE");
-    for (const at of places) offsets.begin(at);
+    for (const [at] of changes) offsets.begin(at);
     return new Promise((resolve) => {
       this.records.append(records, this.clock.wallTime(), (error) => {
-        places.forEach((at, index) => {
-          offsets.end(at, error === null ? (committed?.[index] ?? null) : undefined);
-        });
-        if (error !== null) this.complain(group.id, error);
+        for (const [at, committed] of changes) offsets.end(at, error === null ? committed : undefined);
+        if (error !== null) this.complain(id, error);
         resolve(error === null ? "NONE" : writeError(error));
       });
     });
   }
 
+  /** `errors` are those of the offsets that are not written; a failed write is the others' error. */
+  private async writeOffsets(
+    group: HeldGroup,
+    changes: readonly OffsetChange[],
+    errors: readonly GroupError[],
+  ): Promise<GroupError[]> {
+    const failed = await this.write(group, changes);
+    return errors.map((error) => (error === "NONE" ? failed : error));
+  }
+
   private complain(groupId: string, error: LogError): void {
     if (error.code === "CLOSED") return;
     this.limited.say(error.code, (heldBack) => {
-      this.logger.error(
-        { groupId, heldBack, error: messageOf(error) },
-        "a consumer group could not be stored",
-      );
+      const details = { groupId, heldBack, error: messageOf(error) };
+      this.logger.error(details, "a consumer group could not be stored");
     });
   }
 
-  private async remove(held: Held): Promise<GroupError> {
-    const { group, offsets, stored } = held;
-    const error = await this.write(held, offsets.keys(), null, stored ? [groupRecord(group.id, null)] : []);
+  private async remove(group: HeldGroup): Promise<GroupError> {
+    const more = group.isStored ? [groupRecord(group.id, null, 0)] : [];
+    const error = await this.write(group, deletionsOf(group.offsets.keys()), more);
     // Somebody may have joined or committed meanwhile: then it lives on, with what it has now.
-    const unused = group.size === 0 && offsets.empty && this.groups.get(group.id) === held;
-    if (error === "NONE" && unused) {
-      group.kill();
-      this.groups.delete(group.id);
-    }
+    if (error === "NONE" && group.isUnused && this.groups.get(group.id) === group) this.drop(group);
     return error;
   }
 
-  private existing(groupId: string, otherwise: GroupError): Held | GroupError {
+  private drop(group: HeldGroup): void {
+    group.kill();
+    this.groups.delete(group.id);
+  }
+
+  private existing(groupId: string, otherwise: GroupError): HeldGroup | GroupError {
     if (this.availability !== "NONE") return this.availability;
     if (groupId === "" || groupId.length > MAX_GROUP_ID_LENGTH) return "INVALID_GROUP_ID";
     return this.groups.get(groupId) ?? otherwise;
   }
 
-  private create(groupId: string): Held | GroupError {
-    if (this.groups.size >= this.options.maxGroups) this.dropUnused(0);
-    if (this.groups.size < this.options.maxGroups) return this.hold(groupId);
+  private create(groupId: string): HeldGroup | GroupError {
+    const { maxGroups } = this.options;
+    if (this.groups.size >= maxGroups) this.dropUnused(0);
+    if (this.groups.size < maxGroups) return this.hold(groupId);
     this.limited.say("maxGroups", () => {
-      this.logger.warn({ maxGroups: this.options.maxGroups }, "a new consumer group was refused: too many");
+      this.logger.warn({ maxGroups }, "a new consumer group was refused: too many");
     });
     return "GROUP_MAX_SIZE_REACHED";
   }
 
-  private hold(groupId: string): Held {
-    let held = this.groups.get(groupId);
-    if (held === undefined) {
-      const group = new Group(groupId, this);
-      held = { group, offsets: new CommittedOffsets(), usedAt: this.clock.now(), stored: false };
-      this.groups.set(groupId, held);
+  private hold(groupId: string): HeldGroup {
+    let group = this.groups.get(groupId);
+    if (group === undefined) {
+      group = new HeldGroup(groupId, this);
+      group.usedAt = this.clock.now();
+      this.groups.set(groupId, group);
     }
-    return held;
+    return group;
   }
 
   private sweep(): void {
     this.sweeper.set(SWEEP_EVERY_MS);
     const now = this.clock.now();
-    for (const held of this.groups.values()) if (held.group.size > 0) held.usedAt = now;
+    for (const group of this.groups.values()) if (group.size > 0) group.usedAt = now;
     this.dropUnused(KEEP_EMPTY_MS);
-    for (const held of this.groups.values()) {
-      if (now - held.usedAt >= this.options.offsetRetentionMs) void this.remove(held);
+    for (const group of this.groups.values()) {
+      if (now - group.usedAt >= this.options.offsetRetentionMs) void this.remove(group);
     }
   }
 
-  /** Groups with neither members nor offsets. */
   private dropUnused(afterMs: number): void {
-    const now = this.clock.now();
-    for (const [id, held] of this.groups) {
-      if (held.group.size > 0 || !held.offsets.empty || now - held.usedAt < afterMs) continue;
-      held.group.kill();
-      this.groups.delete(id);
-      if (held.stored) this.records.append([groupRecord(id, null)], this.clock.wallTime(), () => {});
+    const before = this.clock.now() - afterMs;
+    for (const group of this.groups.values()) {
+      if (!group.isUnused || group.usedAt > before) continue;
+      void this.remove(group);
+      this.drop(group);
     }
   }
+}
+
+/** Asks for an answer that may come later, and is not waited for when `signal` is aborted. */
+function waiting<R>(
+  group: Group,
+  signal: AbortSignal | undefined,
+  ask: (answer: (result: R) => void) => void,
+): Promise<R> {
+  return new Promise((resolve) => {
+    const abandoned = () => group.abandon(answer as never);
+    const answer = (result: R) => {
+      signal?.removeEventListener("abort", abandoned);
+      resolve(result);
+    };
+    signal?.addEventListener("abort", abandoned);
+    ask(answer);
+    if (signal?.aborted) abandoned();
+  });
+}
+
+function deletionsOf(places: readonly StreamPartition[]): OffsetChange[] {
+  return places.map((at) => [at, null]);
 }
 
 function writeError(error: LogError): GroupError {

@@ -21,9 +21,10 @@ import {
   type SyncAnswer,
   termsOf,
 } from "./member.ts";
-import type { GroupValue } from "./records.ts";
+import type { StoredGroup } from "./records.ts";
 import type {
   GenerationIdentity,
+  GroupDescription,
   GroupError,
   GroupOptions,
   GroupState,
@@ -106,6 +107,10 @@ export class Group {
     return refusedJoin("MEMBER_ID_REQUIRED", newId);
   }
 
+  private terms(request: JoinRequest): MemberTerms {
+    return termsOf(request, this.host.options.maxRebalanceTimeoutMs);
+  }
+
   private newMember(memberId: string, groupInstanceId: string | null, terms: MemberTerms): Member {
     const session = new Timeout(this.host.clock, () => this.remove(member, "UNKNOWN_MEMBER_ID"));
     const member = new Member(memberId, groupInstanceId, terms, session);
@@ -169,10 +174,6 @@ export class Group {
     member.joinAnswer = answer;
     member.session.clear();
     this.completeJoinIfAllHere();
-  }
-
-  private terms(request: JoinRequest): MemberTerms {
-    return termsOf(request, this.host.options.maxRebalanceTimeoutMs);
   }
 
   // ── the phases ─────────────────────────────────────────────────────────────────────────────────────────
@@ -347,10 +348,10 @@ export class Group {
   /** The connection that waited for this answer has ended: from now on the session timer decides. */
   abandon(answer: JoinAnswer | SyncAnswer): void {
     for (const member of this.members.values()) {
-      if (member.joinAnswer === answer) member.joinAnswer = undefined;
-      else if (member.syncAnswer === answer) member.syncAnswer = undefined;
-      else continue;
-      member.touch();
+      const { memberId, joinAnswer, syncAnswer } = member;
+      // Answered all the same: what waits holds the request's bytes, and a closing server still can send it.
+      if (joinAnswer === answer) member.answerJoin(refusedJoin("COORDINATOR_NOT_AVAILABLE", memberId));
+      else if (syncAnswer === answer) member.answerSync(refusedSync("COORDINATOR_NOT_AVAILABLE"));
     }
   }
 
@@ -423,21 +424,29 @@ export class Group {
     return { error: "NONE", protocolType, protocolName: this.protocolName, assignment: member.assignment };
   }
 
+  describe(): GroupDescription {
+    const { id: groupId, state, generationId, protocolName, leaderId: leader } = this;
+    const members = Array.from(this.members.values(), (member) => ({
+      ...member.terms,
+      memberId: member.memberId,
+      groupInstanceId: member.groupInstanceId,
+      metadata: member.metadataFor(protocolName),
+      assignment: member.assignment,
+    }));
+    const { protocolType } = this.members;
+    return { groupId, state, generationId, protocolType, protocolName, leader, members };
+  }
+
   /** After a restart: the members have a whole session timeout to be heard of, and notice nothing if they are. */
-  restore(value: GroupValue): void {
-    this.members.protocolType = value.protocolType;
-    this.generationId = value.generation;
-    this.protocolName = value.protocol;
-    this.leaderId = value.leader;
-    for (const stored of value.members) {
-      const member = this.newMember(stored.memberId, stored.groupInstanceId, {
-        clientId: stored.clientId,
-        clientHost: stored.clientHost,
-        sessionTimeoutMs: stored.sessionTimeout,
-        rebalanceTimeoutMs: stored.rebalanceTimeout,
-        protocols: [{ name: value.protocol ?? "", metadata: Buffer.from(stored.subscription) }],
-      });
-      member.assignment = Buffer.from(stored.assignment);
+  restore(stored: StoredGroup): void {
+    this.members.protocolType = stored.protocolType;
+    this.generationId = stored.generationId;
+    this.protocolName = stored.protocolName;
+    this.leaderId = stored.leader;
+    for (const { memberId, groupInstanceId, metadata, assignment, ...terms } of stored.members) {
+      const protocols = [{ name: stored.protocolName ?? "", metadata: Buffer.from(metadata) }];
+      const member = this.newMember(memberId, groupInstanceId, { ...terms, protocols });
+      member.assignment = Buffer.from(assignment);
       member.touch();
     }
     this.state = this.members.size === 0 ? "Empty" : "Stable";

@@ -14,27 +14,21 @@ export type SyncAnswer = (result: SyncResult) => void;
 
 export const NO_BYTES: Buffer = Buffer.alloc(0);
 
-export interface MemberTerms {
-  readonly clientId: string;
-  readonly clientHost: string;
-  readonly sessionTimeoutMs: number;
-  readonly rebalanceTimeoutMs: number;
-  readonly protocols: readonly MemberProtocol[];
-}
+/** What a JoinGroup says about its member. */
+export type MemberTerms = Pick<
+  JoinRequest,
+  "clientId" | "clientHost" | "sessionTimeoutMs" | "rebalanceTimeoutMs" | "protocols"
+>;
 
-/** What a JoinGroup says about its member, copied: a request's bytes are slices of a frame. */
+/** Copied: a request's bytes are slices of a frame. */
 export function termsOf(request: JoinRequest, maxRebalanceTimeoutMs: number): MemberTerms {
-  const { clientId, clientHost, sessionTimeoutMs, rebalanceTimeoutMs } = request;
-  return {
-    clientId,
-    clientHost,
-    sessionTimeoutMs,
-    rebalanceTimeoutMs: Math.min(
-      rebalanceTimeoutMs < 0 ? sessionTimeoutMs : rebalanceTimeoutMs,
-      maxRebalanceTimeoutMs,
-    ),
-    protocols: request.protocols.map(({ name, metadata }) => ({ name, metadata: Buffer.from(metadata) })),
-  };
+  const { clientId, clientHost, sessionTimeoutMs, rebalanceTimeoutMs: askedMs } = request;
+  const rebalanceTimeoutMs = Math.min(askedMs < 0 ? sessionTimeoutMs : askedMs, maxRebalanceTimeoutMs);
+  const protocols = request.protocols.map(({ name, metadata }) => ({
+    name,
+    metadata: Buffer.from(metadata),
+  }));
+  return { clientId, clientHost, sessionTimeoutMs, rebalanceTimeoutMs, protocols };
 }
 
 export class Member implements MemberIdentity {
@@ -161,10 +155,9 @@ export class MemberSet {
 
   /** Whether the others could go on with this one: the same type, and a protocol that all of them know. */
   supports({ memberId, groupInstanceId, protocolType, protocols }: JoinRequest): boolean {
+    if (this.size > 0 && protocolType !== this.protocolType) return false;
     const former = this.byId.get(memberId) ?? this.static(groupInstanceId);
     const others = [...this.byId.values()].filter((member) => member !== former);
-    if (others.length === 0) return true;
-    if (protocolType !== this.protocolType) return false;
     return protocols.some(({ name }) => others.every((member) => member.supports(name)));
   }
 

@@ -53,8 +53,8 @@ export class CommittedOffsets {
   }
 
   /** What the stream says at start-up. */
-  restore(at: StreamPartition, committed: CommittedOffset | null): void {
-    if (committed === null) this.entries.delete(keyOf(at));
-    else this.entries.set(keyOf(at), { ...at, committed, pending: 0 });
+  set(at: StreamPartition, committed: CommittedOffset | null): void {
+    this.begin(at);
+    this.end(at, committed);
   }
 }

@@ -23,9 +23,8 @@ import {
   type Partially,
   type Shape,
   string,
-  struct,
 } from "../wire/schema.ts";
-import type { CommittedOffset, StreamPartition } from "./types.ts";
+import type { CommittedOffset, GroupDescription, StreamPartition } from "./types.ts";
 
 const OFFSET_KEY = 1;
 const GROUP_KEY = 2;
@@ -46,30 +45,30 @@ const offsetCommitValue = message(
 
 const groupMetadataKey = message({}, { group: string() });
 
+/** Kafka's GroupMetadataValue, in the words of `GroupDescription`. */
 const groupMetadataValue = message(
   {},
   {
     protocolType: string(),
-    generation: int32(),
-    protocol: string({ nullable: "0+" }),
+    generationId: int32(),
+    protocolName: string({ nullable: "0+" }),
     leader: string({ nullable: "0+" }),
     currentStateTimestamp: int64({ versions: "2+", default: -1 }),
-    members: array(
-      struct({
-        memberId: string(),
-        groupInstanceId: string({ versions: "3+", nullable: "3+", default: null }),
-        clientId: string(),
-        clientHost: string(),
-        rebalanceTimeout: int32({ versions: "1+", default: -1 }),
-        sessionTimeout: int32(),
-        subscription: bytes(),
-        assignment: bytes(),
-      }),
-    ),
+    members: array({
+      memberId: string(),
+      groupInstanceId: string({ versions: "3+", nullable: "3+", default: null }),
+      clientId: string(),
+      clientHost: string(),
+      rebalanceTimeoutMs: int32({ versions: "1+", default: -1 }),
+      sessionTimeoutMs: int32(),
+      metadata: bytes(),
+      assignment: bytes(),
+    }),
   },
 );
 
-export type GroupValue = Shape<typeof groupMetadataValue.fields>;
+/** What is stored of a group. */
+export type StoredGroup = Omit<GroupDescription, "groupId" | "state">;
 
 /** A record to write; a null value deletes. */
 export interface KeyedRecord {
@@ -100,42 +99,38 @@ export function offsetRecord(
   return { key, value: versioned(VALUE_VERSION, offsetCommitValue, fields) };
 }
 
-export function groupRecord(group: string, value: GroupValue | null): KeyedRecord {
+/** Null: the group is gone. */
+export function groupRecord(
+  group: string,
+  value: StoredGroup | null,
+  currentStateTimestamp: number,
+): KeyedRecord {
   return {
     key: versioned(GROUP_KEY, groupMetadataKey, { group }),
-    value: value && versioned(VALUE_VERSION, groupMetadataValue, value),
+    value: value && versioned(VALUE_VERSION, groupMetadataValue, { ...value, currentStateTimestamp }),
   };
 }
 
+/** About an offset of a group, or (without `at`) about the group itself. */
 export type StoredFact =
-  | {
-      readonly kind: "offset";
-      readonly group: string;
-      readonly at: StreamPartition;
-      readonly committed: CommittedOffset | null;
-    }
-  | { readonly kind: "group"; readonly group: string; readonly value: GroupValue | null };
+  | { readonly group: string; readonly at: StreamPartition; readonly committed: CommittedOffset | null }
+  | { readonly group: string; readonly at?: undefined; readonly value: StoredGroup | null };
 
 /** Undefined for a kind of record that Kafka has and this coordinator has not; throws ProtocolError on a torn one. */
 export function readRecord(key: Buffer, value: Buffer | null): StoredFact | undefined {
   const keyReader = new Reader(key);
   const kind = keyReader.int16();
+  if (kind !== 0 && kind !== OFFSET_KEY && kind !== GROUP_KEY) return undefined;
   const reader = value === null ? null : new Reader(value);
   const version = reader?.int16() ?? VALUE_VERSION;
-  if (kind !== 0 && kind !== OFFSET_KEY && kind !== GROUP_KEY) return undefined;
   if (version < 0 || version > VALUE_VERSION) throw new ProtocolError(`a value of version ${version}`);
   if (kind === GROUP_KEY) {
     const { group } = decode(groupMetadataKey, 0, keyReader);
-    return { kind: "group", group, value: reader && decode(groupMetadataValue, version, reader) };
+    return { group, value: reader && decode(groupMetadataValue, version, reader) };
   }
   const { group, topic: stream, partition } = decode(offsetCommitKey, 0, keyReader);
   const at = { stream, partition };
-  if (reader === null) return { kind: "offset", group, at, committed: null };
-  const { offset, leaderEpoch, metadata, commitTimestamp } = decode(offsetCommitValue, version, reader);
-  return {
-    kind: "offset",
-    group,
-    at,
-    committed: { ...at, offset, leaderEpoch, metadata, committedAt: commitTimestamp },
-  };
+  if (reader === null) return { group, at, committed: null };
+  const { commitTimestamp: committedAt, ...committed } = decode(offsetCommitValue, version, reader);
+  return { group, at, committed: { ...at, ...committed, committedAt } };
 }

@@ -1,39 +1,30 @@
 /** What goes in and out of the coordinator: Kafka's words, without a wire format. */
 
-export interface GroupOptions {
+export const DEFAULT_GROUP_OPTIONS = {
   /**
    * How long the first rebalance of an empty group waits for more members (`group.initial.rebalance.delay.ms`).
    * Kafka's 3 s is made for a fleet that is deployed over minutes; here a person types `sluice subscribe` and
    * looks. Half a second still gathers what one script starts, and coming late costs one more rebalance.
    */
-  readonly initialRebalanceDelayMs: number;
+  initialRebalanceDelayMs: 500,
   /** Below Kafka's default of 6 s: at an edge a dead subscriber is to be noticed soon. */
-  readonly minSessionTimeoutMs: number;
-  readonly maxSessionTimeoutMs: number;
+  minSessionTimeoutMs: 1_000,
+  maxSessionTimeoutMs: 30 * 60_000,
   /** Longer rebalance timeouts (Java's `max.poll.interval.ms`) count as this. */
-  readonly maxRebalanceTimeoutMs: number;
-  readonly maxGroups: number;
+  maxRebalanceTimeoutMs: 24 * 3_600_000,
+  maxGroups: 10_000,
   /** Members and those who were just given a member id. */
-  readonly maxMembersPerGroup: number;
+  maxMembersPerGroup: 2_000,
   /** Of one member's protocols and names together, and of its assignment. */
-  readonly maxMetadataBytes: number;
+  maxMetadataBytes: 256 << 10,
   /**
    * Committed offsets are forgotten when a group had no member and no commit for so long. Counted while the
    * gateway runs, not by the calendar: see clock.ts.
    */
-  readonly offsetRetentionMs: number;
-}
-
-export const DEFAULT_GROUP_OPTIONS: GroupOptions = {
-  initialRebalanceDelayMs: 500,
-  minSessionTimeoutMs: 1_000,
-  maxSessionTimeoutMs: 30 * 60_000,
-  maxRebalanceTimeoutMs: 24 * 3_600_000,
-  maxGroups: 10_000,
-  maxMembersPerGroup: 2_000,
-  maxMetadataBytes: 256 << 10,
   offsetRetentionMs: 7 * 24 * 3_600_000,
 };
+
+export type GroupOptions = Readonly<typeof DEFAULT_GROUP_OPTIONS>;
 
 /** Kafka's `offset.metadata.max.bytes`. */
 export const MAX_OFFSET_METADATA_BYTES = 4096;
@@ -144,29 +135,25 @@ export interface CommittedOffset extends StreamPartition {
   readonly committedAt: number;
 }
 
-export interface GroupListing {
+/** A group as it is now: for a screen, and for the disk. */
+export interface GroupDescription {
   readonly groupId: string;
   readonly state: GroupState;
+  readonly generationId: number;
   /** "consumer", "connect" …; empty for a group that only holds offsets. */
   readonly protocolType: string;
-  readonly members: number;
+  /** The assignor that was chosen. */
+  readonly protocolName: string | null;
+  readonly leader: string | null;
+  readonly members: readonly MemberDescription[];
 }
 
 export interface MemberDescription extends MemberIdentity {
   readonly clientId: string;
   readonly clientHost: string;
-  /** Of the chosen protocol; empty outside Stable, as Kafka shows it. */
+  readonly sessionTimeoutMs: number;
+  readonly rebalanceTimeoutMs: number;
+  /** Of the chosen protocol. */
   readonly metadata: Buffer;
   readonly assignment: Buffer;
-}
-
-export interface GroupDescription {
-  readonly groupId: string;
-  readonly state: GroupState;
-  readonly generationId: number;
-  readonly protocolType: string;
-  /** The assignor that was chosen; empty outside Stable. */
-  readonly protocolName: string;
-  readonly leader: string | null;
-  readonly members: readonly MemberDescription[];
 }

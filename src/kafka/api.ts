@@ -6,7 +6,7 @@
 import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
-import type { Fields, MessageSchema, Partially, Shape } from "../wire/schema.ts";
+import { type Fields, type MessageSchema, message, type Partially, type Shape } from "../wire/schema.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 
 /** Where a client reached us, or is told to. */
@@ -15,34 +15,26 @@ export interface Endpoint {
   readonly port: number;
 }
 
-/** What a handler may use. One per server. */
+/** What every handler may use: one for the whole server. */
 export interface BrokerServices {
   readonly log: Log;
   readonly groups: GroupCoordinator;
   readonly logger: Logger;
   /** Persistent identity of the data folder, Kafka's `cluster.id`. */
   readonly clusterId: string;
-  readonly autoCreate: { readonly enabled: boolean; readonly partitions: number };
-  /** Every registered API, for ApiVersions. */
-  readonly apis: readonly Api[];
-}
-
-/** What the server itself lends to a handler. */
-export interface ServerResources {
   /** Kafka's `log.dir`, shown to administrators. */
   readonly dataDir: string;
+  readonly autoCreate: { readonly enabled: boolean; readonly partitions: number };
   /** The bound on what one request may name, and so on the partitions of a stream made over the protocol. */
   readonly maxPartitionsPerRequest: number;
   /** What the whole server may hold of requests and replies. */
   readonly memory: ByteBudget;
+  /** Every registered API. */
+  readonly apis: ReadonlyMap<number, Api>;
 }
 
-/** One request on its way. */
-export interface RequestContext extends BrokerServices {
-  readonly server: ServerResources;
-  readonly version: number;
-  readonly correlationId: number;
-  readonly clientId: string | null;
+/** What every handler may use, and what is known of the client: one for each connection. */
+export interface ClientContext extends BrokerServices {
   readonly clientHost: string;
   /** The address that this client is to be told (the one it reached us on, or the configured one). */
   readonly advertised: Endpoint;
@@ -53,15 +45,25 @@ export interface RequestContext extends BrokerServices {
   readonly signal: AbortSignal;
 }
 
-export interface Api<Q extends Fields = Fields, R extends Fields = Fields> {
+export interface RequestHeader {
+  readonly version: number;
+  readonly correlationId: number;
+  readonly clientId: string | null;
+}
+
+/** Versions accepted and really implemented; `flexible` is the first in the flexible encoding (KIP-482). */
+interface Versions {
+  readonly min: number;
+  readonly max: number;
+  readonly flexible?: number;
+}
+
+interface Declared<Q extends Fields, R extends Fields> {
   readonly key: number;
   readonly name: string;
-  /** Versions accepted and really implemented. */
-  readonly versions: { readonly min: number; readonly max: number };
+  readonly versions: Versions;
   /** Advertised instead of `versions`, where a client needs to see more (Produce 0, see 00-produce.ts). */
-  readonly advertised?: { readonly min: number; readonly max: number };
-  readonly request: MessageSchema<Q>;
-  readonly response: MessageSchema<R>;
+  readonly advertised?: Versions;
   /**
    * Null sends no answer at all (Produce with acks=0). Called in the order in which requests arrive, so what
    * is done before the first await happens in that order too. A throw is logged and costs the connection:
@@ -69,11 +71,23 @@ export interface Api<Q extends Fields = Fields, R extends Fields = Fields> {
    */
   handle(
     request: Shape<Q>,
-    context: RequestContext,
+    context: ClientContext,
+    header: RequestHeader,
   ): Promise<Partially<Shape<R>> | null> | Partially<Shape<R>> | null;
 }
 
-/** Gives a declaration its types; the identity otherwise. */
-export function api<Q extends Fields, R extends Fields>(declaration: Api<Q, R>): Api {
-  return declaration as unknown as Api;
+export interface Api<Q extends Fields = Fields, R extends Fields = Fields> extends Declared<Q, R> {
+  readonly request: MessageSchema<Q>;
+  readonly response: MessageSchema<R>;
+}
+
+/** An API by its declaration: the fields of both messages, in the words of Kafka's own definitions. */
+export function api<Q extends Fields, R extends Fields>({
+  request,
+  response,
+  ...declared
+}: Declared<Q, R> & { readonly request: Q; readonly response: R }): Api<Q, R> {
+  const { flexible } = declared.versions;
+  const options = flexible === undefined ? {} : { flexible };
+  return { ...declared, request: message(options, request), response: message(options, response) };
 }

@@ -10,19 +10,18 @@
 import { setMaxListeners } from "node:events";
 import type { Socket } from "node:net";
 import { messageOf, ProtocolError } from "../errors.ts";
-import type { Fields, Partially, Shape } from "../wire/schema.ts";
-import type { Api, RequestContext } from "./api.ts";
-import type { ByteBudget } from "./byte-budget.ts";
+import type { ClientContext } from "./api.ts";
 import { FrameReader } from "./frame-reader.ts";
-import { encodeReply, parseRequest, type Request, unknownApiVersionsReply } from "./request.ts";
+import { encodeReply, parseRequest, type Request } from "./request.ts";
 
 /** Replies that may wait for a client before its next request is begun. */
 const MAX_UNSENT_BYTES = 1 << 20;
+/** So little is copied into one piece: cheaper than having the system call gather the pieces. */
+const COPY_BYTES = 16 << 10;
+/** Who moves less than this in `stallMs` is as good as frozen: a byte a second holds memory just as long. */
+const MIN_PROGRESS_BYTES = 16 << 10;
 /** What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. */
 const WRITE_BYTES = 256 << 10;
-
-/** What is known of a client from the moment it connects. */
-export type ConnectionContext = Omit<RequestContext, "version" | "correlationId" | "clientId" | "signal">;
 
 export interface ConnectionStats {
   requests: number;
@@ -32,12 +31,8 @@ export interface ConnectionStats {
 
 /** What all connections of a server share. */
 export interface ConnectionHost {
-  readonly apis: ReadonlyMap<number, Api>;
   readonly maxFrameBytes: number;
   readonly maxInFlight: number;
-  /** Array elements in one request. */
-  readonly maxElements: number;
-  readonly memory: ByteBudget;
   readonly stats: ConnectionStats;
   /** Says why a connection was closed. */
   offence(connection: Connection, reason: string): void;
@@ -52,7 +47,7 @@ interface Slot {
 }
 
 export class Connection {
-  readonly context: ConnectionContext;
+  readonly context: ClientContext;
   private readonly socket: Socket;
   private readonly host: ConnectionHost;
   private readonly frames: FrameReader;
@@ -64,7 +59,6 @@ export class Connection {
   /** Held in the budget for encoded replies that the socket has not taken yet. */
   private unsentBytes = 0;
   private writing = false;
-  private advancing = false;
   private blocked = false;
   private draining = false;
   private closed = false;
@@ -76,9 +70,9 @@ export class Connection {
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
 
-  constructor(socket: Socket, context: ConnectionContext, host: ConnectionHost) {
+  constructor(socket: Socket, context: Omit<ClientContext, "signal">, host: ConnectionHost) {
     this.socket = socket;
-    this.context = context;
+    this.context = { ...context, signal: this.ended.signal };
     this.host = host;
     this.frames = new FrameReader(host.maxFrameBytes);
   }
@@ -99,7 +93,7 @@ export class Connection {
     this.socket.once("close", () => {
       this.closed = true;
       this.ended.abort();
-      const { memory } = this.host;
+      const { memory } = this.context;
       memory.forget(this.advance);
       memory.release(this.reservedBytes + this.unsentBytes);
       this.frames.clear();
@@ -131,9 +125,9 @@ export class Connection {
     return this.inHand.length > 0 && this.unsentBytes === 0 ? 0 : now - this.activeAt;
   }
 
-  /** Milliseconds for which the client has owed bytes without moving any, as seen by regular calls. */
+  /** Milliseconds for which the client has owed bytes and hardly moved any, as seen by regular calls. */
   stalledMs(now: number): number {
-    if (this.movedBytes !== this.movedBefore || this.owedBytes === 0) {
+    if (this.movedBytes - this.movedBefore >= MIN_PROGRESS_BYTES || this.owedBytes === 0) {
       this.movedBefore = this.movedBytes;
       this.movedAt = now;
     }
@@ -141,8 +135,8 @@ export class Connection {
   }
 
   private mayBegin(): boolean {
-    const { maxInFlight, memory } = this.host;
-    if (this.inHand.length >= maxInFlight || this.unsentBytes > MAX_UNSENT_BYTES) return false;
+    const { memory } = this.context;
+    if (this.inHand.length >= this.host.maxInFlight || this.unsentBytes > MAX_UNSENT_BYTES) return false;
     // A frame already under way holds its share: it must be able to finish, or nobody's could.
     if (this.reservedBytes > 0 || !memory.isSpent) return true;
     memory.whenRoom(this.advance);
@@ -151,8 +145,8 @@ export class Connection {
 
   /** Begins as many of the requests that have arrived as may be begun, and regulates the socket by it. */
   private beginRequests(): void {
-    if (this.advancing || this.socket.destroyed || this.draining) return;
-    this.advancing = true;
+    if (this.socket.destroyed || this.draining) return;
+    const { memory, apis, maxPartitionsPerRequest } = this.context;
     let may = this.mayBegin();
     try {
       for (; may && !this.socket.destroyed; may = this.mayBegin()) {
@@ -160,19 +154,19 @@ export class Connection {
         if (bytes === undefined) break;
         if (this.reservedBytes === 0) {
           this.reservedBytes = bytes;
-          this.host.memory.hold(bytes);
+          memory.hold(bytes);
         }
         const frame = this.frames.take();
         if (frame === undefined) break;
+        // Each partition may be named under a stream of its own, so twice as many elements.
+        const request = parseRequest(frame, apis, maxPartitionsPerRequest * 2);
         this.reservedBytes = 0;
-        this.begin(frame);
+        void this.answer(request, bytes);
       }
     } catch (error) {
       this.host.offence(this, messageOf(error));
       this.socket.destroy();
       return;
-    } finally {
-      this.advancing = false;
     }
     if (may !== this.blocked) return;
     this.blocked = !may;
@@ -180,47 +174,28 @@ export class Connection {
     else this.socket.pause();
   }
 
-  /** Throws `ProtocolError` for what is no request; a handler's failure ends the connection by itself. */
-  private begin(frame: Buffer): void {
-    const slot: Slot = { heldBytes: frame.length, reply: undefined };
+  /** Begins at once; never rejects. A handler's failure ends the connection. */
+  private async answer(request: Request, heldBytes: number): Promise<void> {
+    const { api, body } = request;
+    const slot: Slot = { heldBytes, reply: undefined };
     this.inHand.push(slot);
     this.host.stats.requests++;
-    let request: Request;
     try {
-      request = parseRequest(frame, this.host.apis, this.host.maxElements);
-    } catch (error) {
-      this.host.memory.release(slot.heldBytes);
-      throw error;
-    }
-    const { api, version, correlationId, clientId, body } = request;
-    if (body === undefined) {
-      this.settle(slot, unknownApiVersionsReply(request));
-      return;
-    }
-    const context = { ...this.context, version, correlationId, clientId, signal: this.ended.signal };
-    const answered = (answer: Partially<Shape<Fields>> | null): void =>
+      const answer = await api.handle(body, this.context, request);
       this.settle(slot, answer === null ? [] : encodeReply(request, answer));
-    const failed = (error: unknown): void => {
+    } catch (error) {
       // A handler throws ProtocolError where the protocol wants the connection closed (Produce with acks=0).
       if (error instanceof ProtocolError) this.host.offence(this, error.message);
       else this.host.fault(api.name, error);
       this.socket.destroy();
       this.settle(slot, []);
-    };
-    try {
-      const answer = api.handle(body, context);
-      if (answer instanceof Promise) answer.then(answered).catch(failed);
-      else answered(answer);
-    } catch (error) {
-      failed(error);
     }
   }
 
   /** Takes the answer of one request, and sends whatever is now answered at the front of the queue. */
   private settle(slot: Slot, reply: readonly Buffer[]): void {
-    if (slot.reply !== undefined) return;
     slot.reply = reply;
-    const { memory } = this.host;
+    const { memory } = this.context;
     if (this.closed) {
       memory.release(slot.heldBytes);
       return;
@@ -241,19 +216,19 @@ export class Connection {
   private send(): void {
     if (this.writing || this.socket.destroyed || this.output.length === 0) return;
     this.writing = true;
+    const pieces: Buffer[] = [];
     let bytes = 0;
-    this.socket.cork();
-    for (let piece = this.output.shift(); piece !== undefined; piece = this.output.shift()) {
-      const room = WRITE_BYTES - bytes;
-      if (piece.length > room) {
-        this.output.unshift(piece.subarray(room));
-        piece = piece.subarray(0, room);
-      }
-      bytes += piece.length;
-      const last = bytes === WRITE_BYTES || this.output.length === 0;
-      this.socket.write(piece, last ? () => this.sent(bytes) : undefined);
-      if (last) break;
+    for (let room = WRITE_BYTES; room > 0 && this.output.length > 0; room = WRITE_BYTES - bytes) {
+      const piece = this.output.shift() as Buffer;
+      if (piece.length > room) this.output.unshift(piece.subarray(room));
+      bytes += Math.min(piece.length, room);
+      pieces.push(piece.length > room ? piece.subarray(0, room) : piece);
     }
+    const gathered = bytes <= COPY_BYTES ? [Buffer.concat(pieces, bytes)] : pieces;
+    const last = gathered.pop() as Buffer;
+    this.socket.cork();
+    for (const piece of gathered) this.socket.write(piece);
+    this.socket.write(last, () => this.sent(bytes));
     this.socket.uncork();
   }
 
@@ -264,7 +239,7 @@ export class Connection {
     this.movedBytes += bytes;
     this.activeAt = performance.now();
     this.host.stats.sentBytes += bytes;
-    this.host.memory.release(bytes);
+    this.context.memory.release(bytes);
     this.send();
     this.closeWhenDrained();
     this.beginRequests();

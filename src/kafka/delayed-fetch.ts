@@ -7,45 +7,44 @@
 import type { Partition } from "../log/log.ts";
 
 export interface Position {
-  readonly partition: Partition;
-  readonly offset: number;
+  /** What could be answered with now; infinite where there is nothing to wait for. */
+  readableBytes(): number;
+  /** Undefined only where `readableBytes` is infinite. */
+  readonly partition: Partition | undefined;
 }
 
 /**
  * Resolves as soon as `minBytes` can be read from the positions together, `maxWaitMs` have passed, or
  * `signal` is aborted; at once where that is so already.
  */
-export function untilReadable(
+export async function untilReadable(
   positions: readonly Position[],
   minBytes: number,
   maxWaitMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const readable = positions.map(({ partition, offset }) => partition.bytesFrom(offset));
+  if (maxWaitMs <= 0 || signal.aborted || positions.length === 0) return;
+  const readable = positions.map((position) => position.readableBytes());
   let total = readable.reduce((sum, bytes) => sum + bytes, 0);
-  if (total >= minBytes || signal.aborted || positions.length === 0) return Promise.resolve();
-  return new Promise((resolve) => {
-    const stops: (() => void)[] = [];
+  if (total >= minBytes) return;
+  await new Promise<void>((resolve) => {
     const end = (): void => {
       clearTimeout(timer);
       signal.removeEventListener("abort", end);
-      for (const stop of stops) stop();
+      for (const stop of stops) stop?.();
       resolve();
+    };
+    const gained = (index: number): void => {
+      if (minBytes > 1) {
+        const now = (positions[index] as Position).readableBytes();
+        total += now - (readable[index] as number);
+        readable[index] = now;
+        if (total < minBytes) return;
+      }
+      end();
     };
     const timer = setTimeout(end, maxWaitMs);
     signal.addEventListener("abort", end);
-    positions.forEach(({ partition, offset }, index) => {
-      stops.push(
-        partition.onCommit(() => {
-          if (minBytes > 1) {
-            const now = partition.bytesFrom(offset);
-            total += now - (readable[index] as number);
-            readable[index] = now;
-            if (total < minBytes) return;
-          }
-          end();
-        }),
-      );
-    });
+    const stops = positions.map(({ partition }, index) => partition?.onCommit(() => gained(index)));
   });
 }

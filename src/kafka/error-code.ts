@@ -1,21 +1,21 @@
-/** Kafka's error codes, as far as a single node can answer with them (protocol guide, "Error Codes"). */
+/**
+ * Kafka's error codes, as far as a single node can answer with them (protocol guide, "Error Codes"), and how
+ * what is thrown becomes one.
+ */
+import { LogError } from "../errors.ts";
+
 export const ErrorCode = {
   UNKNOWN_SERVER_ERROR: -1,
   NONE: 0,
   OFFSET_OUT_OF_RANGE: 1,
   CORRUPT_MESSAGE: 2,
   UNKNOWN_TOPIC_OR_PARTITION: 3,
-  INVALID_FETCH_SIZE: 4,
   LEADER_NOT_AVAILABLE: 5,
-  NOT_LEADER_OR_FOLLOWER: 6,
-  REQUEST_TIMED_OUT: 7,
   MESSAGE_TOO_LARGE: 10,
   OFFSET_METADATA_TOO_LARGE: 12,
   COORDINATOR_LOAD_IN_PROGRESS: 14,
   COORDINATOR_NOT_AVAILABLE: 15,
-  NOT_COORDINATOR: 16,
   INVALID_TOPIC_EXCEPTION: 17,
-  RECORD_LIST_TOO_LARGE: 18,
   INVALID_REQUIRED_ACKS: 21,
   ILLEGAL_GENERATION: 22,
   INCONSISTENT_GROUP_PROTOCOL: 23,
@@ -24,33 +24,23 @@ export const ErrorCode = {
   INVALID_SESSION_TIMEOUT: 26,
   REBALANCE_IN_PROGRESS: 27,
   INVALID_COMMIT_OFFSET_SIZE: 28,
-  TOPIC_AUTHORIZATION_FAILED: 29,
-  GROUP_AUTHORIZATION_FAILED: 30,
-  INVALID_TIMESTAMP: 32,
-  UNSUPPORTED_SASL_MECHANISM: 33,
-  ILLEGAL_SASL_STATE: 34,
   UNSUPPORTED_VERSION: 35,
   TOPIC_ALREADY_EXISTS: 36,
   INVALID_PARTITIONS: 37,
   INVALID_REPLICATION_FACTOR: 38,
   INVALID_REPLICA_ASSIGNMENT: 39,
   INVALID_CONFIG: 40,
-  NOT_CONTROLLER: 41,
   INVALID_REQUEST: 42,
-  UNSUPPORTED_FOR_MESSAGE_FORMAT: 43,
   POLICY_VIOLATION: 44,
   OUT_OF_ORDER_SEQUENCE_NUMBER: 45,
   DUPLICATE_SEQUENCE_NUMBER: 46,
   INVALID_PRODUCER_EPOCH: 47,
   INVALID_TXN_STATE: 48,
   TRANSACTIONAL_ID_AUTHORIZATION_FAILED: 53,
-  SECURITY_DISABLED: 54,
   KAFKA_STORAGE_ERROR: 56,
-  UNKNOWN_PRODUCER_ID: 59,
   NON_EMPTY_GROUP: 68,
   GROUP_ID_NOT_FOUND: 69,
   FETCH_SESSION_ID_NOT_FOUND: 70,
-  INVALID_FETCH_SESSION_EPOCH: 71,
   FENCED_LEADER_EPOCH: 74,
   UNKNOWN_LEADER_EPOCH: 75,
   UNSUPPORTED_COMPRESSION_TYPE: 76,
@@ -64,3 +54,47 @@ export const ErrorCode = {
 } as const;
 
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
+
+/** Why one item of a request is refused, in Kafka's code and in words: thrown by whoever judges it. */
+export class Refusal extends Error {
+  readonly errorCode: ErrorCode;
+
+  constructor(errorCode: ErrorCode, message: string) {
+    super(message);
+    this.errorCode = errorCode;
+  }
+}
+
+const LOG_ERRORS: Readonly<Record<string, ErrorCode>> = {
+  CORRUPT_BATCH: ErrorCode.CORRUPT_MESSAGE,
+  KEYLESS_RECORD: ErrorCode.INVALID_RECORD,
+  TOO_LARGE: ErrorCode.MESSAGE_TOO_LARGE,
+  UNKNOWN_STREAM: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+  OFFSET_OUT_OF_RANGE: ErrorCode.OFFSET_OUT_OF_RANGE,
+  OUT_OF_ORDER_SEQUENCE: ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+  DUPLICATE_SEQUENCE: ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
+  INVALID_PRODUCER_EPOCH: ErrorCode.INVALID_PRODUCER_EPOCH,
+  STREAM_EXISTS: ErrorCode.TOPIC_ALREADY_EXISTS,
+  INVALID_STREAM: ErrorCode.INVALID_TOPIC_EXCEPTION,
+  INVALID_PARTITIONS: ErrorCode.INVALID_PARTITIONS,
+  FEWER_PARTITIONS: ErrorCode.INVALID_PARTITIONS,
+};
+
+/** Rethrows what is neither a refusal nor an error of the log or of the disk: that is a fault of ours. */
+export function errorCodeOf(error: unknown): ErrorCode {
+  if (error instanceof Refusal) return error.errorCode;
+  if (error instanceof LogError) return LOG_ERRORS[error.code] ?? ErrorCode.KAFKA_STORAGE_ERROR;
+  if (error instanceof Error && "syscall" in error) return ErrorCode.KAFKA_STORAGE_ERROR;
+  throw error;
+}
+
+type Outcome<A> = ({ errorCode: 0; errorMessage: null } & A) | { errorCode: ErrorCode; errorMessage: string };
+
+/** One item of an answer: what `act` finds, or the error that it ends with. */
+export async function outcomeOf<A extends object>(act: () => A | Promise<A>): Promise<Outcome<A>> {
+  try {
+    return { errorCode: ErrorCode.NONE, errorMessage: null, ...(await act()) };
+  } catch (error) {
+    return { errorCode: errorCodeOf(error), errorMessage: (error as Error).message };
+  }
+}

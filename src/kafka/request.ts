@@ -2,18 +2,14 @@
 import { ProtocolError } from "../errors.ts";
 import { Reader, Writer } from "../wire/buffer.ts";
 import { decode, encode, type Fields, type Partially, type Shape } from "../wire/schema.ts";
-import type { Api } from "./api.ts";
+import type { Api, RequestHeader } from "./api.ts";
 import { ErrorCode } from "./error-code.ts";
 
-export const API_VERSIONS_KEY = 18;
+const API_VERSIONS_KEY = 18;
 
-export interface Request {
+export interface Request extends RequestHeader {
   readonly api: Api;
-  readonly version: number;
-  readonly correlationId: number;
-  readonly clientId: string | null;
-  /** The decoded body; undefined for an ApiVersions request of a version unknown here. */
-  readonly body: Shape<Fields> | undefined;
+  readonly body: Shape<Fields>;
 }
 
 /** Throws `ProtocolError` on an unknown API or version and on whatever cannot be decoded. */
@@ -27,8 +23,7 @@ export function parseRequest(frame: Buffer, apis: ReadonlyMap<number, Api>, maxE
   if (api === undefined) throw new ProtocolError(`unknown API key ${key} (version ${version})`);
   const { min, max } = api.advertised ?? api.versions;
   if (version < min || version > max) {
-    // What follows in a newer version's header is anyone's guess; the correlation id is all that is needed.
-    if (key === API_VERSIONS_KEY) return { api, version, correlationId, clientId: null, body: undefined };
+    if (key === API_VERSIONS_KEY) return unknownApiVersions(api, correlationId);
     throw new ProtocolError(`${api.name} version ${version}; ${min} to ${max} are served`);
   }
   // The client id keeps the old encoding even in the flexible header, which only adds tagged fields.
@@ -58,14 +53,15 @@ export function encodeReply(request: Request, answer: Partially<Shape<Fields>>):
   return pieces;
 }
 
-/** KIP-511: an ApiVersions version unknown here is answered with a v0 body that says which are known. */
-export function unknownApiVersionsReply(request: Request): Buffer[] {
-  const { min, max } = request.api.versions;
-  return encodeReply(
-    { ...request, version: 0 },
-    {
-      errorCode: ErrorCode.UNSUPPORTED_VERSION,
-      apiKeys: [{ apiKey: API_VERSIONS_KEY, minVersion: min, maxVersion: max }],
-    },
-  );
+/**
+ * KIP-511: an ApiVersions version unknown here is answered with a v0 body that says which are known. What
+ * follows in its header is anyone's guess; the correlation id is all that is needed.
+ */
+function unknownApiVersions(api: Api, correlationId: number): Request {
+  const { min, max } = api.versions;
+  const answer = {
+    errorCode: ErrorCode.UNSUPPORTED_VERSION,
+    apiKeys: [{ apiKey: API_VERSIONS_KEY, minVersion: min, maxVersion: max }],
+  };
+  return { api: { ...api, handle: () => answer }, version: 0, correlationId, clientId: null, body: {} };
 }

@@ -13,7 +13,8 @@ import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { Connection, type ConnectionHost, type ConnectionStats } from "./connection.ts";
 
-export interface KafkaServerOptions {
+export interface KafkaServerOptions
+  extends Pick<BrokerServices, "autoCreate" | "dataDir" | "maxPartitionsPerRequest"> {
   readonly bind: Endpoint;
   /** What clients are told to connect to; "auto" is the address on which each of them reached us. */
   readonly advertise: "auto" | Endpoint;
@@ -21,25 +22,19 @@ export interface KafkaServerOptions {
   readonly maxConnections: number;
   /** Requests of one connection in hand at once. */
   readonly maxInFlight: number;
-  readonly maxPartitionsPerRequest: number;
   /** Requests and replies that the whole server may hold. */
   readonly maxBufferedBytes: number;
-  readonly autoCreate: BrokerServices["autoCreate"];
-  /** Shown to administrators as Kafka's `log.dir`. */
-  readonly dataDir: string;
-  readonly timing?: Partial<ServerTiming>;
+  readonly timing?: Partial<typeof TIMING>;
 }
 
-export interface ServerTiming {
+const TIMING = {
   /** Kafka's `connections.max.idle.ms`. */
-  readonly idleMs: number;
-  /** How long a connection may hold bytes without moving any while the byte budget is spent. */
-  readonly stallMs: number;
+  idleMs: 600_000,
+  /** How long a connection may hold bytes and hardly move any while the byte budget is spent. */
+  stallMs: 2_000,
   /** How long `close()` waits for requests in hand. */
-  readonly closeMs: number;
-}
-
-const TIMING: ServerTiming = { idleMs: 600_000, stallMs: 2_000, closeMs: 2_000 };
+  closeMs: 2_000,
+};
 
 /** What the gateway gives a server. */
 export type KafkaServices = Pick<BrokerServices, "log" | "groups" | "clusterId">;
@@ -54,14 +49,19 @@ export interface KafkaServerStats extends Readonly<ConnectionStats> {
 
 export class KafkaServer {
   private readonly options: KafkaServerOptions;
-  private readonly services: KafkaServices;
+  private readonly services: BrokerServices;
   private readonly logger: Logger;
   private readonly repeated = new RateLimitedLog();
-  private readonly timing: ServerTiming;
-  private readonly memory: ByteBudget;
+  private readonly timing: typeof TIMING;
   private readonly connections = new Set<Connection>();
   private readonly host: ConnectionHost;
-  private readonly counters = { requests: 0, receivedBytes: 0, sentBytes: 0, accepted: 0, refused: 0 };
+  private readonly counters = {
+    requests: 0,
+    receivedBytes: 0,
+    sentBytes: 0,
+    acceptedConnections: 0,
+    refusedConnections: 0,
+  };
   private listener: Server | undefined;
   private sweeper: NodeJS.Timeout | undefined;
   private closing: Promise<void> | undefined;
@@ -73,17 +73,18 @@ export class KafkaServer {
     apis: readonly Api[] = registeredApis,
   ) {
     this.options = options;
-    this.services = services;
     this.logger = logger;
     this.timing = { ...TIMING, ...options.timing };
-    this.memory = new ByteBudget(options.maxBufferedBytes);
-    this.host = {
+    const { autoCreate, dataDir, maxPartitionsPerRequest } = options;
+    this.services = {
+      ...services,
+      ...{ logger, autoCreate, dataDir, maxPartitionsPerRequest },
+      memory: new ByteBudget(options.maxBufferedBytes),
       apis: new Map(apis.map((api) => [api.key, api])),
+    };
+    this.host = {
       maxFrameBytes: options.maxFrameBytes,
       maxInFlight: options.maxInFlight,
-      // Each partition may be named under a stream of its own.
-      maxElements: options.maxPartitionsPerRequest * 2,
-      memory: this.memory,
       stats: this.counters,
       offence: (connection, reason) => {
         const { clientHost } = connection.context;
@@ -140,22 +141,17 @@ export class KafkaServer {
   }
 
   get stats(): KafkaServerStats {
-    const { requests, receivedBytes, sentBytes, accepted, refused } = this.counters;
     return {
+      ...this.counters,
       connections: this.connections.size,
-      acceptedConnections: accepted,
-      refusedConnections: refused,
-      requests,
-      receivedBytes,
-      sentBytes,
-      bufferedBytes: this.memory.heldBytes,
+      bufferedBytes: this.services.memory.heldBytes,
     };
   }
 
   private accept(socket: Socket): void {
     const { maxConnections } = this.options;
     if (this.connections.size >= maxConnections) {
-      this.counters.refused++;
+      this.counters.refusedConnections++;
       socket.on("error", () => {});
       socket.destroy();
       this.repeated.say("refused", (heldBack) =>
@@ -164,24 +160,13 @@ export class KafkaServer {
       return;
     }
     const local = { host: plainAddress(socket.localAddress), port: socket.localPort ?? 0 };
-    const { log, groups, clusterId } = this.services;
     const context = {
-      log,
-      groups,
-      clusterId,
-      logger: this.logger,
-      autoCreate: this.options.autoCreate,
-      apis: [...this.host.apis.values()],
-      server: {
-        dataDir: this.options.dataDir,
-        maxPartitionsPerRequest: this.options.maxPartitionsPerRequest,
-        memory: this.memory,
-      },
+      ...this.services,
       clientHost: plainAddress(socket.remoteAddress),
       advertised: this.options.advertise === "auto" ? local : this.options.advertise,
     };
     const connection = new Connection(socket, context, this.host);
-    this.counters.accepted++;
+    this.counters.acceptedConnections++;
     this.connections.add(connection);
     connection.start(() => this.connections.delete(connection));
   }
@@ -190,10 +175,10 @@ export class KafkaServer {
     const now = performance.now();
     for (const connection of this.connections) {
       const stalled = connection.stalledMs(now) >= this.timing.stallMs;
-      if (stalled && this.memory.isSpent) {
+      if (stalled && this.services.memory.isSpent) {
         this.host.offence(
           connection,
-          `held ${connection.owedBytes} bytes without moving any while memory was short`,
+          `held ${connection.owedBytes} bytes and hardly moved any while memory was short`,
         );
         connection.destroy();
       } else if (connection.idleMs(now) >= this.timing.idleMs) {

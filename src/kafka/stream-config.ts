@@ -2,97 +2,85 @@
  * A stream's settings under Kafka's names, for the APIs that create, describe and alter.
  *
  * Kafka has more settings than the log has. Those whose only value here is also what tools set or expect are
- * listed as fixed: that value is taken, another is refused, so that nothing is promised that is not kept.
+ * fixed: that value is taken, another is refused, so that nothing is promised that is not kept.
  */
 import type { StreamSettings } from "../log/log.ts";
+import { ErrorCode, Refusal } from "./error-code.ts";
 
 /** `ConfigType` of DescribeConfigs. */
 export const ConfigType = { BOOLEAN: 1, STRING: 2, INT: 3, LONG: 5, DOUBLE: 6, LIST: 7 } as const;
+/** `ConfigSource` of DescribeConfigs and CreateTopics. */
+export const ConfigSource = { DYNAMIC_TOPIC: 1, STATIC_BROKER: 4, DEFAULT: 5 } as const;
 
 interface Setting {
-  readonly field: keyof StreamSettings;
   readonly type: number;
-  /** Undefined for text that is no value of this setting. */
-  parse(text: string): number | string | undefined;
-}
-
-function integer(
-  field: keyof StreamSettings,
-  type: number,
-  min: number,
-  max = Number.MAX_SAFE_INTEGER,
-): Setting {
-  return {
-    field,
-    type,
-    parse(text) {
-      // Java tools say "without limit" as Long.MAX_VALUE.
-      const value = text === "9223372036854775807" ? Number.MAX_SAFE_INTEGER : Number(text);
-      return /^-?\d+$/.test(text) && value >= min && value <= max ? value : undefined;
-    },
-  };
+  /** Where the log has it; without one it is fixed. */
+  readonly field?: keyof StreamSettings;
+  /** The values that there are: these texts, or integers from … to. */
+  readonly values: readonly string[] | { readonly min: number; readonly max: number };
 }
 
 const INT32_MAX = 0x7fffffff;
+const { BOOLEAN, STRING, INT, LONG, DOUBLE, LIST } = ConfigType;
+const long = (min: number) => ({ min, max: Number.MAX_SAFE_INTEGER });
 
 /** Bounds as in Kafka's `LogConfig`. */
-const SETTINGS: Readonly<Record<string, Setting>> = {
-  "cleanup.policy": {
-    field: "cleanup",
-    type: ConfigType.LIST,
-    parse: (text) => (text === "delete" || text === "compact" ? text : undefined),
-  },
-  "retention.ms": integer("retentionMs", ConfigType.LONG, -1),
-  "retention.bytes": integer("retentionBytes", ConfigType.LONG, -1),
-  "segment.bytes": integer("segmentBytes", ConfigType.INT, 14, INT32_MAX),
-  "segment.ms": integer("segmentMs", ConfigType.LONG, 1),
-  "delete.retention.ms": integer("deleteRetentionMs", ConfigType.LONG, 0),
-  "max.message.bytes": integer("maxMessageBytes", ConfigType.INT, 0, INT32_MAX),
-};
-
-const FIXED: Readonly<Record<string, { readonly value: string; readonly type: number }>> = {
-  "compression.type": { value: "producer", type: ConfigType.STRING },
-  "message.timestamp.type": { value: "CreateTime", type: ConfigType.STRING },
-  "min.cleanable.dirty.ratio": { value: "0.5", type: ConfigType.DOUBLE },
-  "min.insync.replicas": { value: "1", type: ConfigType.INT },
-  "unclean.leader.election.enable": { value: "false", type: ConfigType.BOOLEAN },
-};
+const SETTINGS = new Map<string, Setting>([
+  ["cleanup.policy", { type: LIST, field: "cleanup", values: ["delete", "compact"] }],
+  ["retention.ms", { type: LONG, field: "retentionMs", values: long(-1) }],
+  ["retention.bytes", { type: LONG, field: "retentionBytes", values: long(-1) }],
+  ["segment.bytes", { type: INT, field: "segmentBytes", values: { min: 14, max: INT32_MAX } }],
+  ["segment.ms", { type: LONG, field: "segmentMs", values: long(1) }],
+  ["delete.retention.ms", { type: LONG, field: "deleteRetentionMs", values: long(0) }],
+  ["max.message.bytes", { type: INT, field: "maxMessageBytes", values: { min: 0, max: INT32_MAX } }],
+  ["compression.type", { type: STRING, values: ["producer"] }],
+  ["message.timestamp.type", { type: STRING, values: ["CreateTime"] }],
+  ["min.cleanable.dirty.ratio", { type: DOUBLE, values: ["0.5"] }],
+  ["min.insync.replicas", { type: INT, values: ["1"] }],
+  ["unclean.leader.election.enable", { type: BOOLEAN, values: ["false"] }],
+]);
 
 export interface SettingEntry {
   readonly name: string;
   readonly value: string | null;
 }
 
-/** The settings that the entries ask for, or what is wrong with one of them, in words. */
-export function parseSettings(entries: readonly SettingEntry[]): Partial<StreamSettings> | string {
+/** The settings that the entries ask for. Throws `Refusal` on one that is unknown or cannot be so. */
+export function parseSettings(entries: readonly SettingEntry[]): Partial<StreamSettings> {
   const settings: Record<string, number | string> = {};
   for (const { name, value } of entries) {
-    if (value === null) return `${name} has no value`;
-    const fixed = Object.hasOwn(FIXED, name) ? FIXED[name] : undefined;
-    if (fixed !== undefined) {
-      if (value.toLowerCase() === fixed.value.toLowerCase()) continue;
-      return `${name} can only be ${fixed.value} here`;
-    }
-    const setting = Object.hasOwn(SETTINGS, name) ? SETTINGS[name] : undefined;
-    if (setting === undefined) return `unknown setting ${name}`;
-    const parsed = setting.parse(value);
-    if (parsed === undefined) return `${name} cannot be "${value}" here`;
-    settings[setting.field] = parsed;
+    const setting = SETTINGS.get(name);
+    if (setting === undefined) throw new Refusal(ErrorCode.INVALID_CONFIG, `unknown setting ${name}`);
+    const parsed = value === null ? undefined : parse(value, setting);
+    if (parsed === undefined) throw new Refusal(ErrorCode.INVALID_CONFIG, `${name} cannot be ${value} here`);
+    if (setting.field !== undefined) settings[setting.field] = parsed;
   }
   return settings as Partial<StreamSettings>;
 }
 
-/** Every setting of a stream under Kafka's names. */
-export function describeSettings(
-  settings: StreamSettings,
-): { readonly name: string; readonly value: string; readonly type: number; readonly readOnly: boolean }[] {
-  return [
-    ...Object.entries(SETTINGS).map(([name, { field, type }]) => ({
-      name,
-      value: String(settings[field]),
-      type,
-      readOnly: false,
-    })),
-    ...Object.entries(FIXED).map(([name, { value, type }]) => ({ name, value, type, readOnly: true })),
-  ];
+function parse(text: string, { values }: Setting): number | string | undefined {
+  if (!("min" in values)) return values.find((one) => one.toLowerCase() === text.toLowerCase());
+  // Java tools say "without limit" as Long.MAX_VALUE.
+  const value = text === "9223372036854775807" ? Number.MAX_SAFE_INTEGER : Number(text);
+  return /^-?\d+$/.test(text) && value >= values.min && value <= values.max ? value : undefined;
+}
+
+/** One setting as DescribeConfigs and CreateTopics tell it. */
+export interface DescribedSetting {
+  readonly name: string;
+  readonly value: string;
+  readonly readOnly: boolean;
+  readonly configSource: number;
+  readonly configType: number;
+}
+
+/** Every setting of a stream. The log keeps resolved ones, so all that can be set are shown as the stream's own. */
+export function describeSettings(settings: StreamSettings): DescribedSetting[] {
+  return Array.from(SETTINGS, ([name, { type, field, values }]) => ({
+    name,
+    value: String(field === undefined ? (values as readonly string[])[0] : settings[field]),
+    readOnly: field === undefined,
+    configSource: field === undefined ? ConfigSource.DEFAULT : ConfigSource.DYNAMIC_TOPIC,
+    configType: type,
+  }));
 }

@@ -131,6 +131,9 @@ export interface Partition {
   /** The record with the largest timestamp (ListOffsets -3), or undefined in an empty partition. */
   maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined>;
 
-  /** Calls back after every commit that moved this partition's high watermark, until the returned function is called. */
+  /**
+   * Calls back after every commit that moved this partition's high watermark, and when its stream has been
+   * deleted, until the returned function is called.
+   */
   onCommit(listener: () => void): () => void;
 }

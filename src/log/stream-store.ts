@@ -344,6 +344,8 @@ export class StreamStore implements Log {
       }
       this.byName.delete(name);
       this.byId.delete(stream.id);
+      // Whoever waits for it to grow shall look again, and find it gone.
+      for (const partition of stream.partitions) partition.notify();
       await this.writes.settled();
       for (const partition of stream.partitions) {
         this.writes.forget(stream.id, partition.index);

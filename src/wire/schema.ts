@@ -78,11 +78,17 @@ export const bytes = primitive<Buffer>("bytes");
 /** Record batches: read as one slice of the frame, written by reference. */
 export const records = primitive<readonly Buffer[]>("records");
 
+/** Of one kind of thing; fields stand for a struct of them, by far the most frequent kind. */
 export function array<T, const O extends FieldOptions = Record<never, never>>(
   of: Field<T>,
   options?: O,
-): Field<Nullable<T[], O>> {
-  return { kind: "array", of, options: options ?? {} };
+): Field<Nullable<T[], O>>;
+export function array<F extends Fields, const O extends FieldOptions = Record<never, never>>(
+  of: F,
+  options?: O,
+): Field<Nullable<Shape<F>[], O>>;
+export function array(of: Field | Fields, options: FieldOptions = {}): Field {
+  return { kind: "array", of: typeof of.kind === "string" ? (of as Field) : struct(of as Fields), options };
 }
 
 export function struct<F extends Fields, const O extends FieldOptions = Record<never, never>>(

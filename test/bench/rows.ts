@@ -104,7 +104,7 @@ async function endToEnd(): Promise<Figure[]> {
 
 async function latency(): Promise<Figure[]> {
   return withGateway(BENCH, async ({ mqttPort, brokers }) => {
-    const warmUpMs = 2_000;
+    const warmUpMs = 6_000;
     const subscriber = script("latency.ts", { brokers, stream: "telemetry", warmUpMs });
     await subscriber.until(({ stdout }) => stdout.includes("joined"), "the subscriber to join");
     const sensors = { port: mqttPort, connections: 100, window: 1, payloadBytes: 64, stamp: true };

@@ -1,8 +1,8 @@
 /** What the handlers add to the coordinator: versions, filters, shapes. Requests go through the wire and back. */
 import { expect, it } from "vitest";
 import type { GroupCoordinator } from "../../src/groups/coordinator.ts";
-import type { RequestContext } from "../../src/kafka/api.ts";
-import { groupApis } from "../../src/kafka/apis/groups.ts";
+import type { ClientContext } from "../../src/kafka/api.ts";
+import { apis } from "../../src/kafka/apis/index.ts";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { decode, encode } from "../../src/wire/schema.ts";
@@ -27,19 +27,18 @@ class Client {
 
   // biome-ignore lint/suspicious/noExplicitAny: the answer of any API at all
   async ask(name: string, version: number, request: object): Promise<any> {
-    const api = groupApis.find((each) => each.name === name);
+    const api = apis.find((each) => each.name === name);
     if (api === undefined) throw new Error(name);
     const sent = new Writer();
     encode(api.request, version, request as never, sent);
     const context = {
       groups: this.groups,
-      version,
-      clientId: "client",
       clientHost: "127.0.0.1",
       advertised: { host: "10.0.0.5", port: 9092 },
       signal: new AbortController().signal,
-    } as unknown as RequestContext;
-    const answering = api.handle(decode(api.request, version, new Reader(sent.toBuffer())), context);
+    } as unknown as ClientContext;
+    const header = { version, correlationId: 1, clientId: "client" };
+    const answering = api.handle(decode(api.request, version, new Reader(sent.toBuffer())), context, header);
     this.clock.advance(1);
     const written = new Writer();
     encode(api.response, version, (await answering) as never, written);

@@ -190,6 +190,7 @@ describe("the other administrative requests", () => {
         { resourceType: 2, resourceName: "a", configurationKeys: ["retention.ms", "compression.type"] },
         { resourceType: 4, resourceName: "0", configurationKeys: null },
         { resourceType: 2, resourceName: "none", configurationKeys: null },
+        { resourceType: 2, resourceName: "a", configurationKeys: [] },
       ],
     });
     expect(results[0].configs).toMatchObject([
@@ -198,6 +199,7 @@ describe("the other administrative requests", () => {
     ]);
     expect(results[1].configs).toContainEqual(expect.objectContaining({ name: "node.id", value: "0" }));
     expect(results[2].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
+    expect(results[3].configs).toHaveLength(12);
   });
 
   it("describe the data folder with the partitions asked for", async () => {

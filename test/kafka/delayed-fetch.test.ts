@@ -18,7 +18,7 @@ beforeEach(async () => {
 afterEach(() => ended.abort());
 
 const wait = (minBytes: number, maxWaitMs = 60_000) =>
-  untilReadable([{ partition, offset: 0 }], minBytes, maxWaitMs, ended.signal);
+  untilReadable([{ partition, readableBytes: () => partition.sizeBytes }], minBytes, maxWaitMs, ended.signal);
 
 describe("a delayed fetch", () => {
   it("wakes ten thousand waiters by one commit and leaves nothing behind", async () => {

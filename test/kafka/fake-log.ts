@@ -184,7 +184,9 @@ export class FakeLog implements Log {
   }
 
   async deleteStream(name: string): Promise<void> {
+    const stream = this.byName.get(name);
     if (!this.byName.delete(name)) throw new LogError("UNKNOWN_STREAM", name);
+    for (const { listeners } of stream?.partitions ?? []) for (const listener of listeners) listener();
   }
 
   append(entries: readonly Append[], done: (error: LogError | null) => void): void {

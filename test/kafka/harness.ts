@@ -35,6 +35,8 @@ export function servicesFor(log: Log, clusterId = "test-cluster"): KafkaServices
 export interface Broker<L extends Log = FakeLog> {
   readonly server: KafkaServer;
   readonly log: L;
+  /** Not started. */
+  readonly groups: GroupCoordinator;
   connect(): Promise<Client>;
   close(): Promise<void>;
 }
@@ -51,12 +53,14 @@ export async function startBrokerOn<L extends Log>(
   options: Partial<KafkaServerOptions> = {},
   served: readonly Api[] = apis,
 ): Promise<Broker<L>> {
-  const server = new KafkaServer({ ...OPTIONS, ...options }, servicesFor(log), silent, served);
+  const services = servicesFor(log);
+  const server = new KafkaServer({ ...OPTIONS, ...options }, services, silent, served);
   await server.start();
   const clients: Client[] = [];
   return {
     server,
     log,
+    groups: services.groups,
     async connect() {
       const socket = connect(server.address.port, server.address.host);
       await once(socket, "connect");

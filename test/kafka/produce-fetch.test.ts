@@ -291,11 +291,22 @@ describe("Fetch", () => {
     expect(stale.errorCode).toBe(ErrorCode.FETCH_SESSION_ID_NOT_FOUND);
   });
 
-  it("answers for a stream that was deleted while it waited", async () => {
-    const waiting = fetch(fetchBody("s", 0, { maxWaitMs: 30 }));
-    await until(() => broker.log.partition("s").listeners.size === 1);
-    await broker.log.deleteStream("s");
-    expect((await waiting).errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
+  it.each([1, 1 << 20])(
+    "is woken by the deletion of a stream, whatever it waits for (min_bytes %i)",
+    async (minBytes) => {
+      const waiting = fetch(fetchBody("s", 0, { maxWaitMs: 60_000, minBytes }));
+      await until(() => broker.log.partition("s").listeners.size === 1);
+      await broker.log.deleteStream("s");
+      expect((await waiting).errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
+    },
+  );
+
+  it("tells a stale leader epoch before an offset out of range: it is no reason to start over", async () => {
+    broker.log.partition("s").leaderEpoch = 5;
+    const partitions = [{ partition: 0, fetchOffset: 9, currentLeaderEpoch: 4, partitionMaxBytes: 100 }];
+    expect(await fetch({ topics: [{ topic: "s", partitions }] })).toMatchObject({
+      errorCode: ErrorCode.FENCED_LEADER_EPOCH,
+    });
   });
 });
 
@@ -319,31 +330,43 @@ describe("ListOffsets", () => {
     expect(await ask(150)).toEqual([1, 300, -1]);
     expect(await ask(301)).toEqual([-1, -1, -1]);
   });
+
+  it.each([
+    [-3, 6],
+    [-4, 7],
+    [-5, 8],
+    [-6, 10],
+  ])("refuses the special timestamp %i in version %i, which does not have it", async (timestamp, version) => {
+    const partitions = [{ partitionIndex: 0, timestamp }];
+    const { topics } = await client.send("ListOffsets", version, { topics: [{ name: "s", partitions }] });
+    expect(topics[0].partitions[0]).toMatchObject({ errorCode: ErrorCode.UNSUPPORTED_VERSION, offset: -1 });
+  });
+
+  it("tells an unknown partition and a stale leader epoch", async () => {
+    broker.log.partition("s").leaderEpoch = 5;
+    const partitions = [
+      { partitionIndex: 0, currentLeaderEpoch: 4, timestamp: -1 },
+      { partitionIndex: 9, timestamp: -1 },
+    ];
+    const { topics } = await client.send("ListOffsets", 10, { topics: [{ name: "s", partitions }] });
+    expect(topics[0].partitions).toMatchObject([
+      { partitionIndex: 0, errorCode: ErrorCode.FENCED_LEADER_EPOCH },
+      { partitionIndex: 9, errorCode: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION },
+    ]);
+  });
 });
 
 describe("OffsetForLeaderEpoch", () => {
-  it("finds where an epoch ended by the batches themselves", async () => {
-    const partition = broker.log.partition("s");
-    for (const epoch of [1, 1, 3, 3, 3, 6]) {
-      partition.leaderEpoch = epoch;
-      await produce(produceBody("s", batch("x", "y")));
-    }
-    const ask = async (leaderEpoch: number) => {
-      const { topics } = await client.send("OffsetForLeaderEpoch", 4, {
-        topics: [{ topic: "s", partitions: [{ partition: 0, leaderEpoch }] }],
-      });
-      const { leaderEpoch: found, endOffset } = topics[0].partitions[0];
-      return [found, endOffset];
-    };
-    expect(await Promise.all([0, 1, 2, 3, 5, 6, 7, -1].map(ask))).toEqual([
-      [0, 0],
-      [1, 4],
-      [1, 4],
-      [3, 10],
-      [3, 10],
-      [6, 12],
-      [-1, -1],
-      [-1, -1],
+  it("says that the one epoch there is ends with the log, and that others have no end", async () => {
+    broker.log.partition("s").leaderEpoch = 3;
+    await produce(produceBody("s", batch("x", "y")));
+    const { topics } = await client.send("OffsetForLeaderEpoch", 4, {
+      topics: [{ topic: "s", partitions: [3, 4, -1].map((leaderEpoch) => ({ partition: 0, leaderEpoch })) }],
+    });
+    expect(topics[0].partitions).toMatchObject([
+      { errorCode: 0, leaderEpoch: 3, endOffset: 2 },
+      { errorCode: 0, leaderEpoch: -1, endOffset: -1 },
+      { errorCode: 0, leaderEpoch: -1, endOffset: -1 },
     ]);
   });
 });

@@ -5,7 +5,7 @@ import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
-import { bytes, int32, message } from "../../src/wire/schema.ts";
+import { bytes, int32 } from "../../src/wire/schema.ts";
 import { FakeLog } from "./fake-log.ts";
 import {
   type Broker,
@@ -32,8 +32,8 @@ function gated(): { served: Api; calls: number[]; answer(id: number, size?: numb
     key: 99,
     name: "Gated",
     versions: { min: 0, max: 0 },
-    request: message({}, { id: int32() }),
-    response: message({}, { id: int32(), payload: bytes() }),
+    request: { id: int32() },
+    response: { id: int32(), payload: bytes() },
     handle({ id }) {
       calls.push(id);
       if (id < 0) throw new Error("a handler's fault");
@@ -84,6 +84,38 @@ describe("a connection", () => {
     answer(2);
     answer(3);
     expect(await Promise.all(answers)).toHaveLength(4);
+  });
+
+  it("answers ten thousand requests that come in one write, with a few in hand at a time", async () => {
+    broker = await startBroker({ maxInFlight: 4, maxBufferedBytes: 1 << 20 });
+    const client = await broker.connect();
+    const frames = Array.from({ length: 10_000 }, () => client.frame("ApiVersions", 0, {}));
+    const last = frames.map(() => client.expect("ApiVersions", 0)).at(-1);
+    let mostBytes = 0;
+    const watch = setInterval(() => {
+      mostBytes = Math.max(mostBytes, broker.server.stats.bufferedBytes);
+    });
+    client.socket.write(Buffer.concat(frames));
+    expect((await last).errorCode).toBe(0);
+    clearInterval(watch);
+    expect(client.order).toEqual([...Array(10_000).keys()]);
+    expect(mostBytes).toBeLessThan(3 << 20);
+    await until(() => broker.server.stats.bufferedBytes === 0);
+  });
+
+  it("keeps no bytes of a JoinGroup whose client went while it waited", async () => {
+    broker = await startBroker();
+    await broker.groups.start();
+    const client = await broker.connect();
+    const protocols = [{ name: "range", metadata: Buffer.alloc(100) }];
+    client.send("JoinGroup", 3, {
+      ...{ groupId: "g", sessionTimeoutMs: 6_000, rebalanceTimeoutMs: 60_000 },
+      ...{ protocolType: "consumer", protocols },
+    });
+    await until(() => broker.groups.describe("g")?.members.length === 1);
+    client.socket.destroy();
+    await until(() => broker.server.stats.bufferedBytes === 0);
+    await broker.groups.close();
   });
 
   it("begins no further request while a frozen client has not taken its replies, and serves the others", async () => {
@@ -149,8 +181,16 @@ describe("a bad frame costs its connection and nothing else", () => {
   huge.writeInt32BE(OPTIONS.maxFrameBytes + 1);
   const elements = header(3, 1);
   elements.int32(2001);
+  const endless = header(3, 1);
+  endless.int32(0x7fffffff);
+  const compact = header(3, 12);
+  compact.uvarint(0); // no tagged fields
+  compact.uvarint(0xffffffff);
   const cases: [string, Buffer][] = [
     ["a frame above maxFrameBytes", huge],
+    ["a frame that claims two gigabytes", Buffer.from([0x7f, 0xff, 0xff, 0xff])],
+    ["an array that claims 2^31 entries", framed(endless.toBuffer())],
+    ["a compact array that claims 2^32 entries", framed(compact.toBuffer())],
     ["a negative length", Buffer.from([0xff, 0xff, 0xff, 0xff])],
     ["a frame smaller than a header", framed(Buffer.alloc(9))],
     ["an unknown API", framed(header(9999, 0).toBuffer())],
@@ -227,6 +267,18 @@ describe("the server", () => {
     await until(() => broker.server.stats.bufferedBytes > 1 << 20);
     expect((await other.send("ApiVersions", 0, {})).errorCode).toBe(0);
     await stuck.closed;
+  });
+
+  it("closes a client that sends byte by byte while memory is short: that is no progress", async () => {
+    broker = await startBroker({ maxBufferedBytes: 1 << 20, timing: { stallMs: 40 } });
+    const [slow, other] = [await broker.connect(), await broker.connect()];
+    slow.socket.write(Buffer.from([0, 0x20, 0, 0])); // two megabytes are to come
+    const drip = setInterval(() => slow.socket.write(Buffer.of(0)), 2);
+    await until(() => broker.server.stats.bufferedBytes > 1 << 20);
+    expect((await other.send("ApiVersions", 0, {})).errorCode).toBe(0);
+    await slow.closed;
+    clearInterval(drip);
+    await until(() => broker.server.stats.bufferedBytes === 0);
   });
 
   it("closes a client that takes no replies while memory is short, so that others get on", async () => {

@@ -8,11 +8,12 @@
  */
 import type { Log, Partition } from "../../log/log.ts";
 import { batchBytes } from "../../wire/record-batch.ts";
-import { array, int8, int16, int32, int64, message, records, string, struct } from "../../wire/schema.ts";
-import { api, type RequestContext } from "../api.ts";
+import { array, int8, int16, int32, int64, records, string, struct } from "../../wire/schema.ts";
+import { api } from "../api.ts";
+import type { ByteBudget } from "../byte-budget.ts";
 import { untilReadable } from "../delayed-fetch.ts";
-import { ErrorCode } from "../error-code.ts";
-import { errorCodeOf, leaderEpochError, partitionOf } from "./common.ts";
+import { ErrorCode, errorCodeOf } from "../error-code.ts";
+import { partitionOf } from "./common.ts";
 
 /** What one answer holds at most, whatever the client would take; but for a single larger batch. */
 const MAX_FETCH_BYTES = 16 << 20;
@@ -20,9 +21,105 @@ const MAX_FETCH_BYTES = 16 << 20;
 const MIN_FETCH_BYTES = 64 << 10;
 const MAX_WAIT_MS = 300_000;
 
-const request = message(
-  { flexible: 12 },
-  {
+interface Asked {
+  readonly partition: number;
+  readonly fetchOffset: number;
+  readonly partitionMaxBytes: number;
+  readonly currentLeaderEpoch: number;
+}
+
+/** One partition of a request, on its way to an answer. */
+class Wanted {
+  private readonly log: Log;
+  readonly name: string;
+  readonly asked: Asked;
+  partition: Partition | undefined;
+  errorCode: ErrorCode = ErrorCode.NONE;
+  batches: readonly Buffer[] = [];
+
+  constructor(log: Log, name: string, asked: Asked) {
+    this.log = log;
+    this.name = name;
+    this.asked = asked;
+  }
+
+  /** Finds the partition and judges the position: anew each time, as streams come and go. */
+  private locate(): void {
+    const { partition: index, fetchOffset, currentLeaderEpoch } = this.asked;
+    this.partition = undefined;
+    try {
+      // The epoch before the offset: who is behind in both must not take it for a reason to start over.
+      const partition = partitionOf(this.log, this.name, index, currentLeaderEpoch);
+      const isThere = fetchOffset >= partition.logStartOffset && fetchOffset <= partition.highWatermark;
+      this.errorCode = isThere ? ErrorCode.NONE : ErrorCode.OFFSET_OUT_OF_RANGE;
+      this.partition = partition;
+    } catch (error) {
+      this.errorCode = errorCodeOf(error);
+    }
+  }
+
+  /** As it is now. An error is told at once: the other partitions must not hold it back. */
+  readableBytes(): number {
+    this.locate();
+    if (this.partition === undefined || this.errorCode !== ErrorCode.NONE) return Number.POSITIVE_INFINITY;
+    return this.partition.bytesFrom(this.asked.fetchOffset);
+  }
+
+  /** Reads within what is left of the answer, and returns how many bytes it took of it. */
+  async read(leftBytes: number, isFirst: boolean, memory: ByteBudget): Promise<number> {
+    this.locate();
+    const { partition } = this;
+    const { fetchOffset: offset, partitionMaxBytes } = this.asked;
+    if (partition === undefined || this.errorCode !== ErrorCode.NONE) return 0;
+    const limit = Math.max(0, Math.min(leftBytes, partitionMaxBytes));
+    if (offset === partition.highWatermark || (limit === 0 && !isFirst)) return 0;
+    try {
+      let found = partition.read(offset, limit);
+      if (found instanceof Promise) {
+        memory.hold(limit);
+        try {
+          found = await found;
+        } finally {
+          memory.release(limit);
+        }
+      }
+      const [batches, bytes] = cutTo(found, limit, isFirst);
+      this.batches = batches;
+      return bytes;
+    } catch (error) {
+      this.errorCode = errorCodeOf(error);
+      return 0;
+    }
+  }
+}
+
+/**
+ * As many whole batches from the front as fit, and their size; with `isFirst` one at least. Batches lie one
+ * after another in each buffer.
+ */
+function cutTo(buffers: readonly Buffer[], maxBytes: number, isFirst: boolean): [readonly Buffer[], number] {
+  const kept: Buffer[] = [];
+  let bytes = 0;
+  for (const buffer of buffers) {
+    let end = buffer.length;
+    if (bytes + end > maxBytes) {
+      end = bytes === 0 && isFirst ? batchBytes(buffer) : 0;
+      while (end < buffer.length && bytes + end + batchBytes(buffer, end) <= maxBytes) {
+        end += batchBytes(buffer, end);
+      }
+    }
+    if (end > 0) kept.push(end === buffer.length ? buffer : buffer.subarray(0, end));
+    bytes += end;
+    if (end < buffer.length) break;
+  }
+  return [kept, bytes];
+}
+
+export const fetch = api({
+  key: 1,
+  name: "Fetch",
+  versions: { min: 4, max: 12, flexible: 12 },
+  request: {
     clusterId: string({ versions: "12+", nullable: "12+", default: null, tag: 0 }),
     replicaId: int32({ default: -1 }),
     maxWaitMs: int32(),
@@ -31,200 +128,80 @@ const request = message(
     isolationLevel: int8(),
     sessionId: int32({ versions: "7+" }),
     sessionEpoch: int32({ versions: "7+", default: -1 }),
-    topics: array(
-      struct({
-        topic: string(),
-        partitions: array(
-          struct({
-            partition: int32(),
-            currentLeaderEpoch: int32({ versions: "9+", default: -1 }),
-            fetchOffset: int64(),
-            lastFetchedEpoch: int32({ versions: "12+", default: -1 }),
-            logStartOffset: int64({ versions: "5+", default: -1 }),
-            partitionMaxBytes: int32(),
-          }),
-        ),
+    topics: array({
+      topic: string(),
+      partitions: array({
+        partition: int32(),
+        currentLeaderEpoch: int32({ versions: "9+", default: -1 }),
+        fetchOffset: int64(),
+        lastFetchedEpoch: int32({ versions: "12+", default: -1 }),
+        logStartOffset: int64({ versions: "5+", default: -1 }),
+        partitionMaxBytes: int32(),
       }),
-    ),
-    forgottenTopicsData: array(struct({ topic: string(), partitions: array(int32()) }), { versions: "7+" }),
+    }),
+    forgottenTopicsData: array({ topic: string(), partitions: array(int32()) }, { versions: "7+" }),
     rackId: string({ versions: "11+" }),
   },
-);
-
-const response = message(
-  { flexible: 12 },
-  {
+  response: {
     throttleTimeMs: int32(),
     errorCode: int16({ versions: "7+" }),
     sessionId: int32({ versions: "7+" }),
-    responses: array(
-      struct({
-        topic: string(),
-        partitions: array(
-          struct({
-            partitionIndex: int32(),
-            errorCode: int16(),
-            highWatermark: int64(),
-            lastStableOffset: int64({ default: -1 }),
-            logStartOffset: int64({ versions: "5+", default: -1 }),
-            divergingEpoch: struct(
-              { epoch: int32({ default: -1 }), endOffset: int64({ default: -1 }) },
-              { versions: "12+", tag: 0 },
-            ),
-            currentLeader: struct(
-              { leaderId: int32({ default: -1 }), leaderEpoch: int32({ default: -1 }) },
-              { versions: "12+", tag: 1 },
-            ),
-            snapshotId: struct(
-              { endOffset: int64({ default: -1 }), epoch: int32({ default: -1 }) },
-              { versions: "12+", tag: 2 },
-            ),
-            abortedTransactions: array(struct({ producerId: int64(), firstOffset: int64() }), {
-              nullable: "4+",
-            }),
-            preferredReadReplica: int32({ versions: "11+", default: -1 }),
-            records: records({ nullable: "0+" }),
-          }),
+    responses: array({
+      topic: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        errorCode: int16(),
+        highWatermark: int64(),
+        lastStableOffset: int64({ default: -1 }),
+        logStartOffset: int64({ versions: "5+", default: -1 }),
+        divergingEpoch: struct(
+          { epoch: int32({ default: -1 }), endOffset: int64({ default: -1 }) },
+          { versions: "12+", tag: 0 },
         ),
+        currentLeader: struct(
+          { leaderId: int32({ default: -1 }), leaderEpoch: int32({ default: -1 }) },
+          { versions: "12+", tag: 1 },
+        ),
+        snapshotId: struct(
+          { endOffset: int64({ default: -1 }), epoch: int32({ default: -1 }) },
+          { versions: "12+", tag: 2 },
+        ),
+        abortedTransactions: array(
+          { producerId: int64(), firstOffset: int64() },
+          {
+            nullable: "4+",
+          },
+        ),
+        preferredReadReplica: int32({ versions: "11+", default: -1 }),
+        records: records({ nullable: "0+" }),
       }),
-    ),
+    }),
   },
-);
-
-/** One partition of a request, on its way to an answer. */
-// For clients of our own: the declaration serves both ends of the wire.
-export { request as fetchRequest, response as fetchResponse };
-
-interface Wanted {
-  readonly topic: string;
-  readonly index: number;
-  readonly offset: number;
-  readonly maxBytes: number;
-  readonly leaderEpoch: number;
-  partition: Partition | undefined;
-  errorCode: ErrorCode;
-  batches: readonly Buffer[];
-}
-
-/** Finds the partition and judges the position; done again after waiting, as streams come and go. */
-function locate(wanted: Wanted, log: Log): void {
-  const partition = partitionOf(log, wanted.topic, wanted.index);
-  wanted.partition = partition;
-  if (partition === undefined) {
-    wanted.errorCode = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION;
-  } else if (wanted.offset < partition.logStartOffset || wanted.offset > partition.highWatermark) {
-    wanted.errorCode = ErrorCode.OFFSET_OUT_OF_RANGE;
-  } else {
-    wanted.errorCode = leaderEpochError(partition, wanted.leaderEpoch);
-  }
-}
-
-/** As many whole batches from the front as fit. Batches lie one after another in each buffer. */
-function cutTo(batches: readonly Buffer[], maxBytes: number): Buffer[] {
-  const kept: Buffer[] = [];
-  let left = maxBytes;
-  for (const buffer of batches) {
-    let end = 0;
-    while (end < buffer.length && end + batchBytes(buffer, end) <= left) end += batchBytes(buffer, end);
-    if (end > 0) kept.push(buffer.subarray(0, end));
-    if (end < buffer.length) break;
-    left -= end;
-  }
-  return kept;
-}
-
-const sizeOf = (batches: readonly Buffer[]): number => batches.reduce((sum, batch) => sum + batch.length, 0);
-
-/** Reads one partition within what is left of the answer, and returns how many bytes it took of it. */
-async function readInto(wanted: Wanted, leftBytes: number, isFirst: boolean): Promise<number> {
-  const { partition, offset } = wanted;
-  if (partition === undefined || wanted.errorCode !== ErrorCode.NONE) return 0;
-  const limit = Math.min(leftBytes, wanted.maxBytes);
-  if (offset === partition.highWatermark || (limit <= 0 && !isFirst)) return 0;
-  try {
-    const read = partition.read(offset, Math.max(limit, 0));
-    const batches = read instanceof Promise ? await read : read;
-    const whole = sizeOf(batches);
-    if (whole <= limit) {
-      wanted.batches = batches;
-      return whole;
-    }
-    const cut = cutTo(batches, limit);
-    // The first batch of the answer goes out whatever its size.
-    if (cut.length === 0 && isFirst) cut.push(...cutTo(batches, firstBatchBytes(batches)));
-    wanted.batches = cut;
-    return sizeOf(cut);
-  } catch (error) {
-    wanted.errorCode = errorCodeOf(error);
-    return 0;
-  }
-}
-
-function firstBatchBytes(batches: readonly Buffer[]): number {
-  const [first] = batches;
-  return first === undefined ? 0 : batchBytes(first);
-}
-
-async function readAll(all: readonly Wanted[], maxBytes: number, memory: RequestContext["server"]["memory"]) {
-  const limit = Math.min(maxBytes, MAX_FETCH_BYTES, Math.max(memory.roomBytes, MIN_FETCH_BYTES));
-  const expected = Math.min(limit, readableBytes(all));
-  memory.hold(expected);
-  try {
-    let taken = 0;
-    // One after another: the answer's order is the client's, and so is who comes first when it is full.
-    for (const wanted of all) taken += await readInto(wanted, limit - taken, taken === 0);
-  } finally {
-    memory.release(expected);
-  }
-}
-
-function readableBytes(all: readonly Wanted[]): number {
-  let sum = 0;
-  for (const { partition, errorCode, offset } of all) {
-    if (partition !== undefined && errorCode === ErrorCode.NONE) sum += partition.bytesFrom(offset);
-  }
-  return sum;
-}
-
-export const fetch = api({
-  key: 1,
-  name: "Fetch",
-  versions: { min: 4, max: 12 },
-  request,
-  response,
-  async handle({ topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel }, context) {
+  async handle(
+    { topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel },
+    { log, memory, signal },
+  ) {
     // No session was ever given out; Kafka's clients begin with a full fetch after this error.
     if (sessionId !== 0) return { errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND };
-    const { log, signal, server } = context;
     const byTopic = topics.map(({ topic, partitions }) => ({
       topic,
-      wanted: partitions.map(
-        ({ partition, fetchOffset, partitionMaxBytes, currentLeaderEpoch }): Wanted => ({
-          topic,
-          index: partition,
-          offset: fetchOffset,
-          maxBytes: partitionMaxBytes,
-          leaderEpoch: currentLeaderEpoch,
-          partition: undefined,
-          errorCode: ErrorCode.NONE,
-          batches: [],
-        }),
-      ),
+      wanted: partitions.map((asked) => new Wanted(log, topic, asked)),
     }));
     const all = byTopic.flatMap(({ wanted }) => wanted);
-    for (const wanted of all) locate(wanted, log);
-    // An error is told at once, as Kafka does: the other partitions' data must not hold it back.
-    if (maxWaitMs > 0 && all.every(({ errorCode }) => errorCode === ErrorCode.NONE)) {
-      const positions = all.map(({ partition, offset }) => ({ partition: partition as Partition, offset }));
-      await untilReadable(positions, minBytes, Math.min(maxWaitMs, MAX_WAIT_MS), signal);
-      for (const wanted of all) locate(wanted, log);
+    await untilReadable(all, minBytes, Math.min(maxWaitMs, MAX_WAIT_MS), signal);
+    let left = Math.min(maxBytes, MAX_FETCH_BYTES, Math.max(memory.roomBytes, MIN_FETCH_BYTES));
+    let isFirst = true;
+    // One after another: the answer's order is the client's, and so is who comes first when it is full.
+    for (const wanted of all) {
+      const bytes = await wanted.read(left, isFirst, memory);
+      left -= bytes;
+      if (bytes > 0) isFirst = false;
     }
-    await readAll(all, maxBytes, server.memory);
     return {
       responses: byTopic.map(({ topic, wanted }) => ({
         topic,
-        partitions: wanted.map(({ index, errorCode, partition, batches }) => ({
-          partitionIndex: index,
+        partitions: wanted.map(({ asked, errorCode, partition, batches }) => ({
+          partitionIndex: asked.partition,
           errorCode,
           highWatermark: partition?.highWatermark ?? -1,
           lastStableOffset: partition?.highWatermark ?? -1,

@@ -4,111 +4,93 @@
  * -5 the latest tiered offset (there is no other tier, so none). Version 0 is gone from Kafka.
  */
 import type { Partition } from "../../log/log.ts";
-import { array, int8, int16, int32, int64, message, string, struct } from "../../wire/schema.ts";
+import { array, int8, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
-import { errorCodeOf, leaderEpochError, partitionOf } from "./common.ts";
+import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
+import { forEachPartition, partitionOf } from "./common.ts";
 
 const LATEST = -1;
 const EARLIEST = -2;
 const MAX_TIMESTAMP = -3;
 const EARLIEST_LOCAL = -4;
-
-const request = message(
-  { flexible: 6 },
-  {
-    replicaId: int32(),
-    isolationLevel: int8({ versions: "2+" }),
-    topics: array(
-      struct({
-        name: string(),
-        partitions: array(
-          struct({
-            partitionIndex: int32(),
-            currentLeaderEpoch: int32({ versions: "4+", default: -1 }),
-            timestamp: int64(),
-          }),
-        ),
-      }),
-    ),
-    timeoutMs: int32({ versions: "10+" }),
-  },
-);
-
-const response = message(
-  { flexible: 6 },
-  {
-    throttleTimeMs: int32({ versions: "2+" }),
-    topics: array(
-      struct({
-        name: string(),
-        partitions: array(
-          struct({
-            partitionIndex: int32(),
-            errorCode: int16(),
-            timestamp: int64({ default: -1 }),
-            offset: int64({ default: -1 }),
-            leaderEpoch: int32({ versions: "4+", default: -1 }),
-          }),
-        ),
-      }),
-    ),
-  },
-);
+const LATEST_TIERED = -5;
+/** The first version that has it; others are UNSUPPORTED_VERSION, as in Kafka. */
+const SPECIAL_SINCE = new Map([
+  [LATEST, 1],
+  [EARLIEST, 1],
+  [MAX_TIMESTAMP, 7],
+  [EARLIEST_LOCAL, 8],
+  [LATEST_TIERED, 9],
+]);
 
 interface Found {
   readonly offset: number;
-  /** Left out for the special timestamps and where nothing was found: -1 then. */
+  /** Left out for the special timestamps: -1 then. */
   readonly timestamp?: number;
   /** Known without reading a batch only at the end of the log; -1 says "not known". */
   readonly leaderEpoch?: number;
 }
 
-async function find(partition: Partition, timestamp: number): Promise<Found | undefined> {
+/** Nothing where no record has such a timestamp: the answer's offset is -1 then. */
+async function find(partition: Partition, timestamp: number, version: number): Promise<Partial<Found>> {
+  if (timestamp < 0 && version < (SPECIAL_SINCE.get(timestamp) ?? Number.POSITIVE_INFINITY)) {
+    throw new Refusal(ErrorCode.UNSUPPORTED_VERSION, `timestamp ${timestamp} in version ${version}`);
+  }
   switch (timestamp) {
     case LATEST:
       return { offset: partition.highWatermark, leaderEpoch: partition.leaderEpoch };
     case EARLIEST:
     case EARLIEST_LOCAL:
       return { offset: partition.logStartOffset };
+    case LATEST_TIERED:
+      return {};
     case MAX_TIMESTAMP:
-      return partition.maxTimestamp();
+      return (await partition.maxTimestamp()) ?? {};
     default:
-      // Any other negative one: the latest tiered offset (-5), or one that a later Kafka may know.
-      return timestamp < 0 ? undefined : partition.offsetForTimestamp(timestamp);
+      return (await partition.offsetForTimestamp(timestamp)) ?? {};
   }
 }
 
 export const listOffsets = api({
   key: 2,
   name: "ListOffsets",
-  versions: { min: 1, max: 10 },
-  request,
-  response,
-  async handle({ topics }, { log }) {
-    const answer = async (name: string, index: number, epoch: number, timestamp: number) => {
-      const partition = partitionOf(log, name, index);
-      if (partition === undefined) {
-        return { partitionIndex: index, errorCode: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION };
-      }
-      const epochError = leaderEpochError(partition, epoch);
-      if (epochError !== ErrorCode.NONE) return { partitionIndex: index, errorCode: epochError };
-      try {
-        return { partitionIndex: index, errorCode: ErrorCode.NONE, ...(await find(partition, timestamp)) };
-      } catch (error) {
-        return { partitionIndex: index, errorCode: errorCodeOf(error) };
-      }
-    };
+  versions: { min: 1, max: 10, flexible: 6 },
+  request: {
+    replicaId: int32(),
+    isolationLevel: int8({ versions: "2+" }),
+    topics: array({
+      name: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        currentLeaderEpoch: int32({ versions: "4+", default: -1 }),
+        timestamp: int64(),
+      }),
+    }),
+    timeoutMs: int32({ versions: "10+" }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "2+" }),
+    topics: array({
+      name: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        errorCode: int16(),
+        timestamp: int64({ default: -1 }),
+        offset: int64({ default: -1 }),
+        leaderEpoch: int32({ versions: "4+", default: -1 }),
+      }),
+    }),
+  },
+  async handle({ topics }, { log }, { version }) {
     return {
-      topics: await Promise.all(
-        topics.map(async ({ name, partitions }) => ({
-          name,
-          partitions: await Promise.all(
-            partitions.map(({ partitionIndex, currentLeaderEpoch, timestamp }) =>
-              answer(name, partitionIndex, currentLeaderEpoch, timestamp),
-            ),
-          ),
-        })),
+      topics: await forEachPartition(
+        topics,
+        async ({ partitionIndex, currentLeaderEpoch, timestamp }, { name }) => ({
+          partitionIndex,
+          ...(await outcomeOf(() =>
+            find(partitionOf(log, name, partitionIndex, currentLeaderEpoch), timestamp, version),
+          )),
+        }),
       ),
     };
   },

@@ -8,79 +8,25 @@
  */
 import { LogError } from "../../errors.ts";
 import type { Stream } from "../../log/log.ts";
-import { ZERO_UUID } from "../../wire/buffer.ts";
-import { array, bool, int16, int32, message, string, struct, uuid } from "../../wire/schema.ts";
-import { api, type RequestContext } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
+import { array, bool, int16, int32, string, uuid } from "../../wire/schema.ts";
+import { api, type ClientContext } from "../api.ts";
+import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 import {
   broker,
   CLUSTER_OPERATIONS,
-  errorCodeOf,
   NODE_ID,
   OPERATIONS_NOT_ASKED,
   STREAM_OPERATIONS,
+  streamOf,
 } from "./common.ts";
 
-const request = message(
-  { flexible: 9 },
-  {
-    topics: array(struct({ topicId: uuid({ versions: "10+" }), name: string({ nullable: "10+" }) }), {
-      nullable: "1+",
-    }),
-    allowAutoTopicCreation: bool({ versions: "4+", default: true }),
-    includeClusterAuthorizedOperations: bool({ versions: "8-10" }),
-    includeTopicAuthorizedOperations: bool({ versions: "8+" }),
-  },
-);
-
-const response = message(
-  { flexible: 9 },
-  {
-    throttleTimeMs: int32({ versions: "3+" }),
-    brokers: array(
-      struct({
-        nodeId: int32(),
-        host: string(),
-        port: int32(),
-        rack: string({ versions: "1+", nullable: "1+", default: null }),
-      }),
-    ),
-    clusterId: string({ versions: "2+", nullable: "2+", default: null }),
-    controllerId: int32({ versions: "1+", default: -1 }),
-    topics: array(
-      struct({
-        errorCode: int16(),
-        name: string({ nullable: "12+" }),
-        topicId: uuid({ versions: "10+" }),
-        isInternal: bool({ versions: "1+" }),
-        partitions: array(
-          struct({
-            errorCode: int16(),
-            partitionIndex: int32(),
-            leaderId: int32(),
-            leaderEpoch: int32({ versions: "7+", default: -1 }),
-            replicaNodes: array(int32()),
-            isrNodes: array(int32()),
-            offlineReplicas: array(int32(), { versions: "5+" }),
-          }),
-        ),
-        topicAuthorizedOperations: int32({ versions: "8+", default: OPERATIONS_NOT_ASKED }),
-      }),
-    ),
-    clusterAuthorizedOperations: int32({ versions: "8-10", default: OPERATIONS_NOT_ASKED }),
-  },
-);
-
-// For clients of our own: the declaration serves both ends of the wire.
-export { request as metadataRequest, response as metadataResponse };
-
-function described(stream: Stream, withOperations: boolean) {
+function described({ name, id, internal, partitions }: Stream, withOperations: boolean) {
   return {
     errorCode: ErrorCode.NONE,
-    name: stream.name,
-    topicId: stream.id,
-    isInternal: stream.internal,
-    partitions: stream.partitions.map(({ index, leaderEpoch }) => ({
+    name,
+    topicId: id,
+    isInternal: internal,
+    partitions: partitions.map(({ index, leaderEpoch }) => ({
       partitionIndex: index,
       leaderId: NODE_ID,
       leaderEpoch,
@@ -91,71 +37,89 @@ function described(stream: Stream, withOperations: boolean) {
   };
 }
 
-function missing(name: string | null, topicId: string, errorCode: ErrorCode, version: number) {
-  return {
-    errorCode,
-    name: name ?? (version >= 12 ? null : ""),
-    topicId: name === null ? topicId : ZERO_UUID,
-    isInternal: false,
-    partitions: [],
-    topicAuthorizedOperations: OPERATIONS_NOT_ASKED,
-  };
-}
-
-/** The stream, created if it is missing and may be; otherwise why there is none. */
-async function find(name: string, mayCreate: boolean, context: RequestContext): Promise<Stream | ErrorCode> {
+/** Creates it if it is missing and may be; throws where there is none in the end. */
+async function find(name: string, mayCreate: boolean, context: ClientContext): Promise<Stream> {
   const { log, autoCreate, logger } = context;
-  const stream = log.stream(name);
-  if (stream !== undefined) return stream;
-  if (!mayCreate || !autoCreate.enabled) return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION;
+  if (log.stream(name) !== undefined || !mayCreate || !autoCreate.enabled) return streamOf(log, name);
   try {
     const created = await log.createStream(name, autoCreate.partitions, {}, "protocol");
-    logger.info(
-      { stream: name, partitions: created.partitions.length },
-      "a Kafka client's stream was created",
-    );
+    logger.info({ stream: name, partitions: autoCreate.partitions }, "a Kafka client's stream was created");
     return created;
   } catch (error) {
     // Another request was faster.
-    if (error instanceof LogError && error.code === "STREAM_EXISTS") {
-      return log.stream(name) ?? ErrorCode.LEADER_NOT_AVAILABLE;
-    }
-    return errorCodeOf(error);
+    if (error instanceof LogError && error.code === "STREAM_EXISTS") return streamOf(log, name);
+    throw error;
   }
 }
 
 export const metadata = api({
   key: 3,
   name: "Metadata",
-  versions: { min: 0, max: 12 },
-  request,
-  response,
+  versions: { min: 0, max: 12, flexible: 9 },
+  request: {
+    topics: array(
+      { topicId: uuid({ versions: "10+" }), name: string({ nullable: "10+" }) },
+      {
+        nullable: "1+",
+      },
+    ),
+    allowAutoTopicCreation: bool({ versions: "4+", default: true }),
+    includeClusterAuthorizedOperations: bool({ versions: "8-10" }),
+    includeTopicAuthorizedOperations: bool({ versions: "8+" }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "3+" }),
+    brokers: array({
+      nodeId: int32(),
+      host: string(),
+      port: int32(),
+      rack: string({ versions: "1+", nullable: "1+", default: null }),
+    }),
+    clusterId: string({ versions: "2+", nullable: "2+", default: null }),
+    controllerId: int32({ versions: "1+", default: -1 }),
+    topics: array({
+      errorCode: int16(),
+      name: string({ nullable: "12+" }),
+      topicId: uuid({ versions: "10+" }),
+      isInternal: bool({ versions: "1+" }),
+      partitions: array({
+        errorCode: int16(),
+        partitionIndex: int32(),
+        leaderId: int32(),
+        leaderEpoch: int32({ versions: "7+", default: -1 }),
+        replicaNodes: array(int32()),
+        isrNodes: array(int32()),
+        offlineReplicas: array(int32(), { versions: "5+" }),
+      }),
+      topicAuthorizedOperations: int32({ versions: "8+", default: OPERATIONS_NOT_ASKED }),
+    }),
+    clusterAuthorizedOperations: int32({ versions: "8-10", default: OPERATIONS_NOT_ASKED }),
+  },
   async handle(
     { topics, allowAutoTopicCreation, includeClusterAuthorizedOperations, includeTopicAuthorizedOperations },
     context,
+    { version },
   ) {
-    const { version, log, clusterId, advertised } = context;
+    const { log, clusterId, advertised } = context;
+    const one = async ({ name, topicId }: { name: string | null; topicId: string }) => {
+      const outcome = await outcomeOf(async () => {
+        const stream =
+          name === null ? log.streamById(topicId) : await find(name, allowAutoTopicCreation, context);
+        if (stream === undefined) throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `no topic id ${topicId}`);
+        return described(stream, includeTopicAuthorizedOperations);
+      });
+      // A name is not nullable in versions 10 and 11, which can ask by id already.
+      return { name: name ?? (version >= 12 ? null : ""), topicId, ...outcome };
+    };
     // "All" is null, but an empty list in version 0, which has no null.
     const all = topics === null || (version === 0 && topics.length === 0);
-    const topicsAnswered: (ReturnType<typeof described> | ReturnType<typeof missing>)[] = all
-      ? log.streams.map((stream) => described(stream, includeTopicAuthorizedOperations))
-      : [];
-    for (const { name, topicId } of all ? [] : topics) {
-      const found =
-        name !== null
-          ? await find(name, allowAutoTopicCreation, context)
-          : (log.streamById(topicId) ?? ErrorCode.UNKNOWN_TOPIC_ID);
-      topicsAnswered.push(
-        typeof found === "number"
-          ? missing(name, topicId, found, version)
-          : described(found, includeTopicAuthorizedOperations),
-      );
-    }
     return {
       brokers: [broker(advertised)],
       clusterId,
       controllerId: NODE_ID,
-      topics: topicsAnswered,
+      topics: all
+        ? log.streams.map((stream) => described(stream, includeTopicAuthorizedOperations))
+        : await Promise.all(topics.map(one)),
       clusterAuthorizedOperations: includeClusterAuthorizedOperations
         ? CLUSTER_OPERATIONS
         : OPERATIONS_NOT_ASKED,

@@ -1,47 +1,33 @@
 /** OffsetCommit 2–8: answered when the offsets are on disk. The retention time of 2–4 is not honoured (KIP-211). */
-import { array, int16, int32, int64, message, string, struct } from "../../wire/schema.ts";
+import { array, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
+import { forEachPartition } from "./common.ts";
 
 export const offsetCommit = api({
   key: 8,
   name: "OffsetCommit",
-  versions: { min: 2, max: 8 },
-  request: message(
-    { flexible: 8 },
-    {
-      groupId: string(),
-      generationIdOrMemberEpoch: int32({ versions: "1+", default: -1 }),
-      memberId: string({ versions: "1+" }),
-      groupInstanceId: string({ versions: "7+", nullable: "7+", default: null }),
-      retentionTimeMs: int64({ versions: "2-4", default: -1 }),
-      topics: array(
-        struct({
-          name: string(),
-          partitions: array(
-            struct({
-              partitionIndex: int32(),
-              committedOffset: int64(),
-              committedLeaderEpoch: int32({ versions: "6+", default: -1 }),
-              committedMetadata: string({ nullable: "0+" }),
-            }),
-          ),
-        }),
-      ),
-    },
-  ),
-  response: message(
-    { flexible: 8 },
-    {
-      throttleTimeMs: int32({ versions: "3+" }),
-      topics: array(
-        struct({
-          name: string(),
-          partitions: array(struct({ partitionIndex: int32(), errorCode: int16() })),
-        }),
-      ),
-    },
-  ),
+  versions: { min: 2, max: 8, flexible: 8 },
+  request: {
+    groupId: string(),
+    generationIdOrMemberEpoch: int32({ versions: "1+", default: -1 }),
+    memberId: string({ versions: "1+" }),
+    groupInstanceId: string({ versions: "7+", nullable: "7+", default: null }),
+    retentionTimeMs: int64({ versions: "2-4", default: -1 }),
+    topics: array({
+      name: string(),
+      partitions: array({
+        partitionIndex: int32(),
+        committedOffset: int64(),
+        committedLeaderEpoch: int32({ versions: "6+", default: -1 }),
+        committedMetadata: string({ nullable: "0+" }),
+      }),
+    }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "3+" }),
+    topics: array({ name: string(), partitions: array({ partitionIndex: int32(), errorCode: int16() }) }),
+  },
   async handle({ groupId, memberId, groupInstanceId, generationIdOrMemberEpoch, topics }, { groups }) {
     const identity = { memberId, groupInstanceId, generationId: generationIdOrMemberEpoch };
     const offsets = topics.flatMap(({ name, partitions }) =>
@@ -55,12 +41,9 @@ export const offsetCommit = api({
     );
     const errors = (await groups.commit(groupId, identity, offsets)).values();
     return {
-      topics: topics.map(({ name, partitions }) => ({
-        name,
-        partitions: partitions.map(({ partitionIndex }) => ({
-          partitionIndex,
-          errorCode: ErrorCode[errors.next().value ?? "UNKNOWN_SERVER_ERROR"],
-        })),
+      topics: await forEachPartition(topics, ({ partitionIndex }) => ({
+        partitionIndex,
+        errorCode: ErrorCode[errors.next().value ?? "UNKNOWN_SERVER_ERROR"],
       })),
     };
   },

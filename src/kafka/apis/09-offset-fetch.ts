@@ -1,55 +1,51 @@
 /** OffsetFetch 1–8. A partition without a committed offset, or of an unknown group, is answered with -1. */
 import type { GroupCoordinator } from "../../groups/coordinator.ts";
 import type { CommittedOffset } from "../../groups/types.ts";
-import { array, bool, int16, int32, int64, message, string, struct } from "../../wire/schema.ts";
+import { array, bool, int16, int32, int64, string, struct } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 
 const wantedTopic = struct({ name: string(), partitionIndexes: array(int32()) });
 
 /** The same before version 8, for one group, and since, for several. */
-const offsetsOfTopics = array(
-  struct({
-    name: string(),
-    partitions: array(
-      struct({
-        partitionIndex: int32(),
-        committedOffset: int64(),
-        committedLeaderEpoch: int32({ versions: "5+", default: -1 }),
-        metadata: string({ nullable: "0+" }),
-        errorCode: int16(),
-      }),
-    ),
+const offsetsOfTopics = array({
+  name: string(),
+  partitions: array({
+    partitionIndex: int32(),
+    committedOffset: int64(),
+    committedLeaderEpoch: int32({ versions: "5+", default: -1 }),
+    metadata: string({ nullable: "0+" }),
+    errorCode: int16(),
   }),
-);
+});
 
 export const offsetFetch = api({
   key: 9,
   name: "OffsetFetch",
-  versions: { min: 1, max: 8 },
-  request: message(
-    { flexible: 6 },
-    {
-      groupId: string({ versions: "0-7" }),
-      topics: array(wantedTopic, { versions: "0-7", nullable: "2-7" }),
-      groups: array(struct({ groupId: string(), topics: array(wantedTopic, { nullable: "8+" }) }), {
+  versions: { min: 1, max: 8, flexible: 6 },
+  request: {
+    groupId: string({ versions: "0-7" }),
+    topics: array(wantedTopic, { versions: "0-7", nullable: "2-7" }),
+    groups: array(
+      { groupId: string(), topics: array(wantedTopic, { nullable: "8+" }) },
+      {
         versions: "8+",
-      }),
-      requireStable: bool({ versions: "7+" }),
-    },
-  ),
-  response: message(
-    { flexible: 6 },
-    {
-      throttleTimeMs: int32({ versions: "3+" }),
-      topics: { ...offsetsOfTopics, options: { versions: "0-7" } },
-      errorCode: int16({ versions: "2-7" }),
-      groups: array(struct({ groupId: string(), topics: offsetsOfTopics, errorCode: int16() }), {
+      },
+    ),
+    requireStable: bool({ versions: "7+" }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "3+" }),
+    topics: { ...offsetsOfTopics, options: { versions: "0-7" } },
+    errorCode: int16({ versions: "2-7" }),
+    groups: array(
+      { groupId: string(), topics: offsetsOfTopics, errorCode: int16() },
+      {
         versions: "8+",
-      }),
-    },
-  ),
-  handle(request, { groups, version }) {
+      },
+    ),
+  },
+  handle(request, { groups }, { version }) {
     if (version < 8) return fetchOffsets(groups, request.groupId, request.topics);
     return {
       groups: request.groups.map(({ groupId, topics }) => ({

@@ -1,5 +1,5 @@
 /** FindCoordinator 0–4: this node, at the address on which the client reached it. No transaction coordinator. */
-import { array, int8, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { array, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { broker } from "./common.ts";
@@ -10,37 +10,31 @@ const NO_TRANSACTIONS = "Sluice coordinates consumer groups only: there are no t
 export const findCoordinator = api({
   key: 10,
   name: "FindCoordinator",
-  versions: { min: 0, max: 4 },
-  request: message(
-    { flexible: 3 },
-    {
-      key: string({ versions: "0-3" }),
-      keyType: int8({ versions: "1+" }),
-      coordinatorKeys: array(string(), { versions: "4+" }),
-    },
-  ),
-  response: message(
-    { flexible: 3 },
-    {
-      throttleTimeMs: int32({ versions: "1+" }),
-      errorCode: int16({ versions: "0-3" }),
-      errorMessage: string({ versions: "1-3", nullable: "1-3" }),
-      nodeId: int32({ versions: "0-3" }),
-      host: string({ versions: "0-3" }),
-      port: int32({ versions: "0-3" }),
-      coordinators: array(
-        struct({
-          key: string(),
-          nodeId: int32(),
-          host: string(),
-          port: int32(),
-          errorCode: int16(),
-          errorMessage: string({ nullable: "4+" }),
-        }),
-        { versions: "4+" },
-      ),
-    },
-  ),
+  versions: { min: 0, max: 4, flexible: 3 },
+  request: {
+    key: string({ versions: "0-3" }),
+    keyType: int8({ versions: "1+" }),
+    coordinatorKeys: array(string(), { versions: "4+" }),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "1+" }),
+    errorCode: int16({ versions: "0-3" }),
+    errorMessage: string({ versions: "1-3", nullable: "1-3" }),
+    nodeId: int32({ versions: "0-3" }),
+    host: string({ versions: "0-3" }),
+    port: int32({ versions: "0-3" }),
+    coordinators: array(
+      {
+        key: string(),
+        nodeId: int32(),
+        host: string(),
+        port: int32(),
+        errorCode: int16(),
+        errorMessage: string({ nullable: "4+" }),
+      },
+      { versions: "4+" },
+    ),
+  },
   handle({ keyType, coordinatorKeys }, { advertised }) {
     // A code that no client retries: COORDINATOR_NOT_AVAILABLE would leave a transactional producer waiting.
     const answer =

@@ -1,39 +1,33 @@
 /** LeaveGroup 0–5: one member up to version 2, several from 3 on (KIP-345). */
-import { array, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { array, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 
 export const leaveGroup = api({
   key: 13,
   name: "LeaveGroup",
-  versions: { min: 0, max: 5 },
-  request: message(
-    { flexible: 4 },
-    {
-      groupId: string(),
-      memberId: string({ versions: "0-2" }),
-      members: array(
-        struct({
-          memberId: string(),
-          groupInstanceId: string({ nullable: "3+", default: null }),
-          reason: string({ versions: "5+", nullable: "5+", default: null }),
-        }),
-        { versions: "3+" },
-      ),
-    },
-  ),
-  response: message(
-    { flexible: 4 },
-    {
-      throttleTimeMs: int32({ versions: "1+" }),
-      errorCode: int16(),
-      members: array(
-        struct({ memberId: string(), groupInstanceId: string({ nullable: "3+" }), errorCode: int16() }),
-        { versions: "3+" },
-      ),
-    },
-  ),
-  handle({ groupId, memberId, members }, { groups, version }) {
+  versions: { min: 0, max: 5, flexible: 4 },
+  request: {
+    groupId: string(),
+    memberId: string({ versions: "0-2" }),
+    members: array(
+      {
+        memberId: string(),
+        groupInstanceId: string({ nullable: "3+", default: null }),
+        reason: string({ versions: "5+", nullable: "5+", default: null }),
+      },
+      { versions: "3+" },
+    ),
+  },
+  response: {
+    throttleTimeMs: int32({ versions: "1+" }),
+    errorCode: int16(),
+    members: array(
+      { memberId: string(), groupInstanceId: string({ nullable: "3+" }), errorCode: int16() },
+      { versions: "3+" },
+    ),
+  },
+  handle({ groupId, memberId, members }, { groups }, { version }) {
     if (version < 3) {
       const [error] = groups.leave(groupId, [{ memberId, groupInstanceId: null }]);
       return { errorCode: ErrorCode[error ?? "NONE"] };

@@ -1,6 +1,6 @@
 /** DescribeGroups 0–6. An unknown group is "Dead", from 6 on with an error too (KIP-1043). */
 import type { GroupCoordinator } from "../../groups/coordinator.ts";
-import { array, bool, bytes, int16, int32, message, string, struct } from "../../wire/schema.ts";
+import { array, bool, bytes, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { OPERATIONS_NOT_ASKED } from "./common.ts";
@@ -8,39 +8,29 @@ import { OPERATIONS_NOT_ASKED } from "./common.ts";
 export const describeGroups = api({
   key: 15,
   name: "DescribeGroups",
-  versions: { min: 0, max: 6 },
-  request: message(
-    { flexible: 5 },
-    { groups: array(string()), includeAuthorizedOperations: bool({ versions: "3+" }) },
-  ),
-  response: message(
-    { flexible: 5 },
-    {
-      throttleTimeMs: int32({ versions: "1+" }),
-      groups: array(
-        struct({
-          errorCode: int16(),
-          errorMessage: string({ versions: "6+", nullable: "6+", default: null }),
-          groupId: string(),
-          groupState: string(),
-          protocolType: string(),
-          protocolData: string(),
-          members: array(
-            struct({
-              memberId: string(),
-              groupInstanceId: string({ versions: "4+", nullable: "4+", default: null }),
-              clientId: string(),
-              clientHost: string(),
-              memberMetadata: bytes(),
-              memberAssignment: bytes(),
-            }),
-          ),
-          authorizedOperations: int32({ versions: "3+", default: OPERATIONS_NOT_ASKED }),
-        }),
-      ),
-    },
-  ),
-  handle: (request, { groups, version }) => ({
+  versions: { min: 0, max: 6, flexible: 5 },
+  request: { groups: array(string()), includeAuthorizedOperations: bool({ versions: "3+" }) },
+  response: {
+    throttleTimeMs: int32({ versions: "1+" }),
+    groups: array({
+      errorCode: int16(),
+      errorMessage: string({ versions: "6+", nullable: "6+", default: null }),
+      groupId: string(),
+      groupState: string(),
+      protocolType: string(),
+      protocolData: string(),
+      members: array({
+        memberId: string(),
+        groupInstanceId: string({ versions: "4+", nullable: "4+", default: null }),
+        clientId: string(),
+        clientHost: string(),
+        memberMetadata: bytes(),
+        memberAssignment: bytes(),
+      }),
+      authorizedOperations: int32({ versions: "3+", default: OPERATIONS_NOT_ASKED }),
+    }),
+  },
+  handle: (request, { groups }, { version }) => ({
     groups: request.groups.map((groupId) => describe(groups, groupId, version)),
   }),
 });
@@ -57,15 +47,16 @@ function describe(groups: GroupCoordinator, groupId: string, version: number) {
       errorMessage: `Group ${groupId} not found.`,
     };
   }
+  // As in Kafka, what is agreed upon is shown only while it holds.
+  const stable = group.state === "Stable";
   return {
     groupId,
     groupState: group.state,
     protocolType: group.protocolType,
-    protocolData: group.protocolName,
+    protocolData: (stable && group.protocolName) || "",
     members: group.members.map(({ metadata, assignment, ...member }) => ({
       ...member,
-      memberMetadata: metadata,
-      memberAssignment: assignment,
+      ...(stable ? { memberMetadata: metadata, memberAssignment: assignment } : {}),
     })),
   };
 }

@@ -6,44 +6,33 @@
  * and librdkafka take that as final, at once, and name the transactional id to the user; other errors are
  * retried by some of them or blamed on the client's version.
  */
-import { int16, int32, int64, message, string } from "../../wire/schema.ts";
+import { int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
-import { errorCodeOf } from "./common.ts";
+import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 
-const request = message(
-  { flexible: 2 },
-  {
+export const initProducerId = api({
+  key: 22,
+  name: "InitProducerId",
+  versions: { min: 0, max: 5, flexible: 2 },
+  request: {
     transactionalId: string({ nullable: "0+" }),
     transactionTimeoutMs: int32(),
     producerId: int64({ versions: "3+", default: -1 }),
     producerEpoch: int16({ versions: "3+", default: -1 }),
   },
-);
-
-const response = message(
-  { flexible: 2 },
-  { throttleTimeMs: int32(), errorCode: int16(), producerId: int64({ default: -1 }), producerEpoch: int16() },
-);
-
-export const initProducerId = api({
-  key: 22,
-  name: "InitProducerId",
-  versions: { min: 0, max: 5 },
-  request,
-  response,
-  async handle({ transactionalId }, { log, logger, clientId }) {
-    if (transactionalId !== null) {
-      logger.warn(
-        { clientId, transactionalId },
-        "a transactional producer was refused: no transactions here",
-      );
-      return { errorCode: ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, producerEpoch: -1 };
-    }
-    try {
-      return { errorCode: ErrorCode.NONE, producerId: await log.nextProducerId(), producerEpoch: 0 };
-    } catch (error) {
-      return { errorCode: errorCodeOf(error), producerEpoch: -1 };
-    }
+  response: {
+    throttleTimeMs: int32(),
+    errorCode: int16(),
+    producerId: int64({ default: -1 }),
+    producerEpoch: int16(),
+  },
+  async handle({ transactionalId }, { log, logger }, { clientId }) {
+    const outcome = await outcomeOf(async () => {
+      if (transactionalId === null) return { producerId: await log.nextProducerId(), producerEpoch: 0 };
+      const words = "a transactional producer was refused: no transactions here";
+      logger.warn({ clientId, transactionalId }, words);
+      throw new Refusal(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, words);
+    });
+    return { producerEpoch: -1, ...outcome };
   },
 });

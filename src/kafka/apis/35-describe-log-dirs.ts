@@ -1,42 +1,8 @@
 /** DescribeLogDirs: the data folder with each partition's size. There is one folder, and no replica moves. */
 import { statfs } from "node:fs/promises";
-import { array, bool, int16, int32, int64, message, string, struct } from "../../wire/schema.ts";
+import { array, bool, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
-
-const request = message(
-  { flexible: 2 },
-  { topics: array(struct({ topic: string(), partitions: array(int32()) }), { nullable: "0+" }) },
-);
-
-const response = message(
-  { flexible: 2 },
-  {
-    throttleTimeMs: int32(),
-    errorCode: int16({ versions: "3+" }),
-    results: array(
-      struct({
-        errorCode: int16(),
-        logDir: string(),
-        topics: array(
-          struct({
-            name: string(),
-            partitions: array(
-              struct({
-                partitionIndex: int32(),
-                partitionSize: int64(),
-                offsetLag: int64(),
-                isFutureKey: bool(),
-              }),
-            ),
-          }),
-        ),
-        totalBytes: int64({ versions: "4+", default: -1 }),
-        usableBytes: int64({ versions: "4+", default: -1 }),
-      }),
-    ),
-  },
-);
 
 /** Of the file system; left out (-1, "not known") where it cannot be told. */
 async function room(folder: string): Promise<{ totalBytes?: number; usableBytes?: number }> {
@@ -51,10 +17,28 @@ async function room(folder: string): Promise<{ totalBytes?: number; usableBytes?
 export const describeLogDirs = api({
   key: 35,
   name: "DescribeLogDirs",
-  versions: { min: 1, max: 4 },
-  request,
-  response,
-  async handle({ topics }, { log, server }) {
+  versions: { min: 1, max: 4, flexible: 2 },
+  request: { topics: array({ topic: string(), partitions: array(int32()) }, { nullable: "0+" }) },
+  response: {
+    throttleTimeMs: int32(),
+    errorCode: int16({ versions: "3+" }),
+    results: array({
+      errorCode: int16(),
+      logDir: string(),
+      topics: array({
+        name: string(),
+        partitions: array({
+          partitionIndex: int32(),
+          partitionSize: int64(),
+          offsetLag: int64(),
+          isFutureKey: bool(),
+        }),
+      }),
+      totalBytes: int64({ versions: "4+", default: -1 }),
+      usableBytes: int64({ versions: "4+", default: -1 }),
+    }),
+  },
+  async handle({ topics }, { log, dataDir }) {
     const wanted = topics === null ? undefined : new Map(topics.map((one) => [one.topic, one.partitions]));
     const described = log.streams
       .filter(({ name }) => wanted?.has(name) ?? true)
@@ -64,15 +48,7 @@ export const describeLogDirs = api({
           .filter(({ index }) => wanted?.get(name)?.includes(index) ?? true)
           .map(({ index, sizeBytes }) => ({ partitionIndex: index, partitionSize: sizeBytes })),
       }));
-    return {
-      results: [
-        {
-          errorCode: ErrorCode.NONE,
-          logDir: server.dataDir,
-          topics: described,
-          ...(await room(server.dataDir)),
-        },
-      ],
-    };
+    const { NONE: errorCode } = ErrorCode;
+    return { results: [{ errorCode, logDir: dataDir, topics: described, ...(await room(dataDir)) }] };
   },
 });

@@ -1,8 +1,7 @@
-/** What several APIs share: this node's place in the "cluster", look-ups, and the log's errors in Kafka's words. */
-import { LogError } from "../../errors.ts";
+/** What several APIs share: this node's place in the "cluster", and the look-ups by stream and partition. */
 import type { Log, Partition, Stream } from "../../log/log.ts";
 import type { Endpoint } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
+import { ErrorCode, Refusal } from "../error-code.ts";
 
 /** The only broker, leader and controller. Clients that assign replicas by hand expect 0. */
 export const NODE_ID = 0;
@@ -13,73 +12,60 @@ export const OPERATIONS_NOT_ASKED = -2147483648;
 export const STREAM_OPERATIONS = 0b1101_1111_1000;
 export const CLUSTER_OPERATIONS = 0b1_1111_1010_0000;
 
-export function broker(advertised: Endpoint): { nodeId: number; host: string; port: number } {
-  return { nodeId: NODE_ID, host: advertised.host, port: advertised.port };
-}
-
-export function partitionOf(log: Log, stream: string, index: number): Partition | undefined {
-  return log.stream(stream)?.partitions[index];
-}
-
-const CODES: Readonly<Record<string, ErrorCode>> = {
-  CORRUPT_BATCH: ErrorCode.CORRUPT_MESSAGE,
-  KEYLESS_RECORD: ErrorCode.INVALID_RECORD,
-  TOO_LARGE: ErrorCode.MESSAGE_TOO_LARGE,
-  READ_ONLY: ErrorCode.KAFKA_STORAGE_ERROR,
-  CLOSED: ErrorCode.KAFKA_STORAGE_ERROR,
-  UNKNOWN_STREAM: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-  OFFSET_OUT_OF_RANGE: ErrorCode.OFFSET_OUT_OF_RANGE,
-  OUT_OF_ORDER_SEQUENCE: ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-  DUPLICATE_SEQUENCE: ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
-  INVALID_PRODUCER_EPOCH: ErrorCode.INVALID_PRODUCER_EPOCH,
-  STREAM_EXISTS: ErrorCode.TOPIC_ALREADY_EXISTS,
-  INVALID_STREAM: ErrorCode.INVALID_TOPIC_EXCEPTION,
-  INVALID_PARTITIONS: ErrorCode.INVALID_PARTITIONS,
-  FEWER_PARTITIONS: ErrorCode.INVALID_PARTITIONS,
-};
-
-/** Rethrows what is neither the log's error nor the disk's: that is a fault of ours. */
-export function errorCodeOf(error: unknown): ErrorCode {
-  if (error instanceof LogError) return CODES[error.code] ?? ErrorCode.KAFKA_STORAGE_ERROR;
-  if (error instanceof Error && "syscall" in error) return ErrorCode.KAFKA_STORAGE_ERROR;
-  throw error;
-}
-
-/** A refusal of one item of an administrative request. */
-export interface Refusal {
-  readonly errorCode: ErrorCode;
-  readonly errorMessage: string;
-}
-
-export function refusal(errorCode: ErrorCode, errorMessage: string): Refusal {
-  return { errorCode, errorMessage };
-}
-
-export function refusalOf(error: unknown): Refusal {
-  return refusal(errorCodeOf(error), (error as LogError).message);
-}
-
-/** Why a client may not change or delete a stream, or undefined. */
-export function lockOf(stream: Stream): Refusal | undefined {
-  if (stream.internal || stream.origin === "internal") {
-    return refusal(ErrorCode.POLICY_VIOLATION, `"${stream.name}" holds the gateway's own state`);
-  }
-  if (stream.origin === "config") {
-    return refusal(
-      ErrorCode.POLICY_VIOLATION,
-      `"${stream.name}" is set in the gateway's configuration: change it there`,
-    );
-  }
-  return undefined;
-}
-
-/** KIP-320: a client that says which leader epoch it knows is told when it is behind, or ahead. */
-export function leaderEpochError(partition: Partition, knownEpoch: number): ErrorCode {
-  if (knownEpoch < 0 || knownEpoch === partition.leaderEpoch) return ErrorCode.NONE;
-  return knownEpoch < partition.leaderEpoch ? ErrorCode.FENCED_LEADER_EPOCH : ErrorCode.UNKNOWN_LEADER_EPOCH;
-}
-
-/** `ConfigSource` of DescribeConfigs and CreateTopics. */
-export const ConfigSource = { DYNAMIC_TOPIC: 1, STATIC_BROKER: 4, DEFAULT: 5 } as const;
 /** `ConfigResource.Type` */
 export const ResourceType = { TOPIC: 2, BROKER: 4 } as const;
+
+export function broker({ host, port }: Endpoint): { nodeId: number; host: string; port: number } {
+  return { nodeId: NODE_ID, host, port };
+}
+
+/** Throws `Refusal` where there is none. */
+export function streamOf(log: Log, name: string): Stream {
+  const stream = log.stream(name);
+  if (stream === undefined)
+    throw new Refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, `there is no stream "${name}"`);
+  return stream;
+}
+
+/** A stream that clients may change or delete; throws `Refusal` for the others. */
+export function changeableStream(log: Log, name: string): Stream {
+  const stream = streamOf(log, name);
+  if (stream.internal || stream.origin === "internal") {
+    throw new Refusal(ErrorCode.POLICY_VIOLATION, `"${name}" holds the gateway's own state`);
+  }
+  if (stream.origin === "config") {
+    const words = `"${name}" is set in the gateway's configuration: change it there`;
+    throw new Refusal(ErrorCode.POLICY_VIOLATION, words);
+  }
+  return stream;
+}
+
+/**
+ * The partition, if the client's idea of its leader is ours: who says which leader epoch it knows is told when
+ * it is behind, or ahead (KIP-320); -1 says nothing. Throws `Refusal`.
+ */
+export function partitionOf(log: Log, name: string, index: number, knownEpoch = -1): Partition {
+  const partition = streamOf(log, name).partitions[index];
+  if (partition === undefined) {
+    throw new Refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, `there is no partition ${index} of "${name}"`);
+  }
+  const { leaderEpoch } = partition;
+  if (knownEpoch >= 0 && knownEpoch !== leaderEpoch) {
+    const { FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH } = ErrorCode;
+    const code = knownEpoch < leaderEpoch ? FENCED_LEADER_EPOCH : UNKNOWN_LEADER_EPOCH;
+    throw new Refusal(code, `leader epoch ${knownEpoch}; it is ${leaderEpoch}`);
+  }
+  return partition;
+}
+
+/** The answer to a request that names partitions under their streams; `answer` is called in their order. */
+export function forEachPartition<T extends { readonly partitions: readonly unknown[] }, A>(
+  topics: readonly T[],
+  answer: (asked: T["partitions"][number], topic: T) => Promise<A> | A,
+) {
+  const each = async (topic: T) => ({
+    ...topic,
+    partitions: await Promise.all(topic.partitions.map((asked) => answer(asked, topic))),
+  });
+  return Promise.all(topics.map(each));
+}
