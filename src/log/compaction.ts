@@ -25,7 +25,7 @@ import { Segment } from "./segment.ts";
 /** Kafka's `min.cleanable.dirty.ratio`. */
 const MIN_DIRTY_RATIO = 0.5;
 /** Records looked at before whoever else has work gets a turn. */
-const RECORDS_PER_TURN = 256;
+const RECORDS_PER_TURN = 64;
 /** Written and synced at a time, so that no commit waits long behind it. */
 const WRITE_BYTES = 1 << 20;
 /** What a compressed batch may grow to; a larger one is not looked into. */

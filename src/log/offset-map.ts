@@ -1,5 +1,5 @@
 /**
- * Keys and their latest offsets, for compaction: 24 bytes a key, whatever its length, in two flat arrays.
+ * Keys and their latest offsets, for compaction: 32 bytes a key, free slots included, in two flat arrays.
  *
  * A key is known by 128 bits of its SHA-256, so that nobody can make two keys that are taken for one.
  */

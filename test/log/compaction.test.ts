@@ -290,6 +290,38 @@ describe("compaction", () => {
     expect(stateOf(await readAll(partition))).toEqual(state);
   });
 
+  it("lets who is looking for a time look again when segments are replaced meanwhile", async () => {
+    const filled = await world();
+    await fill(filled, 3, 30);
+    const { store, partition, disk } = await reopen(filled.disk.snapshot());
+    let go = () => {};
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    // The look-up waits for the first segment's index, which compaction does not read.
+    const readFile = disk.readFile.bind(disk);
+    disk.readFile = async (path) => {
+      if (path.endsWith(`${"0".repeat(20)}.index`)) await gate;
+      return readFile(path);
+    };
+    const looking = partition.offsetForTimestamp(Number.MAX_SAFE_INTEGER);
+    await store.compact();
+    go();
+    expect(await looking).toBeUndefined();
+  });
+
+  it("does not take what is the end of all that is synced: its place would be lost", async () => {
+    const { disk, store, partition } = await world({ deleteRetentionMs: 0 }, { maxTailBytes: 1 << 20 });
+    await append(store, [record(partition, "x", "1")]);
+    await append(store, [{ ...record(partition, "x", ""), value: null }]);
+    await store.checkpoint();
+    await append(store, [record(partition, "y", "".padEnd(390))]);
+    await store.compact();
+    const again = await reopen(disk.snapshot());
+    expect(again.partition.highWatermark).toBe(3);
+    expect(stateOf(await readAll(again.partition))).toEqual({ y: "".padEnd(390) });
+  });
+
   it("is read from any offset, in a gap too, and reads on behind a batch whose last records went", async () => {
     const all = await world();
     const { store, partition } = all;
@@ -529,6 +561,8 @@ describe("a crash while segments are replaced", () => {
       expect(first?.offset).toBe(seen.find(({ offset }) => offset >= from)?.offset);
     }
     expect(leftovers(disk)).toEqual([]);
+    const indexes = disk.paths.filter((path) => path.endsWith("index"));
+    for (const path of indexes) expect(disk.paths).toContain(path.replace(/\.\w+$/, ".log"));
     return store;
   }
 
