@@ -126,8 +126,8 @@ export class Segment {
         position += batchBytes(header);
       }
       for await (const { batch, at } of this.scan(file, position, size)) {
-        // What lies behind may be anything: it was never synced.
-        if (next >= endOffset) break;
+        // What lies behind may be anything: it was never synced, or it was cut off and is back.
+        if (next >= Math.min(endOffset, this.end)) break;
         const base = baseOffsetOf(batch);
         // Base offsets lie outside the checksum; in a compacted segment only their order vouches for them.
         const fits = this.isClosed ? base >= next && lastOffsetOf(batch) < this.end : base === next;
@@ -136,7 +136,7 @@ export class Segment {
         next = lastOffsetOf(batch) + 1;
         position = at + batch.length;
       }
-      if (this.isClosed && position < size) this.damaged(position, "no sound batch");
+      if (this.isClosed && position < size && next < this.end) this.damaged(position, "no sound batch");
       this.index = index;
       this.writtenOffsets = offsets;
       this.writtenTimes = times;
@@ -159,6 +159,7 @@ export class Segment {
       let position = 0;
       let next = this.baseOffset;
       for await (const { batch, at } of this.scan(file, 0, this.flushedBytes)) {
+        if (next >= this.end) return;
         if (baseOffsetOf(batch) < next || lastOffsetOf(batch) >= this.end) {
           this.damaged(at, `offset ${baseOffsetOf(batch)} where ${next} should be`);
         }
@@ -166,7 +167,7 @@ export class Segment {
         next = lastOffsetOf(batch) + 1;
         position = at + batch.length;
       }
-      if (position < this.flushedBytes) this.damaged(position, "no sound batch");
+      if (position < this.flushedBytes && next < this.end) this.damaged(position, "no sound batch");
     } finally {
       this.release();
       if (!this.isLoaded) await this.close();

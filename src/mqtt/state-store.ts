@@ -1,7 +1,7 @@
 /** The internal streams that the broker's state is kept on: read back at start, then written by appends. */
 import type { LogError } from "../errors.ts";
 import type { Log, Partition, RecordAppend, StreamSettings } from "../log/log.ts";
-import { batchBytes, lastOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   encodeKey,
   encodeValue,
@@ -97,9 +97,7 @@ async function replay(
     const from = next;
     const buffers = await partition.read(next, READ_BYTES);
     for (const { key, value } of recordsOf(buffers)) if (key !== null) each(key, value);
-    for (const buffer of buffers) {
-      for (let at = 0; at < buffer.length; at += batchBytes(buffer, at)) next = lastOffsetOf(buffer, at) + 1;
-    }
+    next = endOffsetOf(buffers);
     if (next <= from) throw new RangeError(`no progress at offset ${from} of ${partition.stream.name}`);
   }
 }

@@ -270,7 +270,11 @@ export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[
 export function endOffsetOf(batches: readonly Buffer[]): number {
   const last = batches.at(-1) as Buffer;
   let end = 0;
-  for (let at = 0; at < last.length; at += batchBytes(last, at)) end = lastOffsetOf(last, at) + 1;
+  // A Kafka broker may cut the last batch short.
+  for (let at = 0; at + BATCH_HEADER_BYTES <= last.length; at += batchBytes(last, at)) {
+    if (at + batchBytes(last, at) > last.length) break;
+    end = lastOffsetOf(last, at) + 1;
+  }
   return end;
 }
 
