@@ -72,10 +72,16 @@ export class Gateway {
           connectTimeoutMs: mqtt.connectTimeout,
           drainTimeoutMs: mqtt.drainTimeout,
           maxQueuedMessages: mqtt.maxQueued,
+          maxQueuedBytes: mqtt.maxQueuedBytes,
+          maxQueuedMessagesInAll: mqtt.maxQueuedInAll,
+          maxQueuedBytesInAll: mqtt.maxQueuedBytesInAll,
+          whenQueueFull: mqtt.whenQueueFull,
           maxSessions: mqtt.maxSessions,
           maxRetainedMessages: mqtt.maxRetained,
+          maxRetainedBytes: mqtt.maxRetainedBytes,
         },
       },
+      this.log,
       this.ingest,
       logger,
     );
@@ -193,7 +199,7 @@ export class Gateway {
   }
 }
 
-function settingsOf({ retention, segment, maxMessage, cleanup }: StreamConfig): StreamSettings {
+function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {
   return {
     retentionMs: retention.time,
     retentionBytes: retention.size,
@@ -201,5 +207,6 @@ function settingsOf({ retention, segment, maxMessage, cleanup }: StreamConfig): 
     segmentMs: segment.time,
     maxMessageBytes: maxMessage,
     cleanup,
+    deleteRetentionMs: tombstones,
   };
 }

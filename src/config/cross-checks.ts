@@ -82,6 +82,14 @@ class CrossChecks {
     const stream = typeof to === "string" ? compile({ to })?.to.literal : undefined;
     if (stream !== undefined) this.declared(stream, [...at, "to"]);
     if (typeof key === "string") compile({ key });
+    else if (key === undefined && this.isCompacted(stream)) {
+      const path = [...at, "to"];
+      this.report(
+        path,
+        `${wordsOf(path)}: ${needsKey(stream)}`,
+        "give this mapping a key, e.g. key: ${topic}",
+      );
+    }
     if (typeof timestamp === "string") compile({ timestamp });
     for (const [name, value] of Object.entries(mapOf(headers))) {
       if (typeof value === "string") compile({ headers: { [name]: value } });
@@ -90,7 +98,15 @@ class CrossChecks {
 
   fallback(): void {
     const { fallback } = this.config;
-    if (typeof fallback === "string") this.declared(fallback, ["fallback"]);
+    if (typeof fallback !== "string") return;
+    this.declared(fallback, ["fallback"]);
+    if (!this.isCompacted(fallback)) return;
+    this.report(["fallback"], `fallback: ${needsKey(fallback)}, and what no mapping matches has none`);
+  }
+
+  private isCompacted(stream: string | undefined): stream is string {
+    if (stream === undefined || !this.streams.includes(stream)) return false;
+    return mapOf(mapOf(this.config.streams)[stream]).cleanup === "compact";
   }
 
   private declared(stream: string, path: Path): void {
@@ -132,6 +148,10 @@ class CrossChecks {
       );
     }
   }
+}
+
+function needsKey(stream: string): string {
+  return `stream "${stream}" is compacted and takes no record without a key`;
 }
 
 /** Completes "stream name … "; undefined for a good name. */

@@ -85,20 +85,29 @@ const mqtt = {
     .max(16)
     .prefault([{ type: "tcp", bind: "127.0.0.1:1883" }]),
   /** The largest MQTT packet; a client that sends a larger one is disconnected. */
-  maxPacket: size({ min: KiB, max: 64 * MiB }).prefault("256KiB"),
+  // A message, its queue record and its retained one go into one commit, which the log bounds.
+  maxPacket: size({ min: KiB, max: MiB }).prefault("256KiB"),
   maxConnections: count(1, 1_000_000).default(10_000),
   /** From the TCP connection to CONNECT. */
   connectTimeout: durationWithin({ min: 100, max: 5 * MINUTE }).prefault("10s"),
   /** How long a subscriber that takes nothing may hold up what is sent to it before it is disconnected. */
   drainTimeout: durationWithin({ min: 100, max: 5 * MINUTE }).prefault("2s"),
-  /** QoS 1 and 2 messages kept for a session that is away; the oldest make way. */
+  /** QoS 1 and 2 messages kept for a session that is away or slow. */
   maxQueued: count(0, 1_000_000).default(1_000),
+  /** What they may take, in memory and on disk. */
+  maxQueuedBytes: size({ min: 0, max: 4 * GiB }).prefault("16MiB"),
+  /** The same for all sessions together; a message that several wait for counts once. */
+  maxQueuedInAll: count(0, 10_000_000).default(100_000),
+  maxQueuedBytesInAll: size({ min: 0, max: 16 * GiB }).prefault("64MiB"),
+  /** Whether the oldest messages make way in a full queue, or new ones stay out. */
+  whenQueueFull: z.enum(["dropOldest", "dropNewest"]).default("dropOldest"),
   /** QoS 2 messages of one client that it has not released yet. */
   maxInFlight: count(1, 65_535).default(1_024),
   /** Sessions of clients that asked for one to be kept, connected or away. */
   maxSessions: count(1, 1_000_000).default(10_000),
   /** Retained messages, one for each MQTT topic. */
   maxRetained: count(0, 10_000_000).default(100_000),
+  maxRetainedBytes: size({ min: 0, max: 16 * GiB }).prefault("64MiB"),
 };
 
 const stream = {
@@ -118,9 +127,11 @@ const stream = {
     }),
   ),
   /** The largest record batch, as Kafka's `max.message.bytes`. */
-  maxMessage: size({ min: KiB, max: 64 * MiB }).prefault("1MiB"),
-  /** `compact` keeps the newest record of each key instead of going by age. */
+  maxMessage: size({ min: KiB, max: 4 * MiB }).prefault("1MiB"),
+  /** `compact` keeps the newest record of each key instead of going by age; every record needs a key. */
   cleanup: z.enum(["delete", "compact"]).default("delete"),
+  /** With `compact`: how long at least a reader can see that a key was deleted (a record without a value). */
+  tombstones: durationWithin({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
 };
 
 const mapping = z

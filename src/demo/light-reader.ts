@@ -9,7 +9,7 @@ import { fetch } from "../kafka/apis/01-fetch.ts";
 import { metadata } from "../kafka/apis/03-metadata.ts";
 import { KafkaClient } from "../kafka/client.ts";
 import type { StoredRecord } from "../record.ts";
-import { lastOffsetOf, recordsOf } from "../wire/record-batch.ts";
+import { endOffsetOf, recordsOf } from "../wire/record-batch.ts";
 
 // The last versions before the flexible encodings and topic ids: every broker of today serves them.
 const METADATA_VERSION = 6;
@@ -90,14 +90,9 @@ export class LightReader {
   /** A batch may begin before the offset asked for: what was read already is skipped. */
   private deliver(partition: number, batches: readonly Buffer[]): void {
     const from = this.positions.get(partition) ?? 0;
-    let next = from;
     for (const record of recordsOf(batches)) {
       if (record.offset >= from) this.options.onRecord(record);
-      next = record.offset + 1;
     }
-    const first = batches[0];
-    // A batch may end in offsets without records (compaction): never ask for the same batch again.
-    if (next === from && first !== undefined && first.length > 0) next = lastOffsetOf(first) + 1;
-    this.positions.set(partition, Math.max(from, next));
+    if (batches.some(({ length }) => length > 0)) this.positions.set(partition, Math.max(from, endOffsetOf(batches)));
   }
 }

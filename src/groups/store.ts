@@ -1,7 +1,7 @@
 /** `__consumer_offsets`: the one internal stream that all groups are kept on, compacted and never expired. */
 import type { LogError } from "../errors.ts";
 import type { Log, Partition } from "../log/log.ts";
-import { batchBytes, lastOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import type { KeyedRecord } from "./records.ts";
 
 export const OFFSETS_STREAM = "__consumer_offsets";
@@ -34,10 +34,7 @@ export class GroupStore {
       const buffers = await partition.read(next, READ_BYTES);
       const from = next;
       for (const { key, value } of recordsOf(buffers)) if (key !== null) each(key, value);
-      for (const buffer of buffers) {
-        for (let at = 0; at < buffer.length; at += batchBytes(buffer, at))
-          next = lastOffsetOf(buffer, at) + 1;
-      }
+      next = endOffsetOf(buffers);
       if (next <= from) throw new RangeError(`no progress at offset ${from} of ${OFFSETS_STREAM}`);
     }
     this.partition = partition;

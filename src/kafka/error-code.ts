@@ -67,6 +67,7 @@ export class Refusal extends Error {
 
 const LOG_ERRORS: Readonly<Record<string, ErrorCode>> = {
   CORRUPT_BATCH: ErrorCode.CORRUPT_MESSAGE,
+  KEYLESS_RECORD: ErrorCode.INVALID_RECORD,
   TOO_LARGE: ErrorCode.MESSAGE_TOO_LARGE,
   UNKNOWN_STREAM: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
   OFFSET_OUT_OF_RANGE: ErrorCode.OFFSET_OUT_OF_RANGE,

@@ -8,7 +8,7 @@ import type { StreamSettings } from "../log/log.ts";
 import { ErrorCode, Refusal } from "./error-code.ts";
 
 /** `ConfigType` of DescribeConfigs. */
-export const ConfigType = { BOOLEAN: 1, STRING: 2, INT: 3, LONG: 5, LIST: 7 } as const;
+export const ConfigType = { BOOLEAN: 1, STRING: 2, INT: 3, LONG: 5, DOUBLE: 6, LIST: 7 } as const;
 /** `ConfigSource` of DescribeConfigs and CreateTopics. */
 export const ConfigSource = { DYNAMIC_TOPIC: 1, STATIC_BROKER: 4, DEFAULT: 5 } as const;
 
@@ -21,7 +21,7 @@ interface Setting {
 }
 
 const INT32_MAX = 0x7fffffff;
-const { BOOLEAN, STRING, INT, LONG, LIST } = ConfigType;
+const { BOOLEAN, STRING, INT, LONG, DOUBLE, LIST } = ConfigType;
 const long = (min: number) => ({ min, max: Number.MAX_SAFE_INTEGER });
 
 /** Bounds as in Kafka's `LogConfig`. */
@@ -31,9 +31,11 @@ const SETTINGS = new Map<string, Setting>([
   ["retention.bytes", { type: LONG, field: "retentionBytes", values: long(-1) }],
   ["segment.bytes", { type: INT, field: "segmentBytes", values: { min: 14, max: INT32_MAX } }],
   ["segment.ms", { type: LONG, field: "segmentMs", values: long(1) }],
+  ["delete.retention.ms", { type: LONG, field: "deleteRetentionMs", values: long(0) }],
   ["max.message.bytes", { type: INT, field: "maxMessageBytes", values: { min: 0, max: INT32_MAX } }],
   ["compression.type", { type: STRING, values: ["producer"] }],
   ["message.timestamp.type", { type: STRING, values: ["CreateTime"] }],
+  ["min.cleanable.dirty.ratio", { type: DOUBLE, values: ["0.5"] }],
   ["min.insync.replicas", { type: INT, values: ["1"] }],
   ["unclean.leader.election.enable", { type: BOOLEAN, values: ["false"] }],
 ]);

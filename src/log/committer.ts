@@ -6,7 +6,8 @@
  * window begins to be written at the end of the turn of the event loop in which its first append came, so
  * that everything that was read from the sockets together is in it.
  */
-import { LogError } from "../errors.ts";
+import { LogError, ProtocolError } from "../errors.ts";
+import { bodyOfSync, rawRecords } from "../wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
@@ -26,6 +27,8 @@ import type { BatchPlace } from "./producer-state.ts";
 const MAX_WINDOW_BYTES = 4 << 20;
 /** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
 const MAX_RUN_BYTES = 256 << 10;
+/** Compressed records that are larger are not looked into for their keys: it would hold everybody up. */
+const MAX_CHECKED_BYTES = 4 << 20;
 
 /** Records that become one batch. */
 interface Run {
@@ -262,12 +265,31 @@ function checkEntries(entries: readonly Append[]): number {
       if (entries.length > 1) throw new TypeError("a producer's batch is appended by itself");
       checkBatch(entry.batch, maxMessageBytes);
     }
+    if (partition.stream.settings.cleanup === "compact") checkKeys(entry, partition.stream.name);
     bytes += size;
   }
   if (bytes > MAX_WINDOW_BYTES) {
     throw new LogError("TOO_LARGE", `${bytes} bytes are more than one commit takes (${MAX_WINDOW_BYTES})`);
   }
   return bytes;
+}
+
+/** A record without a key could never be replaced by a later one (Kafka: INVALID_RECORD). */
+function checkKeys(entry: Append, stream: string): void {
+  if ("batch" in entry ? hasKeyEverywhere(entry.batch) : entry.key !== null) return;
+  throw new LogError("KEYLESS_RECORD", `stream ${stream} is compacted and takes no record without a key`);
+}
+
+function hasKeyEverywhere(batch: Buffer): boolean {
+  const body = bodyOfSync(batch, MAX_CHECKED_BYTES);
+  if (body === undefined) return true;
+  try {
+    for (const { key } of rawRecords(batch, body)) if (key === null) return false;
+    return true;
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
+    throw new LogError("CORRUPT_BATCH", `a record batch with ${error.message}`);
+  }
 }
 
 function checkBatch(batch: Buffer, maxBytes: number): void {

@@ -11,7 +11,7 @@
  * ```
  */
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { LogError, messageOf } from "../errors.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 
@@ -26,8 +26,13 @@ export interface FolderMeta {
 export async function openDataFolder(fileSystem: FileSystem, dataDir: string): Promise<FolderMeta> {
   try {
     await fileSystem.makeFolder(dataDir);
+    await fileSystem.makeFolder(join(dataDir, "journal"));
+    await fileSystem.makeFolder(join(dataDir, "streams"));
+    // What a process that was killed had put here may not be on disk yet, and all that follows relies on it.
+    await fileSystem.syncFolder(dataDir);
     const content = await fileSystem.readFile(join(dataDir, "meta.json"));
     if (content !== undefined) return readMeta(dataDir, content);
+    await syncAncestors(fileSystem, dataDir);
     const meta: FolderMeta = { version: FORMAT_VERSION, clusterId: randomBytes(16).toString("base64url") };
     await replaceFile(fileSystem, dataDir, "meta.json", Buffer.from(`${JSON.stringify(meta)}\n`));
     return meta;
@@ -38,6 +43,19 @@ export async function openDataFolder(fileSystem: FileSystem, dataDir: string): P
       exitCode: 73,
       cause: error,
     });
+  }
+}
+
+/** The folder's own name, and those of the folders above it that may be new as well. */
+async function syncAncestors(fileSystem: FileSystem, dataDir: string): Promise<void> {
+  for (let path = dirname(resolve(dataDir)); ; path = dirname(path)) {
+    try {
+      await fileSystem.syncFolder(path);
+    } catch (error) {
+      // One that may not be read is older than us.
+      if (!["EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    }
+    if (path === dirname(path)) return;
   }
 }
 

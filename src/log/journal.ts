@@ -220,6 +220,8 @@ export class Journal {
   async start(): Promise<void> {
     const { fileSystem, folder } = this.options;
     await fileSystem.makeFolder(folder);
+    // A process that was killed may have left a file whose name is not on disk yet.
+    await fileSystem.syncFolder(folder);
     for (const name of (await fileSystem.list(folder)).filter(isJournalFile).sort()) {
       this.free.push({ name, lastSequence: -1 });
     }

@@ -21,6 +21,8 @@ export interface StreamSettings {
   readonly maxMessageBytes: number;
   /** `cleanup.policy` */
   readonly cleanup: "delete" | "compact";
+  /** `delete.retention.ms`: how long a compacted stream shows that a key was deleted */
+  readonly deleteRetentionMs: number;
 }
 
 /** Who made a stream: what the configuration states stays the configuration's. */
@@ -55,7 +57,7 @@ export interface Log {
   /**
    * Queues entries for the next commit, in this order within each partition. `done` is called exactly once,
    * never before this returns. Errors: LogError with code READ_ONLY (the disk failed), CLOSED (stopping),
-   * TOO_LARGE, UNKNOWN_STREAM (deleted meanwhile), and for batches CORRUPT_BATCH, OUT_OF_ORDER_SEQUENCE,
+   * TOO_LARGE, UNKNOWN_STREAM (deleted meanwhile), KEYLESS_RECORD (the stream is compacted), and for batches CORRUPT_BATCH, OUT_OF_ORDER_SEQUENCE,
    * DUPLICATE_SEQUENCE or INVALID_PRODUCER_EPOCH. With an error nothing of it was written.
    */
   append(entries: readonly Append[], done: (error: LogError | null) => void): void;
@@ -113,8 +115,9 @@ export interface Partition {
   readonly leaderEpoch: number;
 
   /**
-   * Whole committed batches from the one that *contains* `offset` on, about `maxBytes` of them but always at
-   * least one; empty at the high watermark. Slices that must not be changed. Synchronous where memory has
+   * Whole committed batches from the one that *contains* `offset` on, or the next one where compaction left a
+   * gap (read on at `endOffsetOf` them), about `maxBytes` of them but always at least one; empty at the high
+   * watermark. Slices that must not be changed. Synchronous where memory has
    * them. Throws (or rejects with) LogError OFFSET_OUT_OF_RANGE below the start or beyond the high watermark.
    */
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]>;

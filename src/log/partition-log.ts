@@ -18,6 +18,7 @@ import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { Partition } from "./log.ts";
 import { ProducerState } from "./producer-state.ts";
+import { settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -42,9 +43,10 @@ export class PartitionLog implements Partition {
   readonly leaderEpoch = 0;
   /** Its stream is being deleted. */
   isGone = false;
-  private readonly fileSystem: FileSystem;
-  private readonly folder: string;
+  readonly fileSystem: FileSystem;
+  readonly folder: string;
   private readonly now: () => number;
+  /** Never changed but at its end: who goes through it while it is replaced goes through what was. */
   private segments: Segment[] = [];
   /** Base offsets of `segments`, for look-ups. */
   private bases: number[] = [];
@@ -56,7 +58,11 @@ export class PartitionLog implements Partition {
   private next = 0;
   /** Everything below is in the segments and synced. */
   recoveryPoint = 0;
+  /** All keys below are there once; compaction reads it when it first comes by. */
+  cleanedTo: number | undefined;
   private flushing: Promise<void> = Promise.resolve();
+  /** Retention or compaction, one at a time. */
+  private upkeep: Promise<unknown> = Promise.resolve();
   private hasFolder = false;
   private namesUnsynced = false;
   private isDestroyed = false;
@@ -88,11 +94,6 @@ export class PartitionLog implements Partition {
     return this.next > this.recoveryPoint;
   }
 
-  /** Whether its folder has been made. */
-  get isOnDisk(): boolean {
-    return this.hasFolder;
-  }
-
   /** Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. */
   async open(recoveryPoint: number): Promise<void> {
     const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
@@ -102,7 +103,7 @@ export class PartitionLog implements Partition {
       await this.fileSystem.remove(this.folder);
       this.hasFolder = false;
     }
-    const names = await this.fileSystem.list(this.folder);
+    const names = await settleReplacements(this.fileSystem, this.folder);
     const bases = names
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
@@ -110,10 +111,18 @@ export class PartitionLog implements Partition {
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
-      if (base <= recoveryPoint) this.segments.push(segment);
-      else await segment.remove();
+      if (base <= recoveryPoint) {
+        this.segments.push(segment);
+      } else {
+        await segment.remove();
+        // Were it back after the recovery point has passed it, it would stand for what now lies elsewhere.
+        this.namesUnsynced = true;
+      }
     }
-    this.bases = this.segments.map((segment) => segment.baseOffset);
+    this.segments.forEach((segment, at) => {
+      segment.end = this.segments[at + 1]?.baseOffset ?? segment.end;
+    });
+    this.setSegments(this.segments);
     this.next = recoveryPoint;
     this.recoveryPoint = recoveryPoint;
     const active = this.segments.at(-1);
@@ -173,9 +182,38 @@ export class PartitionLog implements Partition {
   private roll(): Segment {
     const segment = new Segment(this.fileSystem, this.folder, this.next);
     segment.startEmpty();
+    const before = this.segments.at(-1);
+    if (before !== undefined) before.end = segment.baseOffset;
     this.segments.push(segment);
     this.bases.push(segment.baseOffset);
     return segment;
+  }
+
+  private setSegments(segments: Segment[]): void {
+    this.segments = segments;
+    this.bases = segments.map((segment) => segment.baseOffset);
+  }
+
+  /**
+   * What compaction may take: closed segments that are for good in their files, and so is the beginning of the
+   * one behind them, which holds the place of the offsets that go.
+   */
+  get settledSegments(): readonly Segment[] {
+    return this.segments.filter((segment) => segment.end < this.recoveryPoint);
+  }
+
+  /** `compacted` takes the place of `run`, whose readers finish undisturbed. */
+  exchange(run: readonly Segment[], compacted: Segment): void {
+    const at = this.segments.indexOf(run[0] as Segment);
+    this.setSegments(this.segments.toSpliced(at, run.length, compacted));
+    for (const segment of run) void segment.retire();
+  }
+
+  /** Runs `work`, which removes or replaces segments, when no other is at it; closing waits for it. */
+  maintain<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.upkeep.catch(() => {}).then(work);
+    this.upkeep = result;
+    return result;
   }
 
   /** Wakes those who wait for this partition to grow. */
@@ -206,7 +244,11 @@ export class PartitionLog implements Partition {
   }
 
   private async flushNow(): Promise<void> {
-    if (this.isDestroyed) return;
+    if (this.isDestroyed) {
+      // A stream of the same name may have the folder now.
+      this.flushedCount = this.tail.length;
+      return;
+    }
     await this.ensureFolder();
     for (
       let first = this.tail.at(this.flushedCount);
@@ -218,8 +260,10 @@ export class PartitionLog implements Partition {
       for (let at = this.flushedCount; this.tail.at(at)?.segment === segment; at++) {
         buffers.push((this.tail.at(at) as TailBatch).buffer);
       }
-      if (segment.flushedBytes === 0) this.namesUnsynced = true;
+      const isNew = segment.flushedBytes === 0;
       await segment.flush(buffers);
+      // Only now: a checkpoint that is under way would sync the folder, and call it done, before the name is there.
+      if (isNew) this.namesUnsynced = true;
       this.flushedCount += buffers.length;
     }
   }
@@ -285,12 +329,7 @@ export class PartitionLog implements Partition {
 
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {
     if (offset === this.next) return [];
-    if (offset < this.logStartOffset || offset > this.next) {
-      throw new LogError(
-        "OFFSET_OUT_OF_RANGE",
-        `offset ${offset} of ${this.stream.name}-${this.index} is not in ${this.logStartOffset}…${this.next}`,
-      );
-    }
+    if (offset < this.logStartOffset || offset > this.next) this.outOfRange(offset);
     const oldest = this.tail.at(0);
     if (oldest === undefined || offset < oldest.baseOffset) return this.readFiles(offset, maxBytes);
     const buffers: Buffer[] = [];
@@ -304,6 +343,13 @@ export class PartitionLog implements Partition {
     return buffers;
   }
 
+  private outOfRange(offset: number): never {
+    throw new LogError(
+      "OFFSET_OUT_OF_RANGE",
+      `offset ${offset} of ${this.stream.name}-${this.index} is not in ${this.logStartOffset}…${this.next}`,
+    );
+  }
+
   private findInTail(offset: number): number {
     let low = 0;
     let high = this.tail.length;
@@ -315,14 +361,48 @@ export class PartitionLog implements Partition {
     return low;
   }
 
-  private async readFiles(offset: number, maxBytes: number): Promise<readonly Buffer[]> {
-    for (let at = Math.max(0, lastAtMost(this.bases, offset)); at < this.segments.length; at++) {
-      const segment = this.segments[at] as Segment;
-      const found = await segment.read(offset, maxBytes);
-      this.closeIdleSegments(segment);
-      if (found.length > 0) return [found];
+  /**
+   * Reads on in the next segment where one ends early: whoever stands behind a compacted batch's last record
+   * would else be given nothing but that batch, in which there is nothing for it.
+   */
+  private readFiles(offset: number, maxBytes: number): Promise<readonly Buffer[]> {
+    return this.steadily(async () => {
+      if (offset < this.logStartOffset) this.outOfRange(offset);
+      const { segments } = this;
+      const pieces: Buffer[] = [];
+      let left = maxBytes;
+      for (let at = lastAtMost(this.bases, offset); at < segments.length && left > 0; at++) {
+        const segment = segments[at] as Segment;
+        let read: { found: Buffer; isLast: boolean };
+        try {
+          read = await segment.read(offset, left);
+        } catch (error) {
+          // Told to whoever reads on from there; what was found is sound.
+          if (pieces.length === 0) throw error;
+          break;
+        }
+        this.closeIdleSegments(segment);
+        const { found, isLast } = read;
+        if (pieces.length === MAX_PIECES || (found.length > left && pieces.length > 0)) break;
+        if (found.length > 0) pieces.push(found);
+        left -= found.length;
+        // What did not fit comes first for whoever reads on, not the next segment.
+        if (!isLast) break;
+      }
+      return pieces;
+    });
+  }
+
+  /** Looks again when segments were removed or replaced while it looked. */
+  private async steadily<T>(look: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const { segments } = this;
+      try {
+        return await look();
+      } catch (error) {
+        if (segments === this.segments) throw error;
+      }
     }
-    return [];
   }
 
   private closeIdleSegments(justRead: Segment | undefined): void {
@@ -344,24 +424,29 @@ export class PartitionLog implements Partition {
     return bytes;
   }
 
-  async offsetForTimestamp(timestampMs: number): Promise<{ offset: number; timestamp: number } | undefined> {
-    for (const segment of [...this.segments]) {
-      if ((await segment.newest()).timestamp < timestampMs) continue;
-      const from = Math.max(await segment.offsetBefore(timestampMs), this.logStartOffset);
-      const found = await this.findRecord(from, (timestamp) => timestamp >= timestampMs);
-      if (found !== undefined) return found;
-    }
-    return undefined;
+  offsetForTimestamp(timestampMs: number): Promise<{ offset: number; timestamp: number } | undefined> {
+    return this.steadily(async () => {
+      for (const segment of this.segments) {
+        if ((await segment.newest()).timestamp < timestampMs) continue;
+        const from = Math.max(await segment.offsetBefore(timestampMs), this.logStartOffset);
+        const found = await this.findRecord(from, (timestamp) => timestamp >= timestampMs);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    });
   }
 
-  async maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined> {
-    let newest = { timestamp: -1, offset: -1 };
-    for (const segment of [...this.segments]) {
-      const candidate = await segment.newest();
-      if (candidate.timestamp > newest.timestamp) newest = candidate;
-    }
-    if (newest.offset < 0) return undefined;
-    return this.findRecord(newest.offset, (timestamp) => timestamp >= newest.timestamp);
+  maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined> {
+    return this.steadily(async () => {
+      let newest = { timestamp: -1, offset: -1 };
+      for (const segment of this.segments) {
+        const candidate = await segment.newest();
+        if (candidate.timestamp > newest.timestamp) newest = candidate;
+      }
+      if (newest.offset < 0) return undefined;
+      const { timestamp: wanted, offset } = newest;
+      return this.findRecord(Math.max(offset, this.logStartOffset), (timestamp) => timestamp >= wanted);
+    });
   }
 
   /** The first record from the batch containing `from` on whose timestamp fits. */
@@ -385,32 +470,36 @@ export class PartitionLog implements Partition {
   }
 
   /** Deletes segments that retention no longer wants; returns how many bytes that freed. */
-  async retain(nowMs: number): Promise<number> {
+  retain(nowMs: number): Promise<number> {
+    return this.maintain(() => this.retainNow(nowMs));
+  }
+
+  private async retainNow(nowMs: number): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
-    if (cleanup !== "delete") return 0;
+    if (cleanup !== "delete" || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
+      const isOnly = this.segments.length === 1;
       // Only what is in the segments for good: what the journal may bring back is not deleted.
       const end = this.segments[1]?.baseOffset ?? this.next;
-      if (oldest === undefined || oldest.bytes === 0 || end > this.recoveryPoint) return freed;
+      if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
       const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
-      if ((!isLarge && !isOld) || oldest !== this.segments[0]) return freed;
-      if (this.segments.length === 1) {
-        // The active one. Its successor's name keeps the offsets' place, so it is there for good before.
-        await this.roll().flush([]);
-        await this.fileSystem.syncFolder(this.folder);
-      }
+      if (!isLarge && !isOld) return freed;
+      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+      // before is gone for good, so that a power cut leaves no hole.
+      await (this.segments[1] ?? this.roll()).flush([]);
+      await this.fileSystem.syncFolder(this.folder);
       freed += oldest.bytes;
-      this.segments.shift();
-      this.bases.shift();
+      this.setSegments(this.segments.slice(1));
       await oldest.remove();
     }
   }
 
   async close(): Promise<void> {
     await this.flushing.catch(() => {});
+    await this.upkeep.catch(() => {});
     for (const segment of this.segments) await segment.close();
   }
 
@@ -418,6 +507,7 @@ export class PartitionLog implements Partition {
   async destroy(): Promise<void> {
     this.isDestroyed = true;
     await this.close();
+    for (const segment of this.segments) await segment.retire();
     this.notify();
     await this.fileSystem.remove(this.folder);
   }

@@ -129,6 +129,13 @@ export class SegmentIndex {
       index.timestamps.push(timestamp);
       index.timeOffsets.push(offset);
     }
+    // The two files are not synced and may have come to disk in part. What lies behind the newest time entry
+    // is scanned again: a later one may be missing, and the segment would be taken for older than it is.
+    const vouched = index.timeOffsets.at(-1) ?? -1;
+    while ((index.offsets.at(-1) ?? -1) > vouched) {
+      index.offsets.pop();
+      index.positions.pop();
+    }
     index.maxTimestamp = index.timestamps.at(-1) ?? -1;
     index.offsetOfMaxTimestamp = baseOffset + (index.timeOffsets.at(-1) ?? 0);
     return index;

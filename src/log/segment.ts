@@ -3,8 +3,10 @@
  *
  * Batches are *added* when their commit is durable (the journal holds them) and *flushed* to the file some
  * time later; in between, readers get them from the partition's tail. Writes to the file are not synced but
- * by a checkpoint. A reader may still be reading a segment that retention has deleted: the file stays open
- * until the last one is done.
+ * by a checkpoint. A reader may still be reading a segment that retention has deleted or compaction has
+ * replaced: the file stays open until the last one is done, and whoever comes later looks again.
+ *
+ * Offsets follow one another without a gap, but in closed segments: there compaction leaves gaps.
  */
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
@@ -29,6 +31,10 @@ export function segmentName(baseOffset: number, ending: "log" | "index" | "timei
 
 export class Segment {
   readonly baseOffset: number;
+  /** The next segment's base offset once there is one: all of this one's offsets are below. */
+  end = Number.POSITIVE_INFINITY;
+  /** Of the `.log` file; compaction writes under another name first. */
+  name: string;
   private readonly fileSystem: FileSystem;
   private readonly folder: string;
   /** Bytes added; `flushedBytes` of them are in the file. */
@@ -40,6 +46,7 @@ export class Segment {
   private opening: Promise<File> | undefined;
   private readers = 0;
   private closing = false;
+  private isRetired = false;
   private unsynced = false;
   private writtenOffsets = 0;
   private writtenTimes = 0;
@@ -47,14 +54,20 @@ export class Segment {
   /** When its first batch was added, by the caller's clock; for `segment.ms`. */
   firstAddedAt: number | undefined;
 
-  constructor(fileSystem: FileSystem, folder: string, baseOffset: number) {
+  constructor(
+    fileSystem: FileSystem,
+    folder: string,
+    baseOffset: number,
+    name = segmentName(baseOffset, "log"),
+  ) {
     this.fileSystem = fileSystem;
     this.folder = folder;
     this.baseOffset = baseOffset;
+    this.name = name;
   }
 
   private path(ending: "log" | "index" | "timeindex"): string {
-    return join(this.folder, segmentName(this.baseOffset, ending));
+    return join(this.folder, ending === "log" ? this.name : segmentName(this.baseOffset, ending));
   }
 
   /** Begins an empty one, of which no file exists yet. */
@@ -93,14 +106,17 @@ export class Segment {
    * offset after its last batch. Throws LogError DAMAGED when a batch below `endOffset` is not sound.
    */
   async load(endOffset: number): Promise<number> {
+    return (await this.loadIndex(endOffset)).next;
+  }
+
+  /** Several readers may be at this at once, and what one has made may be unloaded before another is done. */
+  private async loadIndex(endOffset: number): Promise<{ index: SegmentIndex; next: number }> {
     const file = await this.acquire();
     try {
       const size = await file.size();
-      this.bytes = size;
-      this.index = await this.readIndex(file, size, endOffset);
-      this.writtenOffsets = this.index.counts.offsets;
-      this.writtenTimes = this.index.counts.times;
-      const last = this.index.lastEntry();
+      const index = await this.readIndex(file, size, endOffset);
+      const { offsets, times } = index.counts;
+      const last = index.lastEntry();
       let position = last?.position ?? 0;
       let next = this.baseOffset;
       if (last !== undefined) {
@@ -110,18 +126,51 @@ export class Segment {
         position += batchBytes(header);
       }
       for await (const { batch, at } of this.scan(file, position, size)) {
+        // What lies behind may be anything: it was never synced, or it was cut off and is back.
+        if (next >= Math.min(endOffset, this.end)) break;
         const base = baseOffsetOf(batch);
-        if (base >= endOffset) break;
-        if (base !== next) this.damaged(at, `offset ${base} where ${next} should be`);
-        this.index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
+        // Base offsets lie outside the checksum; in a compacted segment only their order vouches for them.
+        const fits = this.isClosed ? base >= next && lastOffsetOf(batch) < this.end : base === next;
+        if (!fits) this.damaged(at, `offset ${base} where ${next} should be`);
+        index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
         next = lastOffsetOf(batch) + 1;
         position = at + batch.length;
       }
+      if (this.isClosed && position < size && next < this.end) this.damaged(position, "no sound batch");
+      this.index = index;
+      this.writtenOffsets = offsets;
+      this.writtenTimes = times;
       this.bytes = position;
       this.flushedBytes = position;
-      return next;
+      return { index, next };
     } finally {
       this.release();
+    }
+  }
+
+  private get isClosed(): boolean {
+    return Number.isFinite(this.end);
+  }
+
+  /** All batches of a closed segment, in order, each checked. Throws LogError DAMAGED. */
+  async *batches(): AsyncGenerator<Buffer> {
+    const file = await this.acquire();
+    try {
+      let position = 0;
+      let next = this.baseOffset;
+      for await (const { batch, at } of this.scan(file, 0, this.flushedBytes)) {
+        if (next >= this.end) return;
+        if (baseOffsetOf(batch) < next || lastOffsetOf(batch) >= this.end) {
+          this.damaged(at, `offset ${baseOffsetOf(batch)} where ${next} should be`);
+        }
+        yield batch;
+        next = lastOffsetOf(batch) + 1;
+        position = at + batch.length;
+      }
+      if (position < this.flushedBytes && next < this.end) this.damaged(position, "no sound batch");
+    } finally {
+      this.release();
+      if (!this.isLoaded) await this.close();
     }
   }
 
@@ -210,7 +259,7 @@ export class Segment {
 
   /** After this, what has been flushed survives a power cut. */
   async sync(): Promise<void> {
-    if (!this.unsynced) return;
+    if (!this.unsynced || this.isRetired) return;
     const file = await this.acquire();
     try {
       this.unsynced = false;
@@ -226,7 +275,7 @@ export class Segment {
   /** Appends to the index files what was indexed since the last time; not synced, see SegmentIndex. */
   async writeIndex(seal: boolean): Promise<void> {
     const index = this.index;
-    if (index === undefined) return;
+    if (index === undefined || this.isRetired) return;
     if (seal) index.seal();
     const counts = index.counts;
     const isWritten = counts.offsets === this.writtenOffsets && counts.times === this.writtenTimes;
@@ -257,8 +306,7 @@ export class Segment {
   }
 
   private async loadedIndex(): Promise<SegmentIndex> {
-    if (this.index === undefined) await this.load(Number.POSITIVE_INFINITY);
-    return this.index as unknown as SegmentIndex;
+    return this.index ?? (await this.loadIndex(Number.POSITIVE_INFINITY)).index;
   }
 
   /** An offset at or before the first record that is as new as `timestamp`. */
@@ -267,13 +315,13 @@ export class Segment {
   }
 
   /**
-   * Whole batches of the file from the one that contains `offset`, about `maxBytes`, at least one; empty when
-   * the flushed part ends before it.
+   * Whole batches of the file from the first that ends at or behind `offset`, about `maxBytes`, at least one;
+   * empty when the flushed part ends before it. `isLast`: the flushed part ends with what was found.
    */
-  async read(offset: number, maxBytes: number): Promise<Buffer> {
-    const index = await this.loadedIndex();
+  async read(offset: number, maxBytes: number): Promise<{ found: Buffer; isLast: boolean }> {
     const file = await this.acquire();
     try {
+      const index = await this.loadedIndex();
       let position = index.position(offset);
       // Up to an index interval lies before the batch that is sought.
       let wanted = maxBytes + 2 * 4096;
@@ -281,8 +329,10 @@ export class Segment {
         const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(wanted, this.flushedBytes - position)));
         const read = chunk.subarray(0, await file.read(chunk, position));
         const { from, to, needed } = wholeBatches(read, offset, maxBytes);
-        if (to > from) return read.subarray(from, to);
-        if (needed === undefined || position + from >= this.flushedBytes) return read.subarray(0, 0);
+        if (to > from) {
+          return { found: read.subarray(from, to), isLast: position + to >= this.flushedBytes };
+        }
+        if (position + from >= this.flushedBytes) return { found: read.subarray(0, 0), isLast: true };
         position += from;
         if (position + needed > this.flushedBytes) this.damaged(position, `a batch of ${needed} bytes`);
         wanted = Math.max(needed, SCAN_BYTES);
@@ -295,6 +345,10 @@ export class Segment {
   private async acquire(): Promise<File> {
     this.readers++;
     try {
+      // By now another file may have its name.
+      if (this.isRetired && this.opening === undefined) {
+        throw new LogError("SEGMENT_GONE", `${this.path("log")} has been removed or replaced`);
+      }
       this.opening ??= this.fileSystem.open(this.path("log"), "write");
       this.file = await this.opening;
       return this.file;
@@ -316,6 +370,18 @@ export class Segment {
     else await this.closeFile();
   }
 
+  /** Keeps the file open, whatever its name becomes, until the returned function is called. */
+  async hold(): Promise<() => void> {
+    await this.acquire();
+    return () => this.release();
+  }
+
+  /** It is no longer its partition's: nobody begins to read it any more. */
+  async retire(): Promise<void> {
+    this.isRetired = true;
+    await this.close();
+  }
+
   /** Gives back memory and descriptor of one that is only read. */
   async unload(): Promise<void> {
     this.index = undefined;
@@ -331,19 +397,22 @@ export class Segment {
   }
 
   async remove(): Promise<void> {
-    await this.close();
+    await this.retire();
     await this.fileSystem.remove(this.path("log"));
     await this.fileSystem.remove(this.path("index"));
     await this.fileSystem.remove(this.path("timeindex"));
   }
 }
 
-/** The part of `chunk` with whole batches from the one containing `offset`; `needed`: bytes of one that is not whole. */
+/**
+ * The part of `chunk` with whole batches from the first that ends at or behind `offset`; `needed`: bytes of the
+ * one that is not whole.
+ */
 function wholeBatches(
   chunk: Buffer,
   offset: number,
   maxBytes: number,
-): { from: number; to: number; needed: number | undefined } {
+): { from: number; to: number; needed: number } {
   let from = 0;
   while (chunk.length - from >= BATCH_HEADER_BYTES && lastOffsetOf(chunk, from) < offset) {
     const size = batchBytes(chunk, from);
@@ -360,5 +429,5 @@ function wholeBatches(
     }
     to += size;
   }
-  return { from, to, needed: chunk.length > to ? BATCH_HEADER_BYTES : undefined };
+  return { from, to, needed: BATCH_HEADER_BYTES };
 }

@@ -10,6 +10,20 @@ export const DEFAULT_SETTINGS: StreamSettings = {
   segmentMs: 7 * 24 * 3600 * 1000,
   maxMessageBytes: 1 << 20,
   cleanup: "delete",
+  deleteRetentionMs: 24 * 3600 * 1000,
+};
+
+/**
+ * The gateway's own state: the latest of each key for good, in small segments, so that compaction keeps what
+ * a start reads small. Nobody but the gateway depends on its deletions, and there may be many.
+ */
+export const INTERNAL_SETTINGS: StreamSettings = {
+  ...DEFAULT_SETTINGS,
+  retentionMs: -1,
+  retentionBytes: -1,
+  segmentBytes: 1 << 20,
+  cleanup: "compact",
+  deleteRetentionMs: 60 * 1000,
 };
 
 export class StreamState implements Stream {

@@ -7,9 +7,9 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
-import { LogError, messageOf } from "../errors.ts";
+import { LogError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   CATALOG_ID,
   CATALOG_STREAM,
@@ -31,20 +31,24 @@ import { Journal } from "./journal.ts";
 import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
-import { DEFAULT_SETTINGS, StreamState } from "./stream-state.ts";
+import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
+import { Upkeep } from "./upkeep.ts";
 import { WriteBehind } from "./write-behind.ts";
 
 export interface StreamStoreOptions {
   readonly dataDir: string;
   readonly logger: Logger;
   readonly fileSystem?: FileSystem;
-  /** Wall clock, milliseconds; for retention only. */
+  /** Wall clock, milliseconds; for retention and compaction only. */
   readonly now?: () => number;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
   readonly maxTailBytes?: number;
-  readonly retentionCheckMs?: number;
+  /** Between two rounds of retention and compaction. */
+  readonly upkeepMs?: number;
+  /** Keys that compaction knows at a time, 32 bytes each. */
+  readonly maxCompactionKeys?: number;
 }
 
 const PRODUCER_ID_BLOCK = 1000;
@@ -65,7 +69,7 @@ export class StreamStore implements Log {
   private writeBehind: WriteBehind | undefined;
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
-  private retentionTimer: NodeJS.Timeout | undefined;
+  private readonly upkeep: Upkeep;
   private nextId = 0;
   private idsReserved = 0;
   private reserving: Promise<void> | undefined;
@@ -80,6 +84,13 @@ export class StreamStore implements Log {
     this.logger = options.logger;
     this.fileSystem = options.fileSystem ?? nodeFileSystem;
     this.now = options.now ?? Date.now;
+    this.upkeep = new Upkeep({
+      logger: options.logger,
+      now: this.now,
+      streams: () => this.streams,
+      checkMs: options.upkeepMs ?? 60_000,
+      maxCompactionKeys: options.maxCompactionKeys,
+    });
   }
 
   /** Kafka's `cluster.id`: made with the data folder. */
@@ -124,8 +135,7 @@ export class StreamStore implements Log {
       await this.unlock?.();
       throw error;
     }
-    this.retentionTimer = setInterval(() => void this.retain(), this.options.retentionCheckMs ?? 60_000);
-    this.retentionTimer.unref();
+    this.upkeep.start();
   }
 
   private async recover(): Promise<void> {
@@ -150,7 +160,7 @@ export class StreamStore implements Log {
       id: CATALOG_ID,
       origin: "internal",
       partitions: 0,
-      settings: CATALOG_SETTINGS,
+      settings: INTERNAL_SETTINGS,
     });
     await this.openPartitions(catalog, 1);
     const catalogLog = catalog.partitions[0] as PartitionLog;
@@ -214,7 +224,7 @@ export class StreamStore implements Log {
     const buffers: Buffer[] = [];
     for (let offset = log.logStartOffset; offset < log.highWatermark; ) {
       const found = await log.read(offset, 1 << 20);
-      for (const record of recordsOf(found)) offset = record.offset + 1;
+      offset = endOffsetOf(found);
       buffers.push(...found);
     }
     const { streams, nextProducerId } = readCatalog(recordsOf(buffers));
@@ -295,7 +305,7 @@ export class StreamStore implements Log {
         id: newStreamId(),
         origin,
         partitions,
-        settings: { ...DEFAULT_SETTINGS, ...settings },
+        settings: { ...(origin === "internal" ? INTERNAL_SETTINGS : DEFAULT_SETTINGS), ...settings },
       };
       await this.writeCatalog(streamRecord(description));
       const stream = this.register(description);
@@ -402,20 +412,14 @@ export class StreamStore implements Log {
     this.idsReserved = end;
   }
 
-  /** Deletes what retention no longer wants, in all streams. */
-  async retain(): Promise<void> {
-    for (const stream of this.streams) {
-      for (const partition of stream.partitions) {
-        try {
-          const freedBytes = await partition.retain(this.now());
-          if (freedBytes > 0) {
-            this.logger.info({ stream: stream.name, partition: partition.index, freedBytes }, "retention");
-          }
-        } catch (error) {
-          this.logger.error({ stream: stream.name, error: messageOf(error) }, "retention failed");
-        }
-      }
-    }
+  /** Deletes what retention no longer wants, in all streams; comes by itself, too. */
+  retain(): Promise<void> {
+    return this.upkeep.retain();
+  }
+
+  /** Compacts streams of which enough is new; comes by itself, too. */
+  compact(): Promise<void> {
+    return this.upkeep.compact();
   }
 
   /** Refuses new appends, writes what was queued, makes a last checkpoint. Idempotent. */
@@ -425,10 +429,10 @@ export class StreamStore implements Log {
   }
 
   private async closeNow(): Promise<void> {
-    clearInterval(this.retentionTimer);
     const committer = this.committer;
     if (committer === undefined) return;
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
+    await this.upkeep.close();
     await committer.drain();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.
@@ -440,10 +444,3 @@ export class StreamStore implements Log {
     await this.unlock?.();
   }
 }
-
-const CATALOG_SETTINGS: StreamSettings = {
-  ...DEFAULT_SETTINGS,
-  retentionMs: -1,
-  retentionBytes: -1,
-  cleanup: "compact",
-};

@@ -116,13 +116,15 @@ export class WriteBehind {
     const dirty = [...this.options.partitions()].filter((partition) => partition.isDirty);
     const reached: { partition: PartitionLog; offset: number }[] = [];
     try {
-      const makesFolders = dirty.some((partition) => !partition.isOnDisk);
       await eachOf(dirty, CONCURRENCY, async (partition) => {
         reached.push({ partition, offset: await partition.checkpoint() });
       });
-      if (makesFolders) await fileSystem.syncFolder(join(dataDir, "streams"));
+      // The folder of one that no checkpoint has named was made since, by this one or by a flush before it.
+      if (dirty.some(({ recoveryPoint }) => recoveryPoint === 0)) {
+        await fileSystem.syncFolder(join(dataDir, "streams"));
+      }
       for (const { partition, offset } of reached) {
-        if (partition.isGone) continue;
+        // One that is being deleted too: its stream is still there when the power goes before the tombstone.
         this.recoveryPoints.set(partitionKey(partition.stream.id, partition.index), offset);
       }
       const content = encodeCheckpoint({ sequence, generation, recoveryPoints: this.recoveryPoints });

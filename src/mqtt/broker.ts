@@ -7,28 +7,27 @@
  * with a client costs that client its connection, unacknowledged, and nobody else anything.
  */
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes";
 import { messageOf, SluiceError } from "../errors.ts";
+import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import { Deliveries } from "./deliveries.ts";
-import { FramingGuard } from "./framing.ts";
 import type { Ingest } from "./ingest.ts";
-import { type SessionClient, type SessionLimits, SessionStore, type StoredPacket } from "./sessions.ts";
+import { type Listener, Listeners, READ_AHEAD_BYTES } from "./listeners.ts";
+import type { Connection } from "./outbox.ts";
+import { Persistence } from "./persistence.ts";
+import type { WillValue } from "./records.ts";
+import { type Publisher, type SessionLimits, Sessions, type StoredPacket } from "./sessions.ts";
 
 export interface MqttLimits extends SessionLimits {
   /** The largest packet, fixed header included. */
   readonly maxPacketBytes: number;
   readonly maxConnections: number;
-  /** QoS 2 messages of a client that have not been released; QoS 0 and 1 are bounded by `READ_AHEAD_BYTES`. */
-  readonly maxInFlight: number;
   /** From the TCP connection to CONNECT. */
   readonly connectTimeoutMs: number;
-  /** How long a subscriber may take nothing before it is disconnected. */
-  readonly drainTimeoutMs: number;
   /** What may be on its way to subscribers before publishers wait for them. */
   readonly maxPendingDeliveryBytes: number;
   readonly maxClientIdBytes: number;
@@ -46,15 +45,15 @@ export const DEFAULT_MQTT_LIMITS: MqttLimits = {
   maxClientIdBytes: 256,
   stopTimeoutMs: 3_000,
   maxQueuedMessages: 1_000,
+  maxQueuedBytes: 16 << 20,
+  maxQueuedMessagesInAll: 100_000,
+  maxQueuedBytesInAll: 64 << 20,
+  whenQueueFull: "dropOldest",
   maxSessions: 10_000,
+  maxSubscriptionsPerSession: 1_000,
   maxRetainedMessages: 100_000,
+  maxRetainedBytes: 64 << 20,
 };
-
-export interface Listener {
-  readonly host: string;
-  /** 0 for any free one. */
-  readonly port: number;
-}
 
 export interface MqttBrokerOptions {
   readonly listeners: readonly Listener[];
@@ -72,6 +71,9 @@ export interface MqttStats {
   readonly frozenSubscribers: number;
   readonly sessions: number;
   readonly retainedMessages: number;
+  /** QoS 1 and 2 messages that sessions still need, each once, and what they take. */
+  readonly queuedMessages: number;
+  readonly queuedBytes: number;
   /** Messages that made way in a full session's queue. */
   readonly queueOverflows: number;
   readonly evictedSessions: number;
@@ -79,10 +81,6 @@ export interface MqttStats {
   readonly notRetained: number;
 }
 
-/** How much of one client's stream is read ahead while its messages wait for their commit. */
-const READ_AHEAD_BYTES = 1 << 18;
-/** Pieces of up to this together are copied into one buffer before they are written. */
-const MAX_JOINED_BYTES = 1 << 14;
 const SYS = "$SYS";
 
 type ConnectedClient = Client & {
@@ -91,39 +89,40 @@ type ConnectedClient = Client & {
   subscriptions: Record<string, { readonly qos: 0 | 1 | 2 }>;
 };
 type Publish = Parameters<NonNullable<AedesOptions["authorizePublish"]>>[1];
+type Forwarded = { topic: string; qos: number; retain: boolean; brokerId?: string | null };
 
 export class MqttBroker {
-  private readonly listeners: readonly Listener[];
+  private readonly options: MqttBrokerOptions;
   private readonly limits: MqttLimits;
   private readonly ingest: Ingest;
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
-  private readonly sessions: SessionStore;
-  private readonly servers: Server[] = [];
-  private readonly sockets = new Set<Socket>();
+  private readonly sessions: Sessions;
+  private readonly tcp: Listeners;
   private readonly clients = new Map<string, Client>();
-  private readonly counts = { refusedConnections: 0, rejectedClients: 0, frozenSubscribers: 0 };
+  private readonly counts = { rejectedClients: 0, frozenSubscribers: 0 };
   private aedes: Aedes | undefined;
   private stopping: Promise<void> | undefined;
 
-  constructor(options: MqttBrokerOptions, ingest: Ingest, logger: Logger) {
-    this.listeners = options.listeners;
+  constructor(options: MqttBrokerOptions, log: Log, ingest: Ingest, logger: Logger) {
+    this.options = options;
     this.limits = { ...DEFAULT_MQTT_LIMITS, ...options.limits };
     this.ingest = ingest;
     this.logger = logger;
-    this.sessions = new SessionStore(
-      this.limits,
-      (client, packet) => this.storeIncoming(client, packet),
-      (clientId) => this.clients.has(clientId),
-    );
+    this.tcp = new Listeners(this.limits, (socket) => this.aedes?.handle(socket), logger);
+    this.sessions = new Sessions(this.limits, log);
   }
 
-  /** Opens all listeners, or none: throws `SluiceError` for an address that cannot be had. */
+  /**
+   * Reads back what it remembered, publishes the wills of clients that died with the gateway, and opens all
+   * listeners, or none: throws `SluiceError` for an address that cannot be had.
+   */
   async start(): Promise<void> {
     const { limits } = this;
+    const wills = await this.sessions.start();
     const aedes = new Aedes({
       mq: new Deliveries(limits.maxPendingDeliveryBytes),
-      persistence: this.sessions,
+      persistence: new Persistence(this.sessions, (client, packet) => this.storeIncoming(client, packet)),
       concurrency: 0,
       connectTimeout: limits.connectTimeoutMs,
       drainTimeout: limits.drainTimeoutMs,
@@ -138,13 +137,15 @@ export class MqttBroker {
         const problem = filterProblem(subscription.topic);
         done(problem === undefined ? null : new Error(problem), subscription);
       },
-      authorizeForward: (client, packet) => capQos(client as ConnectedClient, packet),
+      authorizeForward: (client, packet) => this.authorizeForward(client as ConnectedClient, packet),
     });
     this.aedes = aedes;
     this.listenToEvents(aedes);
     await aedes.listen();
     try {
-      for (const [index, listener] of this.listeners.entries()) await this.listen(listener, index);
+      for (const { publisher, will } of wills) await this.publishWill(publisher, will);
+      for (const [index, listener] of this.options.listeners.entries())
+        await this.tcp.listen(listener, index);
     } catch (error) {
       await this.close();
       throw error;
@@ -153,19 +154,15 @@ export class MqttBroker {
 
   /** Where clients reach it, in the order of the listeners. */
   get addresses(): readonly Listener[] {
-    return this.servers.map((server) => {
-      const { address, port } = server.address() as AddressInfo;
-      return { host: address, port };
-    });
+    return this.tcp.addresses;
   }
 
   get stats(): MqttStats {
     return {
       connections: this.clients.size,
+      refusedConnections: this.tcp.refused,
       ...this.counts,
       ...this.sessions.counts,
-      sessions: this.sessions.size,
-      retainedMessages: this.sessions.retainedMessages,
     };
   }
 
@@ -183,70 +180,26 @@ export class MqttBroker {
     const deadline = AbortSignal.timeout(this.limits.stopTimeoutMs);
     const expired = once(deadline, "abort").catch(() => undefined);
     const within = <T>(work: Promise<T>): Promise<unknown> => Promise.race([work, expired]);
-    for (const server of this.servers) server.close();
+    this.tcp.close();
     if (aedes === undefined || aedes.closed) return;
     await within(this.ingest.drained());
     await turn(); // the last acknowledgement is written one turn after its commit
-    const flushed = [...this.sockets].map(async (socket) => {
-      // Its end's callback does not come when it is destroyed meanwhile; `close` does.
-      await Promise.race([
-        new Promise<void>((resolve) => socket.end(() => resolve())),
-        once(socket, "close"),
-      ]);
-    });
-    await within(Promise.allSettled(flushed));
+    await within(this.tcp.flush());
     await within(new Promise<void>((resolve) => aedes.close(resolve)));
     // aedes calls back before the last wills have been published: each client's departure comes after its will.
     while (this.clients.size > 0 && !deadline.aborted) await turn();
     await within(this.ingest.drained());
-    for (const socket of this.sockets) socket.destroy();
+    await within(this.sessions.close());
+    this.tcp.destroy();
     if (deadline.aborted) this.logger.warn("MQTT clients were cut off: stopping took too long");
-  }
-
-  private async listen(listener: Listener, index: number): Promise<void> {
-    const server = createServer(
-      { noDelay: true, highWaterMark: READ_AHEAD_BYTES, keepAlive: true, keepAliveInitialDelay: 60_000 },
-      (socket) => this.accept(socket),
-    );
-    const { host, port } = listener;
-    server.listen(port, host);
-    try {
-      await once(server, "listening");
-    } catch (error) {
-      throw listenError(error as NodeJS.ErrnoException, listener, index);
-    }
-    server.on("error", (error) => this.logger.error({ host, port }, `MQTT listener: ${error.message}`));
-    this.servers.push(server);
-  }
-
-  private accept(socket: Socket): void {
-    if (this.stopping !== undefined || this.sockets.size >= this.limits.maxConnections) {
-      this.counts.refusedConnections++;
-      socket.destroy();
-      this.repeats.say("connections", (heldBack) =>
-        this.logger.warn({ heldBack }, `refused an MQTT client: ${this.sockets.size} are connected already`),
-      );
-      return;
-    }
-    this.sockets.add(socket);
-    socket.once("close", () => this.sockets.delete(socket));
-    // In front of aedes, which believes any length: every chunk it reads goes past the guard.
-    const guard = new FramingGuard(this.limits.maxPacketBytes);
-    const read = socket.read;
-    socket.read = (size) => {
-      const chunk = read.call(socket, size) as Buffer | null;
-      const problem = chunk === null ? undefined : guard.check(chunk);
-      if (problem === undefined) return chunk;
-      socket.destroy(new Error(problem));
-      return null;
-    };
-    joinSmallWrites(socket);
-    this.aedes?.handle(socket);
   }
 
   private listenToEvents(aedes: Aedes): void {
     aedes.on("client", (client) => this.clients.set(client.id, client));
-    aedes.on("clientDisconnect", (client) => this.clients.delete(client.id));
+    aedes.on("clientDisconnect", (client) => {
+      this.clients.delete(client.id);
+      this.sessions.disconnected(client as unknown as Connection);
+    });
     const gone = new WeakSet<Client>();
     const failed = (client: Client, error: Error): void => {
       const { code } = error as NodeJS.ErrnoException;
@@ -304,58 +257,61 @@ export class MqttBroker {
     if (this.stopping !== undefined && !isWill) return; // unacknowledged: the client sends it again
     if (packet.qos === 2 && !isWill)
       done(); // appended where its packet id is stored
-    else this.append(client, packet, done);
+    else this.append(client, packet as StoredPacket, isWill, done);
   }
 
-  private storeIncoming(client: SessionClient, packet: StoredPacket): Promise<void> {
+  private storeIncoming(client: Connection, packet: StoredPacket): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.stopping !== undefined) return; // as above
-      this.append(client as ConnectedClient, packet, (error) => {
+      this.append(client, packet, false, (error) => {
         if (error) reject(error);
         else resolve();
       });
     });
   }
 
+  /** The will of a client that died with the gateway. If the log refuses it, it is tried at the next start. */
+  private publishWill(publisher: Publisher, will: WillValue): Promise<void> {
+    const { mqttTopic: topic, payload, qos, retain } = will;
+    const packet: StoredPacket = { cmd: "publish", topic, payload, qos: qos as 0 | 1 | 2, retain };
+    return new Promise((resolve) => this.append(publisher, packet, true, () => resolve()));
+  }
+
   private append(
-    client: ConnectedClient | null,
-    packet: Pick<Publish, "topic" | "payload" | "qos" | "retain">,
+    publisher: Publisher | null,
+    packet: StoredPacket,
+    isWill: boolean,
     done: (error?: Error | null) => void,
   ): void {
-    const { payload } = packet;
     this.ingest.accept(
       {
         mqttTopic: packet.topic,
-        payload: typeof payload === "string" ? Buffer.from(payload) : payload,
+        payload: packet.payload,
         qos: packet.qos,
         retain: packet.retain,
-        clientId: client?.id ?? "",
-        username: client?.username,
+        clientId: publisher?.id ?? "",
+        username: publisher?.username,
         receivedAt: Date.now(),
+        companions: this.sessions.companions(publisher, packet, isWill),
       },
       done,
     );
   }
-}
 
-/**
- * mqtt-packet writes an acknowledgement as three buffers; a `writev` of three costs more than a `write` of their
- * four bytes, and the acknowledgements of one commit would be thousands of pieces.
- */
-function joinSmallWrites(socket: Socket): void {
-  const writev = socket._writev;
-  if (writev === undefined) return;
-  socket._writev = (chunks, callback) => {
-    const buffers: Buffer[] = [];
-    let bytes = 0;
-    for (const { chunk } of chunks) {
-      if (!Buffer.isBuffer(chunk) || bytes + chunk.length > MAX_JOINED_BYTES) break;
-      bytes += chunk.length;
-      buffers.push(chunk);
-    }
-    if (buffers.length < chunks.length) writev.call(socket, chunks, callback);
-    else socket._write(Buffer.concat(buffers, bytes), "buffer" as BufferEncoding, callback);
-  };
+  /**
+   * What aedes forwards to a client, at the lower of the message's and the subscription's QoS [MQTT-3.8.4-6];
+   * null for what a session that is kept gets from its queue. aedes itself would send a retained message, and
+   * QoS 2 to a wildcard subscription, at too high a QoS.
+   */
+  private authorizeForward<P extends Forwarded>(client: ConnectedClient, packet: P): P | null {
+    if (packet.qos === 0) return packet;
+    if (client.clean && packet.qos === 1 && !packet.retain) return packet;
+    const qos = Math.min(packet.qos, grantedQos(client, packet.topic));
+    if (client.clean || qos === 0) return qos === packet.qos ? packet : { ...packet, qos };
+    // A retained message for a new subscription comes without the broker's name on it.
+    if (packet.brokerId) return null;
+    return { ...packet, qos, messageId: this.sessions.retainedPacketId(client as unknown as Connection) };
+  }
 }
 
 /** Why nobody may publish there, in words that follow "a publish to", or undefined. */
@@ -376,32 +332,11 @@ function filterProblem(filter: string): string | undefined {
   }
 }
 
-/**
- * The lower of the message's and the subscription's QoS [MQTT-3.8.4-6]. aedes sees to it but in two places: a
- * retained message, and QoS 2 to a wildcard subscription of QoS 1.
- */
-function capQos<P extends { topic: string; qos: number; retain: boolean }>(
-  client: ConnectedClient,
-  packet: P,
-): P {
-  if (packet.qos === 0 || (packet.qos === 1 && !packet.retain)) return packet;
+/** The highest QoS of the client's subscriptions that match. */
+function grantedQos(client: ConnectedClient, mqttTopic: string): number {
   let granted = 0;
   for (const [filter, { qos }] of Object.entries(client.subscriptions)) {
-    if (qos > granted && TopicFilter.parse(filter).matches(packet.topic)) granted = qos;
+    if (qos > granted && TopicFilter.parse(filter).matches(mqttTopic)) granted = qos;
   }
-  return granted < packet.qos ? { ...packet, qos: granted } : packet;
-}
-
-function listenError(error: NodeJS.ErrnoException, { host, port }: Listener, index: number): SluiceError {
-  const setting = `mqtt.listeners[${index}].bind`;
-  const words: Record<string, string> = {
-    EADDRINUSE: `port ${port} on ${host} is in use by another program`,
-    EACCES: `port ${port} needs more rights than this process has`,
-    EADDRNOTAVAIL: `${host} is no address of this machine`,
-  };
-  return new SluiceError(
-    error.code ?? "LISTEN",
-    `MQTT cannot listen: ${words[error.code ?? ""] ?? error.message}`,
-    { mend: `choose another address with ${setting}`, exitCode: 69, cause: error },
-  );
+  return granted;
 }

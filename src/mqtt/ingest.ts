@@ -14,7 +14,7 @@ import type { PublishPacket } from "../record.ts";
 export interface IngestOptions {
   /** Where messages go that no rule matches, or whose rule gives no usable stream. Without it: counted, dropped. */
   readonly fallbackStream?: string | undefined;
-  /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` in the log. */
+  /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` beside the internal ones. */
   readonly autoCreate?: {
     readonly enabled: boolean;
     readonly partitions: number;
@@ -40,6 +40,18 @@ export interface IngestStats {
 }
 
 export type Done = (error: LogError | null) => void;
+
+/** What has to be on disk in the same commit as a message. */
+export interface Companions {
+  /** Called when the message is appended, at most once. */
+  entries(): readonly RecordAppend[];
+  /** Called with the outcome, before anybody else hears of it. */
+  settle(error: LogError | null): void;
+}
+
+export interface IncomingPublish extends PublishPacket {
+  readonly companions: Companions | undefined;
+}
 
 const MAX_STREAMS = 10_000;
 
@@ -73,13 +85,19 @@ export class Ingest {
   }
 
   /** Calls `done` once, when the message is on disk, has no place to go, or was refused. */
-  accept(packet: PublishPacket, done: Done): void {
+  accept(packet: IncomingPublish, done: Done): void {
     const mapping = this.mapper.map(packet);
     switch (mapping.outcome) {
       case "mapped":
         // Whoever comes while the stream is being made lines up behind those who wait for it.
         if (this.creating.size > 0 && this.creating.has(mapping.stream)) {
           this.create(packet, mapping.rule, mapping.stream, done);
+          break;
+        }
+        if (mapping.key === null && this.log.stream(mapping.stream)?.settings.cleanup === "compact") {
+          // The log would refuse it each time that it is sent again.
+          const why = `stream "${mapping.stream}" is compacted and takes no record without a key`;
+          this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem ?? "no key"}: ${why}`, done);
           break;
         }
         if (mapping.problem !== undefined) this.report(packet, mapping.rule, mapping.problem);
@@ -102,7 +120,7 @@ export class Ingest {
     if (this.counts.inFlight > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
-  private append(packet: PublishPacket, record: Omit<Mapped, "outcome" | "rule">, done: Done): void {
+  private append(packet: IncomingPublish, record: Omit<Mapped, "outcome" | "rule">, done: Done): void {
     const stream = this.log.stream(record.stream);
     let partition: Partition | undefined;
     if (stream !== undefined && !stream.internal) {
@@ -121,18 +139,33 @@ export class Ingest {
       headers: record.headers,
       timestamp: record.timestamp,
     };
+    const { companions } = packet;
+    const entries = companions === undefined ? [entry] : [entry, ...companions.entries()];
+    this.commit(entries, record.problem === undefined ? "stored" : "stored in part", packet, done);
+  }
+
+  private commit(
+    entries: readonly RecordAppend[],
+    outcome: "stored" | "stored in part" | "dropped",
+    packet: IncomingPublish,
+    done: Done,
+  ): void {
+    const { counts } = this;
     counts.inFlight++;
-    this.log.append([entry], (error) => {
+    this.log.append(entries, (error) => {
       if (error === null) {
-        counts.stored++;
-        counts.storedBytes += packet.payload.length;
-        if (record.problem !== undefined) counts.mappingProblems++;
+        if (outcome !== "dropped") {
+          counts.stored++;
+          counts.storedBytes += packet.payload.length;
+        }
+        if (outcome === "stored in part") counts.mappingProblems++;
       } else {
         counts.refused++;
         this.repeats.say(`refused ${error.code}`, (heldBack) =>
           this.logger.error({ code: error.code, heldBack }, `the log refused a message: ${error.message}`),
         );
       }
+      packet.companions?.settle(error);
       done(error);
       this.release();
     });
@@ -145,7 +178,7 @@ export class Ingest {
   }
 
   /** For a message without a stream of its own; `problem` is undefined where no rule matched. */
-  private fallBack(packet: PublishPacket, problem: string | undefined, done: Done): void {
+  private fallBack(packet: IncomingPublish, problem: string | undefined, done: Done): void {
     const { mqttTopic } = packet;
     const stream = this.options.fallbackStream;
     if (stream !== undefined) {
@@ -165,7 +198,10 @@ export class Ingest {
     } else {
       if (problem === undefined) this.counts.droppedUnmatched++;
       else this.counts.droppedFailed++;
-      queueMicrotask(() => done(null));
+      // Dropped as a record only: sessions and a later subscriber get it all the same.
+      const entries = packet.companions?.entries() ?? [];
+      if (entries.length > 0) this.commit(entries, "dropped", packet, done);
+      else queueMicrotask(() => done(null));
     }
     const dropped = stream === undefined;
     if (problem !== undefined) this.report(packet, "", problem);
@@ -185,9 +221,10 @@ export class Ingest {
     );
   }
 
-  private create(packet: PublishPacket, rule: string, stream: string, done: Done): void {
+  private create(packet: IncomingPublish, rule: string, stream: string, done: Done): void {
     const { enabled = false, partitions = 1, maxStreams = MAX_STREAMS } = this.options.autoCreate ?? {};
-    if (!enabled || this.log.streams.length + this.creating.size >= maxStreams) {
+    const present = this.log.streams.filter(({ internal }) => !internal).length;
+    if (!enabled || present + this.creating.size >= maxStreams) {
       const why = enabled ? `there are ${maxStreams} streams already` : "the stream is not there";
       this.fallBack(packet, `rule "${rule}": to: "${stream}": ${why}`, done);
       return;

@@ -1,356 +1,348 @@
 /**
- * What the broker remembers for its clients: retained messages, and for each session its subscriptions, the
- * QoS 1 and 2 messages that it has not acknowledged, and the packet ids of QoS 2 publishes under way. It is
- * aedes' persistence (the methods' names are its), in memory and bounded.
+ * What the broker remembers for its clients, through restarts: sessions with their subscriptions, queued
+ * messages and QoS 2 packet ids; retained messages; wills. What must be on disk *with* a message is settled
+ * before aedes hears of it: `companions` gives the changes that go into the message's own commit.
  *
- * aedes drops a delivery that another one overtakes (it takes the broker's counter for a duplicate's). So
- * what stands between the counter and the delivery settles at once here: `Settled` instead of a promise.
+ * A session belongs to its client id from the first thing there is to keep until a clean session begins
+ * [MQTT-3.1.2-6]. What a connection with a clean session has is kept with the connection only.
  */
-import { Readable } from "node:stream";
+import type { Log } from "../log/log.ts";
 import { FilterTrie } from "../mapping/filter-trie.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
+import type { Companions } from "./ingest.ts";
+import type { Connection, Outbox } from "./outbox.ts";
+import { Queue, type QueueLimits } from "./queue.ts";
+import type { Fact, ProgressValue, WillValue } from "./records.ts";
+import { type RetainedLimits, RetainedMessages } from "./retained.ts";
+import { type Change, StateStore } from "./state-store.ts";
 
-export interface SessionLimits {
-  /** QoS 1 and 2 messages kept for a session; the oldest make way. */
-  readonly maxQueuedMessages: number;
+export interface SessionLimits extends QueueLimits, RetainedLimits {
   /** Sessions kept; the one that has been away longest makes way. */
   readonly maxSessions: number;
-  /** MQTT topics with a retained message; beyond it new ones are not retained. */
-  readonly maxRetainedMessages: number;
+  readonly maxSubscriptionsPerSession: number;
+  /** QoS 2 messages of a client that have not been released. */
+  readonly maxInFlight: number;
 }
 
-/** The parts of aedes' packets and clients that are used here. */
+/** The parts of aedes' packets that are used here. */
 export interface StoredPacket {
   readonly cmd: string;
-  readonly brokerId: string;
-  readonly brokerCounter: number;
   readonly topic: string;
   readonly payload: Buffer;
   readonly qos: 0 | 1 | 2;
   readonly retain: boolean;
-  readonly dup: boolean;
   messageId?: number;
 }
-export interface SessionClient {
+
+/** Who published: a connection, or the client of one that died with the gateway. */
+export interface Publisher {
   readonly id: string;
+  readonly username?: string | undefined;
 }
-interface Granted {
+
+export interface Granted {
   readonly topic: string;
   readonly qos: 0 | 1 | 2;
 }
 interface Subscriber extends Granted {
+  readonly outbox: Outbox;
+}
+
+/** QoS 2 packet ids until their PUBREL: a promise while the message is on its way to the disk, then null. */
+export type Incoming = Map<number, Promise<void> | null>;
+
+export class Session {
   readonly clientId: string;
-}
-interface Queued {
-  packet: StoredPacket;
-  /** The connection it was last sent on. */
-  sentTo: SessionClient | undefined;
-}
-
-class Session {
+  readonly outbox: Outbox;
   readonly subscriptions = new Map<string, Subscriber>();
-  /** By the broker's counter, in the order of arrival. */
-  readonly outgoing = new Map<number, Queued>();
-  readonly outgoingById = new Map<number, Queued>();
-  /** QoS 2 packet ids until their PUBREL: a promise while the message is on its way to the disk, then null. */
-  readonly incoming = new Map<number, Promise<void> | null>();
+  readonly incoming: Incoming = new Map();
+  /** A clean session has begun, or it made way. Whoever still works on it works for nothing. */
+  isGone = false;
 
-  get isEmpty(): boolean {
-    return this.subscriptions.size + this.outgoing.size + this.incoming.size === 0;
+  constructor(clientId: string, outbox: Outbox) {
+    this.clientId = clientId;
+    this.outbox = outbox;
+  }
+
+  get number(): number {
+    return this.outbox.number;
   }
 }
 
-/** Is settled when it is made and calls back at once; enough of a promise for whoever calls `then`. */
-class Settled<T> {
-  private readonly value: T;
-
-  constructor(value: T) {
-    this.value = value;
-  }
-
-  // biome-ignore lint/suspicious/noThenProperty: aedes calls `then` for every message; a turn each would cost more than the look-up
-  then(ok: (value: T) => void): void {
-    ok(this.value);
-  }
-}
-
-const NOTHING = new Settled<void>(undefined);
-const NOT_FOUND = new Error("no such packet");
-const ABSENT = {
-  // biome-ignore lint/suspicious/noThenProperty: as above
-  then(_ok: unknown, failed: (error: Error) => void): void {
-    failed(NOT_FOUND);
-  },
-};
-
-export class SessionStore {
-  private readonly limits: SessionLimits;
-  private readonly storeIncoming: (client: SessionClient, packet: StoredPacket) => Promise<void>;
-  private readonly isConnected: (clientId: string) => boolean;
-  private readonly retained = new Map<string, StoredPacket>();
-  /** The longest untouched first. */
+export class Sessions {
+  readonly limits: SessionLimits;
+  readonly store: StateStore;
+  readonly retained: RetainedMessages;
+  readonly queue: Queue;
+  /** The longest away first. */
   private readonly sessions = new Map<string, Session>();
+  /** The session that a connection began with, whatever its client id has by now. */
+  private readonly bound = new WeakMap<Connection, Session>();
+  /** The numbers of the wills on disk. */
+  private readonly wills = new WeakMap<Publisher, number>();
   private readonly trie = new FilterTrie<Subscriber>();
-  readonly counts = { queueOverflows: 0, evictedSessions: 0, notRetained: 0 };
+  private queueingFilters = 0;
+  private evictedSessions = 0;
 
-  /** `storeIncoming` makes a QoS 2 message durable; it is called once per packet id. */
-  constructor(
-    limits: SessionLimits,
-    storeIncoming: (client: SessionClient, packet: StoredPacket) => Promise<void>,
-    isConnected: (clientId: string) => boolean,
-  ) {
+  constructor(limits: SessionLimits, log: Log) {
     this.limits = limits;
-    this.storeIncoming = storeIncoming;
-    this.isConnected = isConnected;
+    this.store = new StateStore(log);
+    this.retained = new RetainedMessages(limits, this.store);
+    this.queue = new Queue(limits, this.store);
   }
 
-  get retainedMessages(): number {
-    return this.retained.size;
+  get counts() {
+    const { messages, bytes } = this.queue.size;
+    return {
+      sessions: this.sessions.size,
+      evictedSessions: this.evictedSessions,
+      queuedMessages: messages,
+      queuedBytes: bytes,
+      queueOverflows: this.queue.overflows,
+      retainedMessages: this.retained.size,
+      notRetained: this.retained.notRetained,
+    };
   }
 
-  get size(): number {
-    return this.sessions.size;
+  // ── Reading back
+
+  /** Reads the state back; returns the wills of the connections that the last gateway left open. */
+  async start(): Promise<{ publisher: Publisher; will: WillValue }[]> {
+    const byNumber = new Map<number, Session>();
+    const progress = new Map<number, ProgressValue>();
+    const wills = new Map<number, WillValue>();
+    await this.store.start((fact) => this.readBack(fact, byNumber, progress, wills));
+    for (const [number, value] of progress) byNumber.get(number)?.outbox.restore(value);
+    this.queue.restore(new Map([...byNumber].map(([number, { outbox }]) => [number, outbox])));
+    return [...wills].map(([number, will]) => {
+      const publisher = { id: will.clientId, username: will.username ?? undefined };
+      this.wills.set(publisher, number);
+      return { publisher, will };
+    });
   }
 
-  // aedes insists on an async function here.
-  async setup(): Promise<void> {}
-
-  // ── Retained messages [MQTT-3.3.1-5 … 3.3.1-10]
-
-  storeRetained(packet: StoredPacket): Settled<void> {
-    if (packet.payload.length === 0) this.retained.delete(packet.topic);
-    else if (this.retained.has(packet.topic) || this.retained.size < this.limits.maxRetainedMessages) {
-      this.retained.set(packet.topic, copyOf(packet));
-    } else this.counts.notRetained++;
-    return NOTHING;
-  }
-
-  createRetainedStreamCombi(filters: readonly string[]): Readable {
-    return Readable.from(this.retainedUnder(filters.map((filter) => TopicFilter.parse(filter))));
-  }
-
-  private *retainedUnder(filters: readonly TopicFilter[]): Generator<StoredPacket> {
-    for (const filter of filters) {
-      const plain = filter.levels.every((level) => level.kind === "literal");
-      if (plain) {
-        const packet = this.retained.get(filter.text);
-        if (packet !== undefined) yield packet;
-      } else {
-        for (const packet of this.retained.values()) if (filter.matches(packet.topic)) yield packet;
+  private readBack(
+    fact: Fact,
+    byNumber: Map<number, Session>,
+    progress: Map<number, ProgressValue>,
+    wills: Map<number, WillValue>,
+  ): void {
+    switch (fact.kind) {
+      case "session": {
+        const { clientId } = fact.key;
+        const old = this.sessions.get(clientId);
+        if (old !== undefined) this.remove(old);
+        byNumber.delete(old?.number ?? -1);
+        if (fact.value !== null) byNumber.set(fact.value.number, this.add(clientId, fact.value.number));
+        break;
+      }
+      case "retained":
+        this.retained.set(fact.key.mqttTopic, fact.value);
+        break;
+      case "queued":
+        this.queue.readBack(fact.key.number, fact.value);
+        break;
+      case "will":
+        if (fact.value === null) wills.delete(fact.key.number);
+        else wills.set(fact.key.number, { ...fact.value, payload: Buffer.from(fact.value.payload) });
+        break;
+      default: {
+        // Of a session that is no more: deleted in passing.
+        const session = byNumber.get(fact.key.session);
+        if (session !== undefined) this.readBackOf(session, fact, progress);
+        else if (fact.value !== null) this.queue.deleteLater(fact.kind, fact.key as never);
       }
     }
   }
 
+  private readBackOf(
+    session: Session,
+    { kind, key, value }: Extract<Fact, { key: { session: number } }>,
+    progress: Map<number, ProgressValue>,
+  ): void {
+    if (kind === "subscription") {
+      if (value === null) this.unsubscribe(session, key.filter);
+      else this.subscribe(session, { topic: key.filter, qos: value.qos as 0 | 1 | 2 });
+    } else if (kind === "received") {
+      if (value === null) session.incoming.delete(key.packetId);
+      else session.incoming.set(key.packetId, null);
+    } else if (value !== null) progress.set(key.session, value);
+  }
+
+  // ── A message on its way to the disk
+
+  /** What has to be on disk in the same commit as a message; undefined for an ordinary one. */
+  companions(publisher: Publisher | null, packet: StoredPacket, isWill: boolean): Companions | undefined {
+    const isQueued = packet.qos > 0 && this.queueingFilters > 0;
+    const isReceived = packet.qos === 2 && !isWill && (publisher as Connection).clean === false;
+    const will = isWill ? this.wills.get(publisher as Publisher) : undefined;
+    if (!isQueued && !isReceived && !packet.retain && will === undefined) return undefined;
+    const changes: Change[] = [];
+    const add = (change: Change | undefined): void => {
+      if (change !== undefined) changes.push(change);
+    };
+    return {
+      entries: () => {
+        if (isReceived) {
+          const key = {
+            session: this.of(publisher as Connection).number,
+            packetId: packet.messageId as number,
+          };
+          add({ entry: this.store.entry("received", key, {}) });
+        }
+        if (will !== undefined) {
+          this.wills.delete(publisher as Publisher);
+          add({ entry: this.store.entry("will", { number: will }, null) });
+        }
+        if (packet.retain) add(this.retained.change(packet));
+        if (isQueued) add(this.queue.change(packet, this.subscribersOf(packet)));
+        return changes.map(({ entry }) => entry);
+      },
+      settle: (error) => {
+        for (const change of changes) change.settle?.(error === null);
+      },
+    };
+  }
+
+  /** The sessions that a message is kept for, each once, with the lower of its highest QoS and the message's. */
+  private subscribersOf({ topic, qos }: StoredPacket): Map<Outbox, 1 | 2> {
+    const found = new Map<Outbox, 1 | 2>();
+    this.trie.match(topic, (subscriber) => {
+      const lower = Math.min(subscriber.qos, qos) as 1 | 2;
+      if ((found.get(subscriber.outbox) ?? 0) < lower) found.set(subscriber.outbox, lower);
+    });
+    return found;
+  }
+
   // ── Sessions
 
-  private open(clientId: string): Session {
-    let session = this.sessions.get(clientId);
+  /** A connection's session, if there is one that is kept. */
+  find(client: Connection): Session | undefined {
+    return client.clean ? undefined : (this.bound.get(client) ?? this.named(client.id));
+  }
+
+  named(clientId: string): Session | undefined {
+    return this.sessions.get(clientId);
+  }
+
+  /** The session of a connection that wants one to be kept; made when there is something to keep. */
+  of(client: Connection): Session {
+    let session = this.bound.get(client);
+    if (session !== undefined) return session;
+    session = this.sessions.get(client.id);
     if (session === undefined) {
       if (this.sessions.size >= this.limits.maxSessions) this.evict();
-      session = new Session();
-    } else this.sessions.delete(clientId);
+      session = this.add(client.id, this.store.newNumber());
+      // Appended before whatever belongs to it; if it cannot be written, neither can that.
+      const entry = this.store.entry("session", { clientId: client.id }, { number: session.number });
+      this.store.append([entry], () => {});
+    }
+    this.bound.set(client, session);
+    session.outbox.attach(client);
+    return session;
+  }
+
+  private add(clientId: string, number: number): Session {
+    const session = new Session(clientId, this.queue.newOutbox(number));
     this.sessions.set(clientId, session);
     return session;
   }
 
   private evict(): void {
-    for (const clientId of this.sessions.keys()) {
-      if (this.isConnected(clientId)) continue;
-      this.forget(clientId);
-      this.counts.evictedSessions++;
+    for (const session of this.sessions.values()) {
+      if (session.outbox.isConnected) continue;
+      this.evictedSessions++;
+      this.forget(session).catch(() => {}); // then it is there again after a restart, and makes way again
       return;
     }
   }
 
-  private forget(clientId: string): void {
-    const session = this.sessions.get(clientId);
+  /** A session is resumed: it sends what it owes. */
+  resume(client: Connection): void {
+    const session = this.find(client);
     if (session === undefined) return;
-    for (const filter of session.subscriptions.keys()) this.unsubscribe(session, filter);
-    this.sessions.delete(clientId);
+    this.bound.set(client, session);
+    const attach = (): void => session.outbox.attach(client);
+    // A PUBREL that is due must not go out before its PUBREC is on disk.
+    this.queue.saved(session.outbox).then(attach, () => client.conn.destroy());
   }
 
-  private dropIfEmpty(clientId: string): void {
-    if (this.sessions.get(clientId)?.isEmpty) this.sessions.delete(clientId);
+  /** Resolves when a restart would not find it. */
+  async forget(session: Session): Promise<void> {
+    this.remove(session);
+    const { number, clientId, subscriptions, incoming } = session;
+    await this.store.write(this.store.entry("session", { clientId }, null));
+    for (const filter of subscriptions.keys()) {
+      this.queue.deleteLater("subscription", { session: number, filter });
+    }
+    for (const packetId of incoming.keys()) {
+      this.queue.deleteLater("received", { session: number, packetId });
+    }
+    this.queue.forget(session.outbox);
   }
 
-  private unsubscribe(session: Session, filter: string): void {
+  private remove(session: Session): void {
+    session.isGone = true;
+    this.sessions.delete(session.clientId);
+    for (const subscriber of session.subscriptions.values()) this.unlist(subscriber);
+  }
+
+  subscribe(session: Session, { topic, qos }: Granted): void {
+    this.unsubscribe(session, topic);
+    const subscriber = { outbox: session.outbox, topic, qos };
+    session.subscriptions.set(topic, subscriber);
+    if (qos === 0) return;
+    this.queueingFilters++;
+    this.trie.add(TopicFilter.parse(topic).levels, subscriber);
+  }
+
+  unsubscribe(session: Session, filter: string): void {
     const subscriber = session.subscriptions.get(filter);
     if (subscriber === undefined) return;
     session.subscriptions.delete(filter);
-    this.trie.remove(TopicFilter.parse(filter).levels, subscriber);
+    this.unlist(subscriber);
   }
 
-  async addSubscriptions(client: SessionClient, subscriptions: readonly Granted[]): Promise<void> {
-    const session = this.open(client.id);
-    for (const { topic, qos } of subscriptions) {
-      this.unsubscribe(session, topic);
-      const subscriber = { clientId: client.id, topic, qos };
-      session.subscriptions.set(topic, subscriber);
-      this.trie.add(TopicFilter.parse(topic).levels, subscriber);
-    }
+  private unlist(subscriber: Subscriber): void {
+    if (subscriber.qos === 0) return;
+    this.queueingFilters--;
+    this.trie.remove(TopicFilter.parse(subscriber.topic).levels, subscriber);
   }
 
-  async removeSubscriptions(client: SessionClient, filters: readonly string[]): Promise<void> {
-    const session = this.sessions.get(client.id);
-    if (session !== undefined) for (const filter of filters) this.unsubscribe(session, filter);
-    this.dropIfEmpty(client.id);
-  }
-
-  async subscriptionsByClient(client: SessionClient): Promise<Granted[]> {
-    if (!this.sessions.has(client.id)) return [];
-    return [...this.open(client.id).subscriptions.values()].map(({ topic, qos }) => ({ topic, qos }));
-  }
-
-  /** A clean session begins: nothing of an earlier one is left [MQTT-3.1.2-6]. */
-  async cleanSubscriptions(client: SessionClient): Promise<void> {
-    this.forget(client.id);
-  }
-
-  /** The sessions that a QoS 1 or 2 message is kept for: each once, with its highest QoS. */
-  subscriptionsByTopic(mqttTopic: string): Settled<Subscriber[]> {
-    const found = new Map<string, Subscriber>();
-    this.trie.match(mqttTopic, (subscriber) => {
-      if (subscriber.qos === 0) return;
-      const known = found.get(subscriber.clientId);
-      if (known === undefined || known.qos < subscriber.qos) found.set(subscriber.clientId, subscriber);
-    });
-    return new Settled([...found.values()]);
-  }
-
-  // ── Messages to a session, kept until it acknowledges
-
-  outgoingEnqueueCombi(subscribers: readonly Subscriber[], packet: StoredPacket): Settled<void> {
-    let copy: StoredPacket | undefined;
-    for (const { clientId, qos } of subscribers) {
-      const session = this.sessions.get(clientId);
-      if (session === undefined) continue;
-      copy ??= copyOf(packet);
-      const { outgoing } = session;
-      if (outgoing.size >= this.limits.maxQueuedMessages) {
-        this.counts.queueOverflows++;
-        const [oldest] = outgoing.keys();
-        if (oldest === undefined) continue;
-        this.dequeue(session, outgoing.get(oldest) as Queued);
-      }
-      // [MQTT-3.3.1-9]: to an established subscription without the retain flag; section 3.8.4: the lower QoS.
-      const kept = { ...copy, qos: Math.min(qos, packet.qos) as 1 | 2, retain: false };
-      outgoing.set(packet.brokerCounter, { packet: kept, sentTo: undefined });
-    }
-    return NOTHING;
-  }
-
-  /** Before a packet is sent: its id is noted. After PUBREC: the PUBREL stands where the message stood. */
-  async outgoingUpdate(client: SessionClient, packet: StoredPacket): Promise<void> {
-    const session = this.sessions.get(client.id);
-    if (session === undefined) return;
-    const { outgoing, outgoingById } = session;
-    if (packet.cmd === "pubrel") {
-      const queued = outgoingById.get(packet.messageId as number);
-      if (queued === undefined) return;
-      const { brokerCounter } = queued.packet;
-      queued.packet = { ...queued.packet, cmd: "pubrel", payload: Buffer.alloc(0), brokerCounter };
-      return;
-    }
-    const queued = outgoing.get(packet.brokerCounter);
-    if (queued === undefined) return; // made way when the queue was full: sent, but not again
-    // A resumed session counts its ids anew; one that is still out must not be given twice [MQTT-2.3.1-2].
-    let messageId = packet.messageId as number;
-    while (outgoingById.has(messageId) && outgoingById.get(messageId) !== queued) {
-      messageId = (messageId % 65_535) + 1;
-    }
-    packet.messageId = messageId;
-    queued.packet.messageId = messageId;
-    queued.sentTo = client;
-    outgoingById.set(messageId, queued);
-  }
-
-  /** PUBACK or PUBCOMP: the message is done with. */
-  async outgoingClearMessageId(
-    client: SessionClient,
-    packet: StoredPacket,
-  ): Promise<StoredPacket | undefined> {
-    const session = this.sessions.get(client.id);
-    const queued = session?.outgoingById.get(packet.messageId as number);
-    if (session === undefined || queued === undefined) return undefined;
-    this.dequeue(session, queued);
-    this.dropIfEmpty(client.id);
-    return queued.packet;
-  }
-
-  private dequeue(session: Session, queued: Queued): void {
-    session.outgoing.delete(queued.packet.brokerCounter);
-    const { messageId } = queued.packet;
-    if (messageId !== undefined) session.outgoingById.delete(messageId);
-  }
-
-  /** What a session that comes back is owed, in order; what had been sent before is marked [MQTT-3.3.1-1]. */
-  outgoingStream(client: SessionClient): Readable {
-    return Readable.from(owed([...(this.sessions.get(client.id)?.outgoing.values() ?? [])], client));
-  }
-
-  // ── QoS 2 publishes from a client: each packet id is stored once, until its PUBREL [MQTT-4.3.3-2]
-
-  incomingStorePacket(client: SessionClient, packet: StoredPacket): Promise<void> {
-    const { incoming } = this.open(client.id);
-    const id = packet.messageId as number;
-    const stored = this.storeIncoming(client, packet).then(
-      () => {
-        if (incoming.get(id) === stored) incoming.set(id, null);
-      },
-      (error: unknown) => {
-        if (incoming.get(id) === stored) incoming.delete(id);
-        throw error;
-      },
+  /** A connection's will, on disk as long as it is open. Resolves when it is. */
+  async keepWill(client: Connection & Publisher, will: StoredPacket): Promise<void> {
+    const { topic: mqttTopic, qos, retain } = will;
+    const { id: clientId, username = null } = client;
+    const number = this.store.newNumber();
+    this.wills.set(client, number);
+    const payload = Buffer.from(will.payload);
+    await this.store.write(
+      this.store.entry("will", { number }, { clientId, username, mqttTopic, payload, qos, retain }),
     );
-    incoming.set(id, stored);
-    return stored;
   }
 
-  /** Found once the message is on disk: a retransmission waits for the first one instead of being a second. */
-  incomingGetPacket(client: SessionClient, packet: StoredPacket): PromiseLike<StoredPacket> {
-    const stored = this.sessions.get(client.id)?.incoming.get(packet.messageId as number);
-    if (stored === undefined) return ABSENT as unknown as PromiseLike<StoredPacket>;
-    return (stored ?? Promise.resolve()).then(() => packet);
+  /** A connection has ended. */
+  disconnected(client: Connection): void {
+    const session = this.find(client);
+    session?.outbox.detach(client);
+    if (session !== undefined && !session.isGone && !session.outbox.isConnected) {
+      this.sessions.delete(client.id);
+      this.sessions.set(client.id, session);
+    }
+    // One that was published is not there any more: this is a DISCONNECT [MQTT-3.1.2-10].
+    const will = this.wills.get(client);
+    if (will === undefined) return;
+    this.wills.delete(client);
+    this.store.append([this.store.entry("will", { number: will }, null)], () => {});
   }
 
-  async incomingDelPacket(client: SessionClient, packet: StoredPacket): Promise<void> {
-    this.sessions.get(client.id)?.incoming.delete(packet.messageId as number);
-    this.dropIfEmpty(client.id);
+  /** The id for a retained message to a session that is kept: not one that its queue will use. */
+  retainedPacketId(client: Connection): number {
+    return this.of(client).outbox.newRetainedId();
   }
 
-  async cleanIncoming(client: SessionClient): Promise<void> {
-    // A new map: what is still on its way to the disk must not come back into the session that follows.
-    this.sessions.get(client.id)?.incoming.clear();
-    this.dropIfEmpty(client.id);
+  /** Writes what waits for a reason to be written. */
+  close(): Promise<void> {
+    return this.queue.flush();
   }
-
-  // ── Wills are held by the connection; nothing outlives the process here.
-
-  async putWill(): Promise<void> {}
-  async delWill(): Promise<void> {}
-  streamWill(): Readable {
-    return Readable.from([]);
-  }
-}
-
-function* owed(queue: readonly Queued[], client: SessionClient): Generator<StoredPacket> {
-  for (const queued of queue) {
-    if (queued.sentTo === client) continue; // came in meanwhile and was delivered directly
-    yield { ...queued.packet, dup: queued.packet.cmd === "publish" && queued.sentTo !== undefined };
-  }
-}
-
-/** The payload is a slice of what was read from a socket; what is kept must not hold on to all of that. */
-function copyOf(packet: StoredPacket): StoredPacket {
-  const { brokerId, brokerCounter, topic, payload, qos, retain } = packet;
-  return {
-    cmd: "publish",
-    brokerId,
-    brokerCounter,
-    topic,
-    payload: Buffer.from(payload),
-    qos,
-    retain,
-    dup: false,
-  };
 }

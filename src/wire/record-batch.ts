@@ -7,7 +7,7 @@
  * 12 i32 partitionLeaderEpoch   ── outside the checksum: the log assigns it
  * 16 i8  magic = 2
  * 17 u32 crc                    CRC-32C of everything from 21 on
- * 21 i16 attributes             bits 0–2 codec, 3 timestamp type, 4 transactional, 5 control
+ * 21 i16 attributes             bits 0–2 codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon
  * 23 i32 lastOffsetDelta
  * 27 i64 baseTimestamp
  * 35 i64 maxTimestamp
@@ -30,8 +30,10 @@ import { crc32c } from "./crc32c.ts";
 export const BATCH_HEADER_BYTES = 61;
 /** Bytes before what `batchLength` counts. */
 export const BATCH_PREFIX_BYTES = 12;
-const CRC_FROM = 21;
+export const CRC_FROM = 21;
 export const NO_PRODUCER = -1;
+/** The attribute that makes `baseTimestamp` a delete horizon; the records' deltas count from it all the same. */
+export const DELETE_HORIZON = 0x40;
 
 /** A record as the encoder takes it. */
 export interface EncodableRecord {
@@ -42,7 +44,7 @@ export interface EncodableRecord {
   readonly timestamp: number;
 }
 
-function varintBytes(raw: number): number {
+export function varintBytes(raw: number): number {
   // `raw` is already zig-zagged, and below 2^49 here: lengths, deltas of time and offset.
   if (raw < 0x80) return 1;
   if (raw < 0x4000) return 2;
@@ -53,11 +55,11 @@ function varintBytes(raw: number): number {
   return bytes;
 }
 
-function zigZag(value: number): number {
+export function zigZag(value: number): number {
   return value >= 0 ? value * 2 : -value * 2 - 1;
 }
 
-function putVarint(target: Buffer, at: number, raw: number): number {
+export function putVarint(target: Buffer, at: number, raw: number): number {
   let position = at;
   let rest = raw;
   while (rest >= 0x1000_0000) {
@@ -171,7 +173,7 @@ export function batchOf(records: readonly EncodableRecord[], baseOffset = 0, lea
   return target.subarray(0, encodeBatch(target, 0, records, baseOffset, leaderEpoch));
 }
 
-function writeInt64(target: Buffer, at: number, value: number): void {
+export function writeInt64(target: Buffer, at: number, value: number): void {
   const high = Math.floor(value / 0x1_0000_0000);
   target.writeInt32BE(high, at);
   target.writeUInt32BE(value - high * 0x1_0000_0000, at + 4);
@@ -199,6 +201,9 @@ export const baseSequenceOf = (source: Buffer, at = 0): number => source.readInt
 export const recordCountOf = (source: Buffer, at = 0): number => source.readInt32BE(at + 57);
 export const codecOf = (source: Buffer, at = 0): number => attributesOf(source, at) & 0x7;
 export const isTransactional = (source: Buffer, at = 0): boolean => (attributesOf(source, at) & 0x10) !== 0;
+/** KIP-534: a tombstone in it may go from this time on; undefined while compaction has not met it. */
+export const deleteHorizonOf = (source: Buffer, at = 0): number | undefined =>
+  (attributesOf(source, at) & DELETE_HORIZON) === 0 ? undefined : baseTimestampOf(source, at);
 export const isControl = (source: Buffer, at = 0): boolean => (attributesOf(source, at) & 0x20) !== 0;
 
 /** Puts a producer's batch at its place in the log; both fields lie outside the checksum. */
@@ -256,6 +261,21 @@ export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[
     records.push({ offset, timestamp, key, value, headers });
   }
   return records;
+}
+
+/**
+ * One past the last offset of what a read returned: where to read on. The last record's offset would not do:
+ * compaction may have taken the records behind it, and the same batch would come again.
+ */
+export function endOffsetOf(batches: readonly Buffer[]): number {
+  const last = batches.at(-1) as Buffer;
+  let end = 0;
+  // A Kafka broker may cut the last batch short.
+  for (let at = 0; at + BATCH_HEADER_BYTES <= last.length; at += batchBytes(last, at)) {
+    if (at + batchBytes(last, at) > last.length) break;
+    end = lastOffsetOf(last, at) + 1;
+  }
+  return end;
 }
 
 /** All records of several batches that lie one after another, e.g. what a fetch returned. */

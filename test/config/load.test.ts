@@ -36,6 +36,7 @@ describe("defaults", () => {
       retention: { time: 604_800_000, size: -1 },
       maxMessage: 1_048_576,
       cleanup: "delete",
+      tombstones: 86_400_000,
     });
   });
 

@@ -77,6 +77,24 @@ const SINGLE: readonly Case[] = [
     ],
   },
   {
+    title: "a mapping without a key to a compacted stream",
+    yaml: "version: 1\nstreams: { t: { cleanup: compact } }\nmappings:\n  - from: a\n    to: t\n",
+    says: [
+      'g.yaml:5:9  mappings[0].to: stream "t" is compacted and takes no record without a key',
+      "  5 |     to: t",
+      "    |         ^  give this mapping a key, e.g. key: ${topic}",
+    ],
+  },
+  {
+    title: "a compacted stream for what no mapping matches",
+    yaml: "version: 1\nfallback: t\nstreams: { t: { cleanup: compact } }\n",
+    says: [
+      'g.yaml:2:11  fallback: stream "t" is compacted and takes no record without a key, and what no mapping matches has none',
+      "  2 | fallback: t",
+      "    |           ^",
+    ],
+  },
+  {
     title: "tabs do not indent",
     yaml: "version: 1\nmqtt:\n\tmaxQueued: 1\n",
     says: ["g.yaml:3:1  YAML takes no tabs for indentation", "  3 | \tmaxQueued: 1", "    | ^  use spaces"],

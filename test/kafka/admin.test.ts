@@ -199,7 +199,7 @@ describe("the other administrative requests", () => {
     ]);
     expect(results[1].configs).toContainEqual(expect.objectContaining({ name: "node.id", value: "0" }));
     expect(results[2].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
-    expect(results[3].configs).toHaveLength(10);
+    expect(results[3].configs).toHaveLength(12);
   });
 
   it("describe the data folder with the partitions asked for", async () => {

@@ -27,6 +27,7 @@ const SETTINGS: StreamSettings = {
   segmentMs: 86_400_000,
   maxMessageBytes: 1 << 20,
   cleanup: "delete",
+  deleteRetentionMs: 86_400_000,
 };
 
 export class FakePartition implements Partition {

@@ -48,6 +48,26 @@ describe("kafkajs", () => {
     }
   });
 
+  it("is told that a compacted stream takes no record without a key", async () => {
+    await broker.log.createStream("states", 1, { cleanup: "compact" }, "config");
+    const producer = kafka.producer({ retry: { retries: 0 } });
+    await producer.connect();
+    try {
+      for (const compression of [CompressionTypes.None, CompressionTypes.GZIP]) {
+        const keyless = {
+          topic: "states",
+          messages: [{ key: "a", value: "1" }, { value: "2" }],
+          compression,
+        };
+        await expect(producer.send(keyless)).rejects.toMatchObject({ type: "INVALID_RECORD" });
+      }
+      const [sent] = await producer.send({ topic: "states", messages: [{ key: "a", value: null }] });
+      expect(sent?.baseOffset).toBe("0");
+    } finally {
+      await producer.disconnect();
+    }
+  });
+
   it.each([
     ["plainly", false, CompressionTypes.None],
     ["with gzip", false, CompressionTypes.GZIP],

@@ -2,6 +2,7 @@ import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Stream } from "../../src/log/log.ts";
+import { recordsOf } from "../../src/wire/record-batch.ts";
 import { append, openStore, partitionOf, readAll, record, values } from "../support/log.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -119,5 +120,18 @@ describe("the stream store", () => {
     for (let at = 0; at < 50; at++) await append(store, [record(other, null, `v${at}`.padEnd(500))]);
     await store.checkpoint();
     expect(await values(other)).toHaveLength(50);
+  });
+
+  it("reads on where a small read ended, never in the segment behind", async () => {
+    const store = await openStore(await temporaryFolder(), { maxTailBytes: 0 });
+    const partition = partitionOf(await store.createStream("s", 1, { segmentBytes: 4000 }, "config"));
+    for (let at = 0; at < 100; at++) await append(store, [record(partition, null, `v${at}`.padEnd(100))]);
+    await store.checkpoint();
+    const offsets: number[] = [];
+    while (offsets.length < 100) {
+      const batches = await partition.read(offsets.length, 700);
+      for (const { offset } of recordsOf(batches)) offsets.push(offset);
+    }
+    expect(offsets).toEqual(Array.from({ length: 100 }, (_, at) => at));
   });
 });

@@ -260,7 +260,7 @@ describe("start and stop", () => {
       { host: "127.0.0.1", port: 0 },
       { host: "127.0.0.1", port },
     ];
-    const second = new MqttBroker({ listeners }, ingest, silentLogger);
+    const second = new MqttBroker({ listeners }, new FakeLog("all").log, ingest, silentLogger);
     const error = await second.start().catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(SluiceError);
     expect(error).toMatchObject({
@@ -273,11 +273,11 @@ describe("start and stop", () => {
 
   it("stopping acknowledges what is in a commit, leaves later messages alone, and stores wills", async () => {
     const log = new FakeLog("all");
-    log.hold = true;
     const { port, broker } = await startBroker(log.log, { limits: { stopTimeoutMs: 10_000 } });
     const client = await RawClient.connect(port, "c", {
       will: { topic: "state", payload: Buffer.from("offline"), qos: 1, retain: false },
     });
+    log.hold = true;
     const late = await RawClient.connect(port, "late");
     client.publish("a", "in the commit", 1, 7);
     await eventually(() => expect(log.held).toHaveLength(1));

@@ -28,14 +28,19 @@ export class FakeLog {
     return [...this.byName.values()];
   }
 
+  /** Records on streams of the user's; the broker's own state is apart. */
+  private get visible(): RecordAppend[] {
+    return this.committed.filter(({ partition }) => !partition.stream.internal);
+  }
+
   stream(name: string): Stream | undefined {
     return this.byName.get(name);
   }
 
-  async createStream(name: string, partitions: number): Promise<Stream> {
+  async createStream(name: string, partitions: number, _settings: object, origin: string): Promise<Stream> {
     await new Promise((resolve) => setImmediate(resolve));
-    this.created.push(name);
-    return this.add(name, partitions);
+    if (origin !== "internal") this.created.push(name);
+    return this.add(name, partitions, origin === "internal");
   }
 
   append(entries: readonly Append[], done: (error: LogError | null) => void): void {
@@ -52,18 +57,21 @@ export class FakeLog {
   }
 
   get values(): string[] {
-    return this.committed.map(({ value }) => value?.toString() ?? "");
+    return this.visible.map(({ value }) => value?.toString() ?? "");
   }
 
   headersOf(index: number): Record<string, string> {
-    const [record] = decodeRecords(batchOf([this.committed[index] as RecordAppend]));
+    const [record] = decodeRecords(batchOf([this.visible[index] as RecordAppend]));
     return Object.fromEntries((record?.headers ?? []).map(({ key, value }) => [key, String(value)]));
   }
 
-  private add(name: string, count: number): Stream {
+  private add(name: string, count: number, internal = false): Stream {
     const partitions: Partition[] = [];
-    const stream = { name, internal: false, partitions, keylessPartition: () => partitions[0] };
-    for (let index = 0; index < count; index++) partitions.push({ stream, index } as unknown as Partition);
+    const settings = { cleanup: internal ? "compact" : "delete" };
+    const stream = { name, internal, settings, partitions, keylessPartition: () => partitions[0] };
+    for (let index = 0; index < count; index++) {
+      partitions.push({ stream, index, logStartOffset: 0, highWatermark: 0 } as unknown as Partition);
+    }
     this.byName.set(name, stream as unknown as Stream);
     return stream as unknown as Stream;
   }

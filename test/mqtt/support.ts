@@ -27,6 +27,7 @@ export async function startBroker(
   const ingest = new Ingest(mapper, log, silentLogger, options.ingest);
   const broker = new MqttBroker(
     { listeners: [{ host: "127.0.0.1", port: 0 }], limits: { stopTimeoutMs: 1_000, ...options.limits } },
+    log,
     ingest,
     silentLogger,
   );
@@ -40,11 +41,15 @@ export class RawClient {
   readonly socket: Socket;
   readonly received: Packet[] = [];
   closed = false;
+  onPacket = (_packet: Packet): void => {};
 
   private constructor(socket: Socket) {
     this.socket = socket;
     const packets = parser();
-    packets.on("packet", (packet) => this.received.push(packet));
+    packets.on("packet", (packet) => {
+      this.received.push(packet);
+      this.onPacket(packet);
+    });
     socket.on("data", (chunk) => packets.parse(chunk));
     socket.on("close", () => {
       this.closed = true;

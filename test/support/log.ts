@@ -4,7 +4,7 @@ import { onTestFinished } from "vitest";
 import type { Append, Log, Partition, RecordAppend, Stream } from "../../src/log/log.ts";
 import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
 import type { StoredRecord } from "../../src/record.ts";
-import { NO_HEADERS, recordsOf } from "../../src/wire/record-batch.ts";
+import { endOffsetOf, NO_HEADERS, recordsOf } from "../../src/wire/record-batch.ts";
 
 export const silentLogger: Logger = pino({ level: "silent" });
 
@@ -48,9 +48,9 @@ export async function readAll(
 ): Promise<StoredRecord[]> {
   const records: StoredRecord[] = [];
   for (let offset = from; offset < partition.highWatermark; ) {
-    const found = [...recordsOf(await partition.read(offset, 1 << 20))];
-    records.push(...found.filter((one) => one.offset >= offset));
-    offset = (found.at(-1)?.offset ?? offset) + 1;
+    const found = await partition.read(offset, 1 << 20);
+    for (const record of recordsOf(found)) if (record.offset >= offset) records.push(record);
+    offset = endOffsetOf(found);
   }
   return records;
 }

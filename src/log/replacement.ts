@@ -1,0 +1,74 @@
+/**
+ * How a run of segments gives its place to its compacted form, so that after a crash at any moment a start
+ * finds either all of the run or all of its compacted form:
+ *
+ * ```
+ *                                   run: [a, b) [b, c) [c, end)
+ * 1  <a>.compacting                 written and synced; worth nothing yet
+ * 2  <a>.<end>.compacted            renamed, folder synced: from here on it counts, the run does not
+ * 3  a's indexes, b, c              removed, folder synced
+ * 4  <a>.log                        renamed over a, folder synced
+ * ```
+ * A start removes what stands at 1, and does 3 and 4 for what stands at 2. The name says what it stands for,
+ * so nothing has to be looked into, and doing it twice does no harm.
+ */
+import { join } from "node:path";
+import type { FileSystem } from "./file-system.ts";
+import { type Segment, segmentName } from "./segment.ts";
+
+const TAKEN = /^(\d{20})\.(\d{20})\.compacted$/;
+
+function digits(offset: number): string {
+  return String(offset).padStart(20, "0");
+}
+
+export function compactingName(baseOffset: number): string {
+  return `${digits(baseOffset)}.compacting`;
+}
+
+/**
+ * Puts `compacted`, which lies synced under its `compactingName`, in the place of the run of segments from its
+ * base offset to its end. `onTaken` is called as soon as it is to be read instead of them. An error after
+ * that leaves files that the next start puts in order.
+ */
+export async function replaceRun(
+  fileSystem: FileSystem,
+  folder: string,
+  compacted: Segment,
+  onTaken: () => void,
+): Promise<void> {
+  const taken = `${digits(compacted.baseOffset)}.${digits(compacted.end)}.compacted`;
+  await fileSystem.rename(join(folder, compacted.name), join(folder, taken));
+  compacted.name = taken;
+  onTaken();
+  await fileSystem.syncFolder(folder);
+  await moveIn(fileSystem, folder, taken);
+  compacted.name = segmentName(compacted.baseOffset, "log");
+}
+
+/** Steps 3 and 4. */
+async function moveIn(fileSystem: FileSystem, folder: string, taken: string): Promise<void> {
+  const [, from, to] = TAKEN.exec(taken) as unknown as [string, string, string];
+  for (const name of await fileSystem.list(folder)) {
+    const [base, ending] = name.split(".") as [string, string?];
+    const isIndex = ending === "index" || ending === "timeindex";
+    // Offsets of 20 digits are in order as text.
+    const isOfRun = base >= from && base < to && (isIndex || (ending === "log" && base !== from));
+    if (isOfRun) await fileSystem.remove(join(folder, name));
+  }
+  await fileSystem.syncFolder(folder);
+  await fileSystem.rename(join(folder, taken), join(folder, `${from}.log`));
+  await fileSystem.syncFolder(folder);
+}
+
+/** Puts a partition's folder in order before it is opened; returns the names that are then in it. */
+export async function settleReplacements(fileSystem: FileSystem, folder: string): Promise<string[]> {
+  const names = await fileSystem.list(folder);
+  let isSettled = true;
+  for (const name of names) {
+    if (name.endsWith(".compacting")) await fileSystem.remove(join(folder, name));
+    if (TAKEN.test(name)) await moveIn(fileSystem, folder, name);
+    isSettled &&= !name.endsWith(".compacting") && !TAKEN.test(name);
+  }
+  return isSettled ? names : fileSystem.list(folder);
+}

@@ -1,0 +1,81 @@
+/** What the log does by itself from time to time: retention, then compaction, one partition after another. */
+import { LogError, messageOf } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import { compact } from "./compaction.ts";
+import type { PartitionLog } from "./partition-log.ts";
+import type { StreamState } from "./stream-state.ts";
+
+/** Keys that one pass of compaction knows at a time: 32 MiB, while it runs. */
+const MAX_KEYS = 1 << 20;
+
+export interface UpkeepOptions {
+  readonly logger: Logger;
+  /** Wall clock, milliseconds. */
+  readonly now: () => number;
+  readonly streams: () => Iterable<StreamState>;
+  readonly checkMs: number;
+  readonly maxCompactionKeys?: number | undefined;
+}
+
+export class Upkeep {
+  private readonly options: UpkeepOptions;
+  private readonly stopping = new AbortController();
+  private timer: NodeJS.Timeout | undefined;
+  private compacting: Promise<void> | undefined;
+
+  constructor(options: UpkeepOptions) {
+    this.options = options;
+  }
+
+  start(): void {
+    this.timer = setInterval(() => void this.retain().then(() => this.compact()), this.options.checkMs);
+    this.timer.unref();
+  }
+
+  /** Stops what is under way; idempotent. */
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    this.stopping.abort();
+    await this.compacting;
+  }
+
+  /** Deletes what retention no longer wants, in all streams. */
+  retain(): Promise<void> {
+    return this.each("delete", "retention", async (partition, place) => {
+      const freedBytes = await partition.retain(this.options.now());
+      if (freedBytes > 0) this.options.logger.info({ ...place, freedBytes }, "retention");
+    });
+  }
+
+  /** Compacts the streams that ask for it, where enough has come since the last time. */
+  compact(): Promise<void> {
+    const { now, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
+    const { signal } = this.stopping;
+    this.compacting ??= this.each("compact", "compaction", async (partition, place) => {
+      const result = await compact(partition, { now, maxKeys, signal });
+      if (result !== undefined) logger.info({ ...place, ...result }, "compaction");
+    }).finally(() => {
+      this.compacting = undefined;
+    });
+    return this.compacting;
+  }
+
+  private async each(
+    cleanup: "delete" | "compact",
+    name: string,
+    work: (partition: PartitionLog, place: { stream: string; partition: number }) => Promise<void>,
+  ): Promise<void> {
+    for (const stream of this.options.streams()) {
+      if (stream.settings.cleanup !== cleanup) continue;
+      for (const partition of stream.partitions) {
+        const place = { stream: stream.name, partition: partition.index };
+        try {
+          await work(partition, place);
+        } catch (error) {
+          if (error instanceof LogError && error.code === "CLOSED") continue;
+          this.options.logger.error({ ...place, error: messageOf(error) }, `${name} failed`);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,144 @@
+/** The broker's TCP listeners: they bound connections and packets before aedes sees anything. */
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { SluiceError } from "../errors.ts";
+import { type Logger, RateLimitedLog } from "../logger.ts";
+import { FramingGuard } from "./framing.ts";
+
+export interface Listener {
+  readonly host: string;
+  /** 0 for any free one. */
+  readonly port: number;
+}
+
+/** How much of one client's stream is read ahead while its messages wait for their commit. */
+export const READ_AHEAD_BYTES = 1 << 18;
+/** Pieces of up to this together are copied into one buffer before they are written. */
+const MAX_JOINED_BYTES = 1 << 14;
+
+export class Listeners {
+  private readonly limits: { readonly maxPacketBytes: number; readonly maxConnections: number };
+  private readonly onSocket: (socket: Socket) => void;
+  private readonly logger: Logger;
+  private readonly repeats = new RateLimitedLog();
+  private readonly servers: Server[] = [];
+  readonly sockets = new Set<Socket>();
+  private isClosed = false;
+  refused = 0;
+
+  constructor(
+    limits: { readonly maxPacketBytes: number; readonly maxConnections: number },
+    onSocket: (socket: Socket) => void,
+    logger: Logger,
+  ) {
+    this.limits = limits;
+    this.onSocket = onSocket;
+    this.logger = logger;
+  }
+
+  /** Where clients reach it, in the order of the listeners. */
+  get addresses(): readonly Listener[] {
+    return this.servers.map((server) => {
+      const { address, port } = server.address() as AddressInfo;
+      return { host: address, port };
+    });
+  }
+
+  /** Throws `SluiceError` for an address that cannot be had; `index` is the listener's in the configuration. */
+  async listen(listener: Listener, index: number): Promise<void> {
+    const server = createServer(
+      { noDelay: true, highWaterMark: READ_AHEAD_BYTES, keepAlive: true, keepAliveInitialDelay: 60_000 },
+      (socket) => this.accept(socket),
+    );
+    const { host, port } = listener;
+    server.listen(port, host);
+    try {
+      await once(server, "listening");
+    } catch (error) {
+      throw listenError(error as NodeJS.ErrnoException, listener, index);
+    }
+    server.on("error", (error) => this.logger.error({ host, port }, `MQTT listener: ${error.message}`));
+    this.servers.push(server);
+  }
+
+  private accept(socket: Socket): void {
+    if (this.isClosed || this.sockets.size >= this.limits.maxConnections) {
+      this.refused++;
+      socket.destroy();
+      this.repeats.say("connections", (heldBack) =>
+        this.logger.warn({ heldBack }, `refused an MQTT client: ${this.sockets.size} are connected already`),
+      );
+      return;
+    }
+    this.sockets.add(socket);
+    socket.once("close", () => this.sockets.delete(socket));
+    // In front of aedes, which believes any length: every chunk it reads goes past the guard.
+    const guard = new FramingGuard(this.limits.maxPacketBytes);
+    const read = socket.read;
+    socket.read = (size) => {
+      const chunk = read.call(socket, size) as Buffer | null;
+      const problem = chunk === null ? undefined : guard.check(chunk);
+      if (problem === undefined) return chunk;
+      socket.destroy(new Error(problem));
+      return null;
+    };
+    joinSmallWrites(socket);
+    this.onSocket(socket);
+  }
+
+  /** Accepts nothing more; who is connected stays so. */
+  close(): void {
+    this.isClosed = true;
+    for (const server of this.servers) server.close();
+  }
+
+  /** Resolves when what was written has been sent, and each connection half closed. */
+  async flush(): Promise<void> {
+    const flushed = [...this.sockets].map(async (socket) => {
+      // Its end's callback does not come when it is destroyed meanwhile; `close` does.
+      await Promise.race([
+        new Promise<void>((resolve) => socket.end(() => resolve())),
+        once(socket, "close"),
+      ]);
+    });
+    await Promise.allSettled(flushed);
+  }
+
+  destroy(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
+/**
+ * mqtt-packet writes an acknowledgement as three buffers; a `writev` of three costs more than a `write` of their
+ * four bytes, and the acknowledgements of one commit would be thousands of pieces.
+ */
+function joinSmallWrites(socket: Socket): void {
+  const writev = socket._writev;
+  if (writev === undefined) return;
+  socket._writev = (chunks, callback) => {
+    const buffers: Buffer[] = [];
+    let bytes = 0;
+    for (const { chunk } of chunks) {
+      if (!Buffer.isBuffer(chunk) || bytes + chunk.length > MAX_JOINED_BYTES) break;
+      bytes += chunk.length;
+      buffers.push(chunk);
+    }
+    if (buffers.length < chunks.length) writev.call(socket, chunks, callback);
+    else socket._write(Buffer.concat(buffers, bytes), "buffer" as BufferEncoding, callback);
+  };
+}
+
+function listenError(error: NodeJS.ErrnoException, { host, port }: Listener, index: number): SluiceError {
+  const setting = `mqtt.listeners[${index}].bind`;
+  const words: Record<string, string> = {
+    EADDRINUSE: `port ${port} on ${host} is in use by another program`,
+    EACCES: `port ${port} needs more rights than this process has`,
+    EADDRNOTAVAIL: `${host} is no address of this machine`,
+  };
+  return new SluiceError(
+    error.code ?? "LISTEN",
+    `MQTT cannot listen: ${words[error.code ?? ""] ?? error.message}`,
+    { mend: `choose another address with ${setting}`, exitCode: 69, cause: error },
+  );
+}

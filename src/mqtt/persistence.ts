@@ -1,0 +1,190 @@
+/**
+ * The broker's memory as aedes calls for it; the methods' names are aedes' (see aedes-persistence). Queued and
+ * retained messages were on disk with their record before aedes hears of them, so here it finds nothing left
+ * to store, and nothing to forward to a session that is kept: the session's outbox sends by itself.
+ */
+import { Readable } from "node:stream";
+import type { Connection } from "./outbox.ts";
+import type { Granted, Incoming, Publisher, Sessions, StoredPacket } from "./sessions.ts";
+
+/** Settles at once: aedes drops a delivery that another one overtakes while it waits for a promise. */
+class Settled<T> {
+  private readonly value: T;
+
+  constructor(value: T) {
+    this.value = value;
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: aedes calls `then` for every message; a turn each would let them overtake
+  then(ok: (value: T) => void): void {
+    ok(this.value);
+  }
+}
+
+const DONE = new Settled<undefined>(undefined);
+const NOBODY = new Settled<never[]>([]);
+const NOT_FOUND = new Error("no such packet");
+
+export class Persistence {
+  private readonly sessions: Sessions;
+  private readonly storeIncoming: (client: Connection, packet: StoredPacket) => Promise<void>;
+  private readonly incomingOfClean = new WeakMap<Connection, Incoming>();
+
+  /** `storeIncoming` makes a QoS 2 message durable, its packet id with it; it is called once per id. */
+  constructor(
+    sessions: Sessions,
+    storeIncoming: (client: Connection, packet: StoredPacket) => Promise<void>,
+  ) {
+    this.sessions = sessions;
+    this.storeIncoming = storeIncoming;
+  }
+
+  // aedes insists on an async function here.
+  async setup(): Promise<void> {}
+
+  // ── Subscriptions
+
+  async addSubscriptions(client: Connection, subscriptions: readonly Granted[]): Promise<void> {
+    const { sessions } = this;
+    const { store, limits } = sessions;
+    const session = sessions.of(client);
+    const writes: Promise<void>[] = [];
+    for (const { topic, qos } of subscriptions) {
+      if (session.isGone || session.subscriptions.get(topic)?.qos === qos) continue;
+      if (session.subscriptions.size >= limits.maxSubscriptionsPerSession) {
+        throw new Error(`more than ${limits.maxSubscriptionsPerSession} subscriptions in a session`);
+      }
+      sessions.subscribe(session, { topic, qos });
+      const key = { session: session.number, filter: topic };
+      writes.push(store.write(store.entry("subscription", key, { qos })));
+    }
+    await Promise.all(writes);
+  }
+
+  async removeSubscriptions(client: Connection, filters: readonly string[]): Promise<void> {
+    const { sessions } = this;
+    const session = sessions.find(client);
+    if (session === undefined || session.isGone) return;
+    const known = filters.filter((filter) => session.subscriptions.has(filter));
+    const writes = known.map((filter) => {
+      sessions.unsubscribe(session, filter);
+      const key = { session: session.number, filter };
+      return sessions.store.write(sessions.store.entry("subscription", key, null));
+    });
+    await Promise.all(writes);
+  }
+
+  async subscriptionsByClient({ id }: { readonly id: string }): Promise<Granted[]> {
+    const subscriptions = this.sessions.named(id)?.subscriptions.values() ?? [];
+    return [...subscriptions].map(({ topic, qos }) => ({ topic, qos }));
+  }
+
+  /** A clean session begins: nothing of an earlier one is left [MQTT-3.1.2-6]. */
+  async cleanSubscriptions({ id }: { readonly id: string }): Promise<void> {
+    const session = this.sessions.named(id);
+    if (session !== undefined) await this.sessions.forget(session);
+  }
+
+  // ── Messages to clients
+
+  subscriptionsByTopic(): Settled<never[]> {
+    return NOBODY;
+  }
+
+  outgoingEnqueueCombi(): Settled<undefined> {
+    return DONE;
+  }
+
+  storeRetained(): Settled<undefined> {
+    return DONE;
+  }
+
+  createRetainedStreamCombi(filters: readonly string[]): Readable {
+    return Readable.from(this.sessions.retained.under(filters));
+  }
+
+  /** A connection is ready for what its session is owed. */
+  outgoingStream(client: Connection): Readable {
+    this.sessions.resume(client);
+    return Readable.from([]);
+  }
+
+  /** PUBREC: resolves when the PUBREL may go out. */
+  async outgoingUpdate(client: Connection, { messageId }: StoredPacket): Promise<void> {
+    const session = this.sessions.find(client);
+    if (session !== undefined) await this.sessions.queue.released(session.outbox, messageId as number);
+  }
+
+  /** PUBACK or PUBCOMP; or, without a packet id, what is not forwarded because it is queued. */
+  async outgoingClearMessageId(client: Connection, { cmd, messageId }: StoredPacket): Promise<void> {
+    const session = messageId === undefined ? undefined : this.sessions.find(client);
+    if (session !== undefined) this.sessions.queue.completed(session.outbox, cmd, messageId as number);
+  }
+
+  // ── QoS 2 publishes from a client: each packet id once, until its PUBREL [MQTT-4.3.3-2]
+
+  /** A clean session's live and die with its connection. */
+  private incomingOf(client: Connection): Incoming {
+    const session = this.sessions.find(client);
+    const incoming = session?.incoming ?? this.incomingOfClean.get(client) ?? new Map();
+    if (client.clean) this.incomingOfClean.set(client, incoming);
+    return incoming;
+  }
+
+  async incomingStorePacket(client: Connection, packet: StoredPacket): Promise<void> {
+    const { maxInFlight } = this.sessions.limits;
+    const incoming = client.clean ? this.incomingOf(client) : this.sessions.of(client).incoming;
+    if (incoming.size >= maxInFlight) throw new Error(`${maxInFlight} QoS 2 messages were not released`);
+    const id = packet.messageId as number;
+    const stored = this.storeIncoming(client, packet).then(
+      () => {
+        if (incoming.get(id) === stored) incoming.set(id, null);
+      },
+      (error: unknown) => {
+        if (incoming.get(id) === stored) incoming.delete(id);
+        throw error;
+      },
+    );
+    incoming.set(id, stored);
+    return stored;
+  }
+
+  /** Found once the message is on disk: a retransmission waits for the first one instead of being a second. */
+  async incomingGetPacket(client: Connection, packet: StoredPacket): Promise<StoredPacket> {
+    const stored = this.incomingOf(client).get(packet.messageId as number);
+    if (stored === undefined) throw NOT_FOUND;
+    await stored;
+    return packet;
+  }
+
+  /** PUBREL: resolves when the PUBCOMP may go out. */
+  async incomingDelPacket(client: Connection, packet: StoredPacket): Promise<void> {
+    const packetId = packet.messageId as number;
+    const wasThere = this.incomingOf(client).delete(packetId);
+    const session = this.sessions.find(client);
+    if (session === undefined || !wasThere) return;
+    const { store } = this.sessions;
+    try {
+      await store.write(store.entry("received", { session: session.number, packetId }, null));
+    } catch {
+      // aedes would send the PUBCOMP all the same, and a restart would take the id's next message for this one.
+      client.conn.destroy();
+      await new Promise(() => {});
+    }
+  }
+
+  async cleanIncoming(): Promise<void> {}
+
+  // ── Wills. Whoever publishes one deletes it in the same commit; aedes would name the client id, which may
+  // be another connection's by then.
+
+  async putWill(client: Connection & Publisher, will: StoredPacket): Promise<void> {
+    if (!client.closed) await this.sessions.keepWill(client, will);
+  }
+
+  async delWill(): Promise<void> {}
+
+  streamWill(): Readable {
+    return Readable.from([]);
+  }
+}

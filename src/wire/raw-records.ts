@@ -1,0 +1,142 @@
+/**
+ * A batch's records as they lie, and a batch made anew of some of them: what compaction needs.
+ *
+ * Nothing of a record is decoded but what says where it ends, its key, and whether it has a value; what is
+ * kept is copied byte for byte. Batches compressed otherwise than with gzip cannot be looked into.
+ */
+import { promisify } from "node:util";
+import { gunzip, gunzipSync, gzip } from "node:zlib";
+import { ProtocolError } from "../errors.ts";
+import { Reader } from "./buffer.ts";
+import { crc32c } from "./crc32c.ts";
+import {
+  attributesOf,
+  BATCH_HEADER_BYTES,
+  BATCH_PREFIX_BYTES,
+  baseOffsetOf,
+  baseTimestampOf,
+  batchBytes,
+  CRC_FROM,
+  codecOf,
+  DELETE_HORIZON,
+  lastOffsetOf,
+  putVarint,
+  recordCountOf,
+  varintBytes,
+  writeInt64,
+  zigZag,
+} from "./record-batch.ts";
+
+const GZIP = 1;
+/** A varlong's bytes at most. */
+const MAX_DELTA_BYTES = 10;
+/** Deltas beyond it are not exact in a double once they are zig-zagged. */
+const MAX_DELTA = 2 ** 51;
+
+export interface RawRecord {
+  /** Positions in the body: the whole record, and what follows its timestamp. */
+  readonly from: number;
+  readonly to: number;
+  readonly restFrom: number;
+  readonly timestampDelta: number;
+  readonly offset: number;
+  readonly key: Buffer | null;
+  readonly isTombstone: boolean;
+}
+
+const gunzipLater = promisify(gunzip);
+const gzipLater = promisify(gzip);
+
+/** The records' bytes, uncompressed; undefined where they cannot be had within `maxBytes`. */
+export async function bodyOf(batch: Buffer, maxBytes: number): Promise<Buffer | undefined> {
+  const body = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
+  if (codecOf(batch) === 0) return body;
+  if (codecOf(batch) !== GZIP) return undefined;
+  return gunzipLater(body, { maxOutputLength: maxBytes }).catch(() => undefined);
+}
+
+/** As `bodyOf`, at once. */
+export function bodyOfSync(batch: Buffer, maxBytes: number): Buffer | undefined {
+  const body = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
+  if (codecOf(batch) === 0) return body;
+  if (codecOf(batch) !== GZIP) return undefined;
+  try {
+    return gunzipSync(body, { maxOutputLength: maxBytes });
+  } catch {
+    return undefined;
+  }
+}
+
+/** The records in `body`; throws ProtocolError where they do not parse or their offsets do not ascend. */
+export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
+  const reader = new Reader(body);
+  const baseOffset = baseOffsetOf(batch);
+  const lastOffset = lastOffsetOf(batch);
+  let before = baseOffset - 1;
+  for (let left = recordCountOf(batch); left > 0; left--) {
+    const from = reader.position;
+    const to = reader.varint() + reader.position;
+    reader.int8();
+    const timestampDelta = reader.varlong();
+    const restFrom = reader.position;
+    const offset = baseOffset + reader.varint();
+    const keyBytes = reader.varint();
+    const key = keyBytes < 0 ? null : reader.raw(keyBytes);
+    const valueBytes = reader.varint();
+    // At least the count of headers follows the value.
+    const isWhole = reader.position + Math.max(0, valueBytes) < to && to <= body.length;
+    if (!isWhole || offset <= before || offset > lastOffset) {
+      throw new ProtocolError(`a record at offset ${offset} that does not parse`);
+    }
+    reader.position = to;
+    before = offset;
+    yield { from, to, restFrom, timestampDelta, offset, key, isTombstone: valueBytes < 0 };
+  }
+  if (reader.remaining > 0) throw new ProtocolError(`${reader.remaining} bytes behind the last record`);
+}
+
+/**
+ * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets, codec,
+ * producer and sequence as they were. With `deleteHorizonMs` the batch carries that from now on, unless its
+ * timestamps are too far from it to be exact.
+ */
+export async function keepRecords(
+  batch: Buffer,
+  body: Buffer,
+  isKept: Uint8Array,
+  deleteHorizonMs: number | undefined,
+): Promise<Buffer> {
+  const baseTimestamp = baseTimestampOf(batch);
+  const newBase = deleteHorizonMs ?? baseTimestamp;
+  const kept = Buffer.allocUnsafe(body.length + isKept.length * MAX_DELTA_BYTES);
+  let end = 0;
+  let count = 0;
+  let maxDelta = Number.NEGATIVE_INFINITY;
+  let index = 0;
+  for (const { from, to, restFrom, timestampDelta } of rawRecords(batch, body)) {
+    if (isKept[index++] === 0) continue;
+    count++;
+    maxDelta = Math.max(maxDelta, timestampDelta);
+    if (newBase === baseTimestamp) {
+      end += body.copy(kept, end, from, to);
+      continue;
+    }
+    const delta = baseTimestamp + timestampDelta - newBase;
+    if (Math.abs(delta) > MAX_DELTA) return keepRecords(batch, body, isKept, undefined);
+    end = putVarint(kept, end, zigZag(1 + varintBytes(zigZag(delta)) + to - restFrom));
+    kept[end++] = 0; // attributes: none are defined
+    end = putVarint(kept, end, zigZag(delta));
+    end += body.copy(kept, end, restFrom, to);
+  }
+  const raw = kept.subarray(0, end);
+  const encoded = codecOf(batch) === GZIP ? await gzipLater(raw) : raw;
+  const result = Buffer.concat([batch.subarray(0, BATCH_HEADER_BYTES), encoded]);
+  result.writeInt32BE(result.length - BATCH_PREFIX_BYTES, 8);
+  if (deleteHorizonMs !== undefined) result.writeInt16BE(attributesOf(batch) | DELETE_HORIZON, 21);
+  writeInt64(result, 27, newBase);
+  // With LogAppendTime (bit 3) the largest timestamp is that of all.
+  if ((attributesOf(batch) & 0x8) === 0) writeInt64(result, 35, baseTimestamp + maxDelta);
+  result.writeInt32BE(count, 57);
+  result.writeUInt32BE(crc32c(result.subarray(CRC_FROM)), 17);
+  return result;
+}

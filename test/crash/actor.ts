@@ -1,0 +1,239 @@
+/**
+ * One process's use of a log: it appends, sends again, reads and changes streams, and tells a chronicle what it
+ * asked for and what it was answered.
+ */
+import type { LogError } from "../../src/errors.ts";
+import type { Append, Log, Partition, RecordAppend, StreamSettings } from "../../src/log/log.ts";
+import { DEFAULT_SETTINGS } from "../../src/log/stream-state.ts";
+import { crc32c } from "../../src/wire/crc32c.ts";
+import { batchOf, NO_HEADERS, recordBytesBound } from "../../src/wire/record-batch.ts";
+import {
+  type AppendFacts,
+  type CatalogChange,
+  type Chronicle,
+  type PlacedRecord,
+  type Rec,
+  Violation,
+} from "./oracle.ts";
+import type { Random } from "./random.ts";
+import { readFrom } from "./reader.ts";
+
+const FIRST_TIMESTAMP = 1_700_000_000_000;
+export const MS_BETWEEN_RECORDS = 1000;
+/** What an append may be answered besides success: nothing of it is then written. */
+const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM"];
+/** What a record costs in a journal entry beside its bytes, at most: a batch's header and its row. */
+const RECORD_OVERHEAD_BYTES = 100;
+const MAX_IN_FLIGHT_OF_A_PRODUCER = 4;
+
+export class Actor {
+  private readonly log: Log;
+  private readonly chronicle: Chronicle;
+  private readonly random: Random;
+  private readonly maxInFlightBytes: number;
+  private inFlightBytes = 0;
+  private readonly inFlight = new Set<Promise<void>>();
+  private changing: Promise<void> = Promise.resolve();
+  private fail: (error: unknown) => void = () => {};
+  /** Rejects with the first promise that the log has broken. */
+  readonly broken: Promise<never>;
+
+  /** `maxInFlightBytes`: so much fits into one commit. */
+  constructor(log: Log, chronicle: Chronicle, random: Random, maxInFlightBytes: number) {
+    this.log = log;
+    this.chronicle = chronicle;
+    this.random = random;
+    this.maxInFlightBytes = maxInFlightBytes;
+    this.broken = new Promise((_, reject) => {
+      this.fail = reject;
+    });
+    this.broken.catch(() => {});
+  }
+
+  private makeRecord(): Rec {
+    const { random } = this;
+    const id = this.chronicle.now.nextRecord++;
+    const isLarge = random.chance(0.08);
+    const size = isLarge ? random.int(Math.floor(this.maxInFlightBytes / 3)) : random.int(160);
+    const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ1"]));
+    value.write(`${id}:`.padEnd(12));
+    return {
+      id,
+      key: random.chance(0.5) ? null : Buffer.from(`k${random.int(5)}`),
+      value,
+      timestamp: timeOf(id),
+    };
+  }
+
+  /** All of one's records are in one append: there together or not at all. */
+  async append(partitions: readonly Partition[]): Promise<void> {
+    const records: PlacedRecord[] = [];
+    for (const partition of partitions) {
+      const record = this.makeRecord();
+      records.push({ stream: partition.stream.name, partition: partition.index, record });
+    }
+    const facts: AppendFacts = { id: this.chronicle.now.nextAppend, records };
+    this.chronicle.now.nextAppend++;
+    await this.submit(facts, () =>
+      partitions.map((partition, index): RecordAppend => {
+        const { key, value, timestamp } = (records[index] as PlacedRecord).record;
+        return { partition, key, value, timestamp, headers: NO_HEADERS };
+      }),
+    );
+  }
+
+  /** A batch of an idempotent producer, the next in its sequence. */
+  async produce(producerId: number, partition: Partition, count: number): Promise<void> {
+    const oracle = this.chronicle.now;
+    const batches = oracle.producers.get(producerId) ?? [];
+    if (batches.filter(({ id }) => oracle.pending.has(id)).length >= MAX_IN_FLIGHT_OF_A_PRODUCER) return;
+    const last = batches.at(-1);
+    const firstSequence = (last?.producer?.firstSequence ?? 0) + (last?.records.length ?? 0);
+    const records = Array.from({ length: count }, (): PlacedRecord => {
+      const record = this.makeRecord();
+      return { stream: partition.stream.name, partition: partition.index, record };
+    });
+    const producer = { id: producerId, firstSequence };
+    await this.sendBatch({ id: oracle.nextAppend++, records, producer });
+  }
+
+  /** As a producer does that has had no answer: the same batches again, in their order. */
+  async resend(batches: readonly AppendFacts[]): Promise<void> {
+    for (const batch of batches) await this.sendBatch(batch);
+  }
+
+  private async sendBatch(facts: AppendFacts): Promise<void> {
+    const { stream, partition: index } = facts.records[0] as PlacedRecord;
+    await this.submit(facts, () => {
+      const partition = this.log.stream(stream)?.partitions[index];
+      return partition === undefined ? [] : [{ partition, batch: encode(facts) }];
+    });
+  }
+
+  /** Resolves when it has been sent; the answer comes later. `entries` are made when there is room. */
+  private async submit(facts: AppendFacts, entries: () => Append[]): Promise<void> {
+    const bytes = facts.records.reduce((sum, { record }) => sum + boundOf(record), 0);
+    while (this.inFlightBytes > 0 && this.inFlightBytes + bytes > this.maxInFlightBytes) {
+      await Promise.race(this.inFlight);
+    }
+    const made = entries();
+    this.chronicle.tell((oracle) => oracle.requested(facts));
+    if (made.length === 0) {
+      this.chronicle.tell((oracle) => oracle.failed(facts));
+      return;
+    }
+    this.inFlightBytes += bytes;
+    const answered = new Promise<void>((resolve) => {
+      this.log.append(made, (error) => {
+        this.inFlightBytes -= bytes;
+        this.inFlight.delete(answered);
+        this.watch(() => this.answer(facts, made, error));
+        resolve();
+      });
+    });
+    this.inFlight.add(answered);
+  }
+
+  private answer(facts: AppendFacts, entries: readonly Append[], error: LogError | null): void {
+    if (error === null) {
+      const offsets = facts.records.map((_, index) =>
+        facts.producer === undefined ? entries[index]?.offset : (entries[0]?.offset ?? Number.NaN) + index,
+      );
+      this.chronicle.tell((oracle) => oracle.acknowledged(facts, offsets));
+    } else if (error.code === "DUPLICATE_SEQUENCE") {
+      const offsets = facts.records.map(() => undefined);
+      this.chronicle.tell((oracle) => oracle.acknowledged(facts, offsets));
+    } else if (REFUSALS.includes(error.code) || this.isOfRetired(facts)) {
+      this.chronicle.tell((oracle) => oracle.failed(facts));
+    } else {
+      throw new Violation(`an append was answered ${error.code}: ${error.message}`);
+    }
+  }
+
+  /** What a producer had sent before it was told of a refusal is out of order. */
+  private isOfRetired({ producer }: AppendFacts): boolean {
+    return producer !== undefined && this.chronicle.now.retired.has(producer.id);
+  }
+
+  private watch(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Resolves when everything that was asked for has been answered. */
+  async settle(): Promise<void> {
+    await this.changing;
+    while (this.inFlight.size > 0) await Promise.all(this.inFlight);
+  }
+
+  /** Asks for a change of the catalog, one at a time; resolves when the one before has been answered. */
+  async change(change: CatalogChange): Promise<void> {
+    await this.changing;
+    this.chronicle.tell((oracle) => oracle.changeRequested(change));
+    this.changing = this.perform(change).then(
+      () => this.watch(() => this.chronicle.tell((oracle) => oracle.changeAcknowledged())),
+      (error: LogError) => {
+        this.chronicle.tell((oracle) => oracle.changeFailed());
+        if (!REFUSALS.includes(error.code)) this.fail(error);
+      },
+    );
+  }
+
+  private async perform(change: CatalogChange): Promise<void> {
+    if (change.kind === "create") {
+      await this.log.createStream(change.name, change.partitions, change.settings, "protocol");
+    } else if (change.kind === "alter") {
+      await this.log.alterStream(change.name, change);
+    } else {
+      await this.log.deleteStream(change.name);
+    }
+  }
+
+  async newProducerId(): Promise<number> {
+    const id = await this.log.nextProducerId();
+    this.chronicle.tell((oracle) => oracle.producerIdGiven(id));
+    return id;
+  }
+
+  /** Reads to the end, as a subscriber that remembers what it has seen. */
+  async read(partition: Partition): Promise<void> {
+    const { name } = partition.stream;
+    const from = partition.logStartOffset + this.random.int(10);
+    if (from >= partition.highWatermark) return;
+    let ids: number[];
+    try {
+      ids = await readFrom(partition, from, this.chronicle.now);
+    } catch (error) {
+      // Retention or a deletion came in between.
+      if (partition.logStartOffset > from || this.log.stream(name) !== partition.stream) return;
+      throw error;
+    }
+    if (this.log.stream(name) !== partition.stream) return;
+    this.chronicle.tell((oracle) => oracle.shown(name, partition.index, from, ids));
+  }
+}
+
+export function timeOf(record: number): number {
+  return FIRST_TIMESTAMP + record * MS_BETWEEN_RECORDS;
+}
+
+export function settingsOf(change: Partial<StreamSettings>): StreamSettings {
+  return { ...DEFAULT_SETTINGS, ...change };
+}
+
+function boundOf(record: Rec): number {
+  return recordBytesBound({ ...record, headers: NO_HEADERS }) + RECORD_OVERHEAD_BYTES;
+}
+
+/** A fresh copy: the log writes into it. */
+function encode({ records, producer }: AppendFacts): Buffer {
+  const batch = Buffer.from(batchOf(records.map(({ record }) => ({ ...record, headers: NO_HEADERS }))));
+  batch.writeBigInt64BE(BigInt(producer?.id ?? -1), 43);
+  batch.writeInt16BE(0, 51);
+  batch.writeInt32BE(producer?.firstSequence ?? -1, 53);
+  batch.writeUInt32BE(crc32c(batch.subarray(21)), 17);
+  return batch;
+}

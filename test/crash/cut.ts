@@ -1,0 +1,125 @@
+/**
+ * One power cut: what the disk may hold after it is drawn by seed, a log is started on it, sometimes cut again
+ * while it recovers, and judged. Some are then used, cut and started again, because what a recovered log has
+ * acknowledged must hold as well.
+ */
+import type { LogError } from "../../src/errors.ts";
+import type { StreamStore } from "../../src/log/stream-store.ts";
+import { Actor } from "./actor.ts";
+import { Chronicle, type LogContent, type Oracle, Violation } from "./oracle.ts";
+import { Random } from "./random.ts";
+import { checkLookUps, contentOf, expectSame } from "./reader.ts";
+import { type DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "./simulated-disk.ts";
+import { type History, logOn, maxInFlightBytes, type Store } from "./workload.ts";
+
+const MAX_BOUNDARIES_TO_CUT = 60;
+
+/** Throws `Violation` when the log breaks a promise after a power cut at one of a history's moments. */
+export class Cut {
+  private readonly history: History;
+  private readonly index: number;
+  private readonly oracle: Oracle;
+  private readonly Log: Store;
+  private readonly random: Random;
+
+  /** `oracle`: what was known at that moment. */
+  constructor(history: History, index: number, oracle: Oracle, seed: number, Log: Store) {
+    this.history = history;
+    this.index = index;
+    this.oracle = oracle;
+    this.Log = Log;
+    this.random = new Random(seed, index);
+  }
+
+  async check(): Promise<void> {
+    const { random, history, oracle } = this;
+    const moment = this.momentHere();
+    const chronicle = new Chronicle();
+    let image = moment.image.afterPowerCut(random, drawCutStyle(random));
+    if (random.chance(0.3)) image = await this.cutInRecovery(image);
+    const disk = new SimulatedDisk(image);
+    const log = await this.start(disk, chronicle);
+    const content = await contentOf(log, oracle);
+    oracle.judge(content, moment.starts);
+    await checkLookUps(log, content, oracle, random);
+    if (random.chance(0.3)) {
+      const past = new Chronicle(history.chronicle.events.slice(0, moment.events));
+      await this.goOn(disk, content, past);
+    }
+    void log.close();
+  }
+
+  private momentHere() {
+    const moment = this.history.moments[this.index];
+    if (moment === undefined) throw new RangeError(`the history has no point ${this.index}`);
+    return moment;
+  }
+
+  private async start(disk: SimulatedDisk, chronicle: Chronicle): Promise<StreamStore> {
+    const log = logOn(disk, this.history.sizes, chronicle, this.Log);
+    try {
+      await log.start();
+    } catch (error) {
+      const { code, message } = error as LogError;
+      throw new Violation(`start is refused: ${code} ${message}`, { cause: error });
+    }
+    return log;
+  }
+
+  /** Cuts the power at some step of the recovery, or just after it. */
+  private async cutInRecovery(image: DiskImage): Promise<DiskImage> {
+    const { random } = this;
+    let left = 1 + random.int(MAX_BOUNDARIES_TO_CUT);
+    const disk: SimulatedDisk = new SimulatedDisk(image, {
+      onBoundary: () => {
+        if (--left === 0) disk.die();
+      },
+    });
+    const starting = this.start(disk, new Chronicle());
+    await Promise.race([starting, disk.death]);
+    disk.die();
+    // Where it had come to its end, this ends its timer.
+    starting.then((log) => void log.close()).catch(() => {});
+    return disk.image().afterPowerCut(random, drawCutStyle(random));
+  }
+
+  /** A recovered log is recovered again, used, cut again, and must hold both what it had and what it took. */
+  private async goOn(disk: SimulatedDisk, content: LogContent, past: Chronicle): Promise<void> {
+    const { random, oracle, history } = this;
+    past.tell((one) => one.recovered(content));
+    const again = new SimulatedDisk(disk.image());
+    const log = await this.start(again, past);
+    expectSame(content, await contentOf(log, oracle), "recovered a second time,");
+    expectSameSegments(disk.image(), again.image());
+
+    const actor = new Actor(log, past, random, maxInFlightBytes(history.sizes));
+    const use = async (): Promise<void> => {
+      for (const batches of [...past.now.producers.values()]) await actor.resend(batches);
+      for (const { internal, partitions } of log.streams) if (!internal) await actor.append(partitions);
+      await actor.newProducerId();
+      if (random.chance(0.3)) await log.checkpoint();
+      await actor.settle();
+    };
+    await Promise.race([use(), actor.broken]);
+    const used = await contentOf(log, past.now);
+    const starts = new Map<string, number>();
+    past.now.judge(used, starts);
+
+    const left = again.image().afterPowerCut(random, NOTHING_UNSYNCED_SURVIVES);
+    void log.close();
+    const last = await this.start(new SimulatedDisk(left), past);
+    expectSame(used, await contentOf(last, past.now), "used after its recovery and cut again,");
+    void last.close();
+  }
+}
+
+/** Segments must be the same files with the same bytes: recovery of a recovered log changes nothing. */
+function expectSameSegments(before: DiskImage, after: DiskImage): void {
+  const words = (image: DiskImage): string =>
+    [...image.files()]
+      .filter(([path]) => path.endsWith(".log"))
+      .map(([path, bytes]) => `${path} ${bytes.toString("base64")}`)
+      .sort()
+      .join("\n");
+  if (words(before) !== words(after)) throw new Violation("a second recovery has changed the segments");
+}

@@ -1,0 +1,297 @@
+/**
+ * What must be true of a log, told by what was asked of it and what it answered: the other side of the promise.
+ *
+ * Everything that happens to a log is an *event*, a function that changes an oracle. The workload tells its
+ * events to a `Chronicle`; a second oracle that is given the first n of them knows what was known when they
+ * had happened, so that a power cut in the past can be judged later.
+ */
+import type { StreamSettings } from "../../src/log/log.ts";
+
+export interface Rec {
+  /** One for each record that was ever appended; the same for one that is sent again. */
+  readonly id: number;
+  readonly key: Buffer | null;
+  readonly value: Buffer;
+  readonly timestamp: number;
+}
+
+/** A partition as it is read. `records[i]` has the offset `start + i`. */
+export interface PartitionContent {
+  readonly start: number;
+  readonly records: readonly number[];
+}
+
+export interface StreamContent {
+  readonly settings: StreamSettings;
+  readonly partitions: readonly PartitionContent[];
+}
+
+/** All streams but the log's own, by name. */
+export type LogContent = ReadonlyMap<string, StreamContent>;
+
+export interface StreamFacts {
+  readonly settings: StreamSettings;
+  /** By partition: record ids by offset, acknowledged or shown. */
+  readonly known: readonly Map<number, number>[];
+}
+
+export type CatalogChange =
+  | { readonly kind: "create"; readonly name: string; partitions: number; settings: StreamSettings }
+  | { readonly kind: "alter"; readonly name: string; partitions: number; settings: StreamSettings }
+  | { readonly kind: "delete"; readonly name: string };
+
+export interface PlacedRecord {
+  readonly stream: string;
+  readonly partition: number;
+  readonly record: Rec;
+}
+
+/** One append. An idempotent batch that is sent again is the same append. */
+export interface AppendFacts {
+  readonly id: number;
+  readonly records: readonly PlacedRecord[];
+  readonly producer?: { readonly id: number; readonly firstSequence: number };
+}
+
+/** Where retention had got to, by "stream/partition". */
+export type Starts = ReadonlyMap<string, number>;
+
+/** A promise that was broken. */
+export class Violation extends Error {}
+
+const REMEMBERED_BATCHES = 5;
+
+export class Oracle {
+  readonly streams = new Map<string, StreamFacts>();
+  readonly records = new Map<number, Rec>();
+  /** Asked for and not answered. */
+  readonly pending = new Map<number, AppendFacts>();
+  /** The catalog change that was asked for and not answered. */
+  changing: CatalogChange | undefined;
+  /** The newest batches of each idempotent producer, answered or not. */
+  readonly producers = new Map<number, AppendFacts[]>();
+  /** Producers one of whose batches was refused: not heard of again. */
+  readonly retired = new Set<number>();
+  readonly producerIds = new Set<number>();
+  /** Above the ids of all appends and records so far. */
+  nextAppend = 0;
+  nextRecord = 0;
+
+  requested(append: AppendFacts): void {
+    this.nextAppend = Math.max(this.nextAppend, append.id + 1);
+    for (const { record } of append.records) {
+      this.records.set(record.id, record);
+      this.nextRecord = Math.max(this.nextRecord, record.id + 1);
+    }
+    this.pending.set(append.id, append);
+    const { producer } = append;
+    if (producer === undefined || this.retired.has(producer.id)) return;
+    const batches = this.producers.get(producer.id) ?? [];
+    if (!batches.some(({ id }) => id === append.id)) {
+      this.producers.set(producer.id, [...batches, append].slice(-REMEMBERED_BATCHES));
+    }
+  }
+
+  /** `offsets` of the records in their order; undefined for a duplicate of which the log knows no offset. */
+  acknowledged(append: AppendFacts, offsets: readonly (number | undefined)[]): void {
+    this.pending.delete(append.id);
+    append.records.forEach((placed, index) => {
+      const { stream, partition, record } = placed;
+      const known = this.streams.get(stream)?.known[partition];
+      const offset = offsets[index];
+      if (known === undefined) return;
+      if (offset !== undefined) this.fix(placed, offset);
+      else if (![...known.values()].includes(record.id)) {
+        throw new Violation(
+          `record ${record.id} was called a duplicate but is not in ${stream}-${partition}`,
+        );
+      }
+    });
+  }
+
+  private fix({ stream, partition, record }: PlacedRecord, offset: number): void {
+    const known = this.streams.get(stream)?.known[partition] as Map<number, number>;
+    const before = known.get(offset);
+    if (before !== undefined && before !== record.id) {
+      throw new Violation(`${stream}-${partition} offset ${offset}: record ${before} became ${record.id}`);
+    }
+    known.set(offset, record.id);
+  }
+
+  /** Nothing of it was written. */
+  failed(append: AppendFacts): void {
+    this.pending.delete(append.id);
+    if (append.producer === undefined) return;
+    this.retired.add(append.producer.id);
+    this.producers.delete(append.producer.id);
+  }
+
+  /** A reader has seen these at these offsets. */
+  shown(stream: string, partition: number, from: number, records: readonly number[]): void {
+    records.forEach((id, index) => {
+      const record = this.records.get(id);
+      if (record === undefined) throw new Violation(`${stream}-${partition} shows record ${id} from nowhere`);
+      this.fix({ stream, partition, record }, from + index);
+    });
+  }
+
+  changeRequested(change: CatalogChange): void {
+    this.changing = change;
+  }
+
+  changeAcknowledged(): void {
+    if (this.changing !== undefined) apply(this.streams, this.changing);
+    this.changing = undefined;
+    for (const [id, batches] of this.producers) {
+      if (batches.some(({ records }) => !this.streams.has(records[0]?.stream ?? "")))
+        this.producers.delete(id);
+    }
+  }
+
+  changeFailed(): void {
+    this.changing = undefined;
+  }
+
+  producerIdGiven(id: number): void {
+    if (this.producerIds.has(id)) throw new Violation(`producer id ${id} was given twice`);
+    this.producerIds.add(id);
+  }
+
+  /** What was found after a start, and is from then on shown. What is not there must never come back. */
+  recovered(content: LogContent): void {
+    if (this.changing !== undefined && fits(afterChange(this.streams, this.changing), content)) {
+      this.changeAcknowledged();
+    }
+    this.changing = undefined;
+    this.pending.clear();
+    for (const [name, { partitions }] of content) {
+      partitions.forEach(({ start, records }, index) => {
+        this.shown(name, index, start, records);
+      });
+    }
+  }
+
+  /** Throws `Violation` when a log that holds `content` has broken a promise. */
+  judge(content: LogContent, starts: Starts): void {
+    const streams = [this.streams, this.changing && afterChange(this.streams, this.changing)].find(
+      (one) => one !== undefined && fits(one, content),
+    );
+    if (streams === undefined) throw new Violation(`the streams are ${describe(content)}`);
+    const found = new Set<number>();
+    for (const [name, { partitions }] of content) {
+      partitions.forEach((partition, index) => {
+        const known = streams.get(name)?.known[index] ?? new Map<number, number>();
+        const allowedStart = starts.get(`${name}/${index}`) ?? Number.POSITIVE_INFINITY;
+        this.judgePartition({ name, index, known, found, allowedStart }, partition);
+      });
+    }
+    for (const { id, records } of this.pending.values()) {
+      const there = records.filter(({ stream }) => content.has(stream));
+      const count = there.filter(({ record }) => found.has(record.id)).length;
+      if (count !== 0 && count !== there.length) {
+        throw new Violation(`append ${id} is there in part: ${count} of ${there.length} records`);
+      }
+    }
+  }
+
+  private judgePartition(
+    place: {
+      name: string;
+      index: number;
+      known: ReadonlyMap<number, number>;
+      found: Set<number>;
+      allowedStart: number;
+    },
+    { start, records }: PartitionContent,
+  ): void {
+    const where = `${place.name}-${place.index}`;
+    if (start > place.allowedStart) {
+      throw new Violation(`${where} begins at ${start}, retention was only at ${place.allowedStart}`);
+    }
+    const end = start + records.length;
+    for (const [offset, id] of place.known) {
+      if (offset >= end)
+        throw new Violation(`${where} lost record ${id} at offset ${offset}; it ends at ${end}`);
+    }
+    const unanswered = this.unansweredOf(place.name, place.index);
+    let turn = 0;
+    records.forEach((id, index) => {
+      const offset = start + index;
+      if (place.found.has(id)) throw new Violation(`${where} has record ${id} twice, again at ${offset}`);
+      place.found.add(id);
+      const known = place.known.get(offset);
+      if (known === id) return;
+      if (known !== undefined) throw new Violation(`${where} offset ${offset}: record ${known} became ${id}`);
+      // They come in the order in which they were asked for, and none is left out before another.
+      if (unanswered[turn++] === id) return;
+      const isKnownOf = unanswered.includes(id);
+      throw new Violation(
+        `${where} offset ${offset} has record ${id} ${isKnownOf ? "out of order" : "from nowhere"}`,
+      );
+    });
+  }
+
+  /** The records of one partition that may or may not be there, but for those a reader has been shown. */
+  private unansweredOf(stream: string, partition: number): number[] {
+    const shown = new Set(this.streams.get(stream)?.known[partition]?.values());
+    return [...this.pending.values()]
+      .flatMap(({ records }) => records)
+      .filter((one) => one.stream === stream && one.partition === partition && !shown.has(one.record.id))
+      .map(({ record }) => record.id);
+  }
+}
+
+/** The streams that there are when a change has been made; facts are shared with those before it. */
+function afterChange(
+  streams: ReadonlyMap<string, StreamFacts>,
+  change: CatalogChange,
+): Map<string, StreamFacts> {
+  const after = new Map(streams);
+  apply(after, change);
+  return after;
+}
+
+function apply(streams: Map<string, StreamFacts>, change: CatalogChange): void {
+  if (change.kind === "delete") {
+    streams.delete(change.name);
+    return;
+  }
+  const known = [...(streams.get(change.name)?.known ?? [])];
+  while (known.length < change.partitions) known.push(new Map());
+  streams.set(change.name, { settings: change.settings, known });
+}
+
+function fits(streams: ReadonlyMap<string, StreamFacts>, content: LogContent): boolean {
+  if (streams.size !== content.size) return false;
+  return [...streams].every(([name, { settings, known }]) => {
+    const found = content.get(name);
+    return (
+      found !== undefined &&
+      found.partitions.length === known.length &&
+      JSON.stringify(found.settings) === JSON.stringify(settings)
+    );
+  });
+}
+
+function describe(content: LogContent): string {
+  const names = [...content].map(([name, { partitions }]) => `${name} (${partitions.length} partitions)`);
+  return `${names.join(", ") || "none"}, which is neither what was acknowledged nor what was asked for`;
+}
+
+export type Event = (oracle: Oracle) => void;
+
+/** An oracle of the present, and all that made it so. */
+export class Chronicle {
+  readonly now = new Oracle();
+  readonly events: Event[] = [];
+
+  /** `past`: what has happened already. */
+  constructor(past: readonly Event[] = []) {
+    for (const event of past) this.tell(event);
+  }
+
+  tell(event: Event): void {
+    this.events.push(event);
+    event(this.now);
+  }
+}

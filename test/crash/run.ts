@@ -1,0 +1,30 @@
+/**
+ * `npm run test:crash -- [--points 10000] [--seed 1]`: power cuts for as long as one likes; histories are those
+ * of the seed and the ones after it. `--seed S --point P` checks one point again. Exits with 1 on a failure.
+ */
+import { parseArgs } from "node:util";
+import { describeFailure, simulate } from "./simulate.ts";
+
+const { values } = parseArgs({
+  options: { points: { type: "string" }, seed: { type: "string" }, point: { type: "string" } },
+});
+const seed = Number(values.seed ?? 1);
+const points = Number(values.points ?? 10_000);
+const only = values.point === undefined ? undefined : Number(values.point);
+const startedAt = performance.now();
+const rate = (done: number): string => `${Math.round((done / (performance.now() - startedAt)) * 1000)}/s`;
+
+const result = await simulate({
+  seed,
+  points,
+  only,
+  onHistory: ({ seed: at, points: done }) => {
+    if (process.stdout.isTTY) process.stdout.write(`\r${done} power cuts, ${rate(done)}, seed ${at} `);
+  },
+});
+if (process.stdout.isTTY) process.stdout.write("\n");
+console.log(`${result.points} power cuts in ${result.histories} histories, ${rate(result.points)}`);
+if (result.failure !== undefined) {
+  console.log(describeFailure(result.failure));
+  process.exitCode = 1;
+}

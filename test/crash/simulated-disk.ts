@@ -1,0 +1,482 @@
+/**
+ * A disk in memory that knows what is on the platter and what only the process sees, and what a power cut may
+ * leave of the difference.
+ *
+ * The model, stricter than any file system in use:
+ *
+ * - A file's bytes are cut into sectors (512 bytes, or 4 KiB). Each sector, each file's size and each name in a
+ *   folder has *versions*: the first is on the platter, the last is what the process sees. A power cut leaves
+ *   for each of them, independently of all others, any one of its versions. So unsynced writes are torn at
+ *   sectors and reordered at will; a size may be there without its data and data without its size; a name may
+ *   be there without its file's content, or still be there when it was removed; and a rename may leave both
+ *   names, one, or (when the new one was not there before) none.
+ * - A sector that was never on the platter and whose data did not get there reads as zeros or as what a deleted
+ *   file left in that place.
+ * - `sync` (fdatasync) leaves one version of a file's sectors and size as of the call: no name in any folder.
+ * - `writeDurably` (O_DSYNC) does so for the sectors that it wrote and for the size.
+ * - `syncFolder` does so for the names in that folder: neither for the folder's own name in its parent nor for
+ *   what lies in the files.
+ * - A sector itself is written whole or not at all, and what is on the platter stays: rot is not modelled here.
+ * - A *killed* process takes nothing with it: the next one sees what it saw, still unsynced.
+ *
+ * Every step that changes something is a *boundary*, told before it, between asking and having (the change is
+ * there to see but nothing of it is safe), and after what it makes safe is safe.
+ */
+import type { File, FileSystem, OpenMode } from "../../src/log/file-system.ts";
+import type { Random } from "./random.ts";
+
+/** What something became with the change number `at`. */
+interface Version<T> {
+  readonly at: number;
+  readonly value: T;
+}
+
+/** The first is on the platter, the last is what the process sees. Never empty, never changed in place. */
+type Versions<T> = readonly Version<T>[];
+
+interface FileNode {
+  readonly sizes: Versions<number>;
+  /** Undefined: nothing has been written there. */
+  readonly sectors: readonly Versions<Buffer | undefined>[];
+}
+
+interface FolderNode {
+  /** Node numbers; undefined: no such name. */
+  readonly names: ReadonlyMap<string, Versions<number | undefined>>;
+}
+
+type Node = FileNode | FolderNode;
+
+const ROOT = 0;
+
+const newest = <T>(versions: Versions<T>): T => (versions.at(-1) as Version<T>).value;
+
+/** What is left when everything up to the change number `at` has reached the platter. */
+function settled<T>(versions: Versions<T>, at: number): Versions<T> {
+  if (versions.length === 1) return versions;
+  const from = versions.findLastIndex((version) => version.at <= at);
+  return from <= 0 ? versions : versions.slice(from);
+}
+
+/** How likely the newest version of each kind reaches the platter, and a gap shows a deleted file's bytes. */
+export interface CutStyle {
+  readonly data: number;
+  readonly sizes: number;
+  readonly names: number;
+  readonly stale: number;
+}
+
+export const NOTHING_UNSYNCED_SURVIVES: CutStyle = { data: 0, sizes: 0, names: 0, stale: 0 };
+
+export function drawCutStyle(random: Random): CutStyle {
+  const draw = (): number => random.pick([0, 0.1, 0.5, 0.9, 1]);
+  return { data: draw(), sizes: draw(), names: draw(), stale: random.pick([0, 0, 0.5]) };
+}
+
+/** A disk at one moment. Never changes. */
+export class DiskImage {
+  readonly nodes: ReadonlyMap<number, Node>;
+  readonly sectorBytes: number;
+  /** Sectors of deleted files: what may shine through. */
+  readonly trash: readonly Buffer[];
+
+  constructor(sectorBytes: number, nodes?: ReadonlyMap<number, Node>, trash: readonly Buffer[] = []) {
+    this.sectorBytes = sectorBytes;
+    this.nodes = nodes ?? new Map([[ROOT, { names: new Map() }]]);
+    this.trash = trash;
+  }
+
+  /** What is on the platter after a power cut. A nothing-survives style (all 0) takes the oldest of all. */
+  afterPowerCut(random: Random, style: CutStyle): DiskImage {
+    const choose = <T>(versions: Versions<T>, keep: number): T => {
+      if (versions.length === 1 || random.chance(keep)) return newest(versions);
+      const any = keep > 0 && random.chance(0.3);
+      return (versions[any ? random.int(versions.length) : 0] as Version<T>).value;
+    };
+    const nodes = new Map<number, Node>();
+    const walk = (id: number): void => {
+      const node = this.nodes.get(id) as Node;
+      if (nodes.has(id)) return;
+      if ("names" in node) {
+        const names = new Map<string, Versions<number | undefined>>();
+        nodes.set(id, { names });
+        for (const [name, versions] of node.names) {
+          const child = choose(versions, style.names);
+          if (child === undefined) continue;
+          names.set(name, [{ at: 0, value: child }]);
+          walk(child);
+        }
+      } else {
+        const size = choose(node.sizes, style.sizes);
+        const sectors: Versions<Buffer>[] = [];
+        for (let index = 0; index * this.sectorBytes < size; index++) {
+          const versions = node.sectors[index];
+          let value = versions && choose(versions, style.data);
+          if (value === undefined && random.chance(style.stale)) value = random.pick(this.trash);
+          value = Buffer.from(value ?? Buffer.alloc(this.sectorBytes));
+          // Behind its end a file is always zeros.
+          value.fill(0, Math.min(this.sectorBytes, size - index * this.sectorBytes));
+          sectors.push([{ at: 0, value }]);
+        }
+        nodes.set(id, { sizes: [{ at: 0, value: size }], sectors });
+      }
+    };
+    walk(ROOT);
+    return new DiskImage(this.sectorBytes, nodes, this.trash);
+  }
+
+  /** The files that the process sees, by path. */
+  files(): Map<string, Buffer> {
+    const found = new Map<string, Buffer>();
+    const walk = (id: number, path: string): void => {
+      const node = this.nodes.get(id) as Node;
+      if (!("names" in node)) {
+        found.set(path, contentOf(node, this.sectorBytes));
+        return;
+      }
+      for (const [name, versions] of node.names) {
+        const child = newest(versions);
+        if (child !== undefined) walk(child, `${path}/${name}`);
+      }
+    };
+    walk(ROOT, "");
+    return found;
+  }
+}
+
+function contentOf({ sizes, sectors }: FileNode, sectorBytes: number): Buffer {
+  const content = Buffer.alloc(newest(sizes));
+  sectors.forEach((versions, index) => {
+    if (index * sectorBytes < content.length) newest(versions)?.copy(content, index * sectorBytes);
+  });
+  return content;
+}
+
+/** Where in the work on a disk something could happen to it. */
+export interface Boundary {
+  readonly moment: "before" | "during" | "after";
+  /** What is being done, in words for a person. */
+  readonly step: string;
+}
+
+export interface SimulatedDiskOptions {
+  readonly onBoundary?: (boundary: Boundary) => void;
+  /** Draws how many turns of the event loop each step takes; without it, none. */
+  readonly latency?: Random;
+}
+
+const MAX_TURNS = 4;
+const MAX_TRASH_SECTORS = 64;
+
+function missing(path: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`ENOENT: ${path}`), { code: "ENOENT" });
+}
+
+export class SimulatedDisk implements FileSystem {
+  private readonly sectorBytes: number;
+  private readonly nodes: Map<number, Node>;
+  private readonly trash: Buffer[];
+  private readonly options: SimulatedDiskOptions;
+  /** The number of the newest change. */
+  private changes = 1;
+  private nextNode: number;
+  private isDead = false;
+  private readonly tellDeath: () => void;
+  /** Resolves when the power has gone. */
+  readonly death: Promise<void>;
+
+  constructor(image: DiskImage, options: SimulatedDiskOptions = {}) {
+    this.sectorBytes = image.sectorBytes;
+    this.nodes = new Map(image.nodes);
+    this.trash = [...image.trash];
+    this.options = options;
+    this.nextNode = Math.max(...image.nodes.keys()) + 1;
+    for (const node of image.nodes.values()) this.changes = Math.max(this.changes, newestChange(node) + 1);
+    let tell = (): void => {};
+    this.death = new Promise((resolve) => {
+      tell = resolve;
+    });
+    this.tellDeath = tell;
+  }
+
+  image(): DiskImage {
+    return new DiskImage(this.sectorBytes, new Map(this.nodes), [...this.trash]);
+  }
+
+  /** From here on nothing that is asked of the disk is ever answered. */
+  die(): void {
+    this.isDead = true;
+    this.tellDeath();
+  }
+
+  /** One step: `apply` is seen at once, and when it is done `settle` makes safe what it promises. */
+  private async step<T>(words: string, apply: () => T, settle?: () => void): Promise<T> {
+    await this.turns();
+    await this.boundary("before", words);
+    const result = apply();
+    await this.boundary("during", words);
+    await this.turns();
+    if (settle !== undefined) {
+      settle();
+      await this.boundary("after", words);
+    }
+    return result;
+  }
+
+  private boundary(moment: Boundary["moment"], step: string): Promise<void> | undefined {
+    if (!this.isDead) this.options.onBoundary?.({ moment, step });
+    return this.alive();
+  }
+
+  private alive(): Promise<void> | undefined {
+    return this.isDead ? new Promise(() => {}) : undefined;
+  }
+
+  private async turns(): Promise<void> {
+    const { latency } = this.options;
+    for (let left = latency?.int(MAX_TURNS) ?? 0; left > 0; left--) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await this.alive();
+  }
+
+  private find(path: string): { id: number; node: Node } | undefined {
+    let id: number | undefined = ROOT;
+    for (const name of path.split("/")) {
+      if (name === "") continue;
+      const node = this.nodes.get(id) as Node;
+      const versions: Versions<number | undefined> | undefined =
+        "names" in node ? node.names.get(name) : undefined;
+      id = versions && newest(versions);
+      if (id === undefined) return undefined;
+    }
+    return { id, node: this.nodes.get(id) as Node };
+  }
+
+  private folder(path: string): { id: number; node: FolderNode } {
+    const found = this.find(path);
+    if (found === undefined || !("names" in found.node)) throw missing(path);
+    return found as { id: number; node: FolderNode };
+  }
+
+  private setName(path: string, value: number | undefined): void {
+    const cut = path.lastIndexOf("/");
+    const name = path.slice(cut + 1);
+    const { id, node } = this.folder(path.slice(0, cut));
+    const before = node.names.get(name) ?? [{ at: 0, value: undefined }];
+    const names = new Map(node.names).set(name, [...before, { at: ++this.changes, value }]);
+    this.nodes.set(id, { names });
+  }
+
+  private make(path: string, node: Node): number {
+    const id = this.nextNode++;
+    this.nodes.set(id, node);
+    this.setName(path, id);
+    return id;
+  }
+
+  async open(path: string, mode: OpenMode): Promise<File> {
+    await this.alive();
+    let id = this.find(path)?.id;
+    if (id === undefined) {
+      if (mode === "read") throw missing(path);
+      const empty: FileNode = { sizes: [{ at: 0, value: 0 }], sectors: [] };
+      id = await this.step(`create ${path}`, () => this.find(path)?.id ?? this.make(path, empty));
+    }
+    return this.handle(id, path);
+  }
+
+  private handle(id: number, path: string): File {
+    const node = (): FileNode => this.nodes.get(id) as FileNode;
+    return {
+      read: async (target, position) => {
+        await this.alive();
+        return this.read(node(), target, position);
+      },
+      write: (buffers, position) =>
+        this.step(`write ${lengthOf(buffers)} bytes at ${position} of ${path}`, () => {
+          this.write(id, Buffer.concat(buffers), position);
+        }),
+      writeDurably: (buffers, position) => {
+        let at = 0;
+        const bytes = Buffer.concat(buffers);
+        return this.step(
+          `write ${bytes.length} bytes at ${position} of ${path} durably`,
+          () => {
+            at = this.write(id, bytes, position);
+          },
+          () => this.settleFile(id, at, position, position + bytes.length),
+        );
+      },
+      sync: () => {
+        let at = 0;
+        return this.step(
+          `sync ${path}`,
+          () => {
+            at = this.changes;
+          },
+          () => this.settleFile(id, at, 0, Number.POSITIVE_INFINITY),
+        );
+      },
+      truncate: (bytes) => this.step(`cut ${path} to ${bytes} bytes`, () => this.truncate(id, bytes)),
+      size: async () => {
+        await this.alive();
+        return newest(node().sizes);
+      },
+      close: async () => {},
+    };
+  }
+
+  private read({ sizes, sectors }: FileNode, target: Buffer, position: number): number {
+    const end = Math.min(position + target.length, newest(sizes));
+    for (let at = position; at < end; ) {
+      const inside = at % this.sectorBytes;
+      const length = Math.min(this.sectorBytes - inside, end - at);
+      const versions = sectors[(at - inside) / this.sectorBytes];
+      const sector = versions && newest(versions);
+      if (sector === undefined) target.fill(0, at - position, at - position + length);
+      else sector.copy(target, at - position, inside, inside + length);
+      at += length;
+    }
+    return Math.max(0, end - position);
+  }
+
+  /** Returns the change's number. */
+  private write(id: number, bytes: Buffer, position: number): number {
+    const { sizes, sectors } = this.nodes.get(id) as FileNode;
+    const at = ++this.changes;
+    const changed = [...sectors];
+    const end = position + bytes.length;
+    while (changed.length * this.sectorBytes < end) changed.push([{ at: 0, value: undefined }]);
+    for (let index = Math.floor(position / this.sectorBytes); index * this.sectorBytes < end; index++) {
+      const start = index * this.sectorBytes;
+      const versions = changed[index] as Versions<Buffer | undefined>;
+      const before = newest(versions);
+      const value = before === undefined ? Buffer.alloc(this.sectorBytes) : Buffer.from(before);
+      bytes.copy(value, Math.max(0, position - start), Math.max(0, start - position));
+      changed[index] = [...versions, { at, value }];
+    }
+    const grown = end > newest(sizes) ? [...sizes, { at, value: end }] : sizes;
+    this.nodes.set(id, { sizes: grown, sectors: changed });
+    return at;
+  }
+
+  private truncate(id: number, bytes: number): void {
+    const { sizes, sectors } = this.nodes.get(id) as FileNode;
+    if (bytes === newest(sizes)) return;
+    const at = ++this.changes;
+    const changed = sectors.map((versions, index): Versions<Buffer | undefined> => {
+      const start = index * this.sectorBytes;
+      const before = newest(versions);
+      if (before === undefined || start + this.sectorBytes <= bytes) return versions;
+      this.discard(before);
+      if (start >= bytes) return [...versions, { at, value: undefined }];
+      const value = Buffer.from(before);
+      return [...versions, { at, value: value.fill(0, bytes - start) }];
+    });
+    this.nodes.set(id, { sizes: [...sizes, { at, value: bytes }], sectors: changed });
+  }
+
+  private discard(sector: Buffer): void {
+    this.trash.push(sector);
+    if (this.trash.length > MAX_TRASH_SECTORS) this.trash.shift();
+  }
+
+  /** What was changed in a range of a file up to the change `at` is on the platter, and so is the size. */
+  private settleFile(id: number, at: number, from: number, to: number): void {
+    const { sizes, sectors } = this.nodes.get(id) as FileNode;
+    const safe = sectors.map((versions, index) => {
+      const start = index * this.sectorBytes;
+      if (start + this.sectorBytes <= from || start >= to) return versions;
+      const left = settled(versions, at);
+      const [first, ...later] = left as [Version<Buffer | undefined>, ...Version<Buffer | undefined>[]];
+      return first.value === undefined && first.at <= at && start < newest(sizes)
+        ? [{ at: first.at, value: Buffer.alloc(this.sectorBytes) }, ...later]
+        : left;
+    });
+    this.nodes.set(id, { sizes: settled(sizes, at), sectors: safe });
+  }
+
+  async list(path: string): Promise<string[]> {
+    await this.alive();
+    const node = this.find(path)?.node;
+    if (node === undefined || !("names" in node)) return [];
+    return [...node.names].filter(([, versions]) => newest(versions) !== undefined).map(([name]) => name);
+  }
+
+  async makeFolder(path: string): Promise<void> {
+    const parts = path.split("/").filter((name) => name !== "");
+    for (let depth = 1; depth <= parts.length; depth++) {
+      const part = `/${parts.slice(0, depth).join("/")}`;
+      if (this.find(part) !== undefined) continue;
+      await this.step(`make folder ${part}`, () => {
+        if (this.find(part) === undefined) this.make(part, { names: new Map() });
+      });
+    }
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    const id = this.find(from)?.id;
+    if (id === undefined) throw missing(from);
+    await this.step(`rename ${from} to ${to}`, () => {
+      this.setName(to, id);
+      this.setName(from, undefined);
+    });
+  }
+
+  async remove(path: string): Promise<void> {
+    await this.alive();
+    const node = this.find(path)?.node;
+    if (node === undefined) return;
+    if ("names" in node) for (const name of await this.list(path)) await this.remove(`${path}/${name}`);
+    await this.step(`remove ${path}`, () => {
+      if (this.find(path) === undefined) return;
+      if ("sectors" in node) for (const sector of node.sectors) this.discardNewest(sector);
+      this.setName(path, undefined);
+    });
+  }
+
+  private discardNewest(versions: Versions<Buffer | undefined>): void {
+    const sector = newest(versions);
+    if (sector !== undefined) this.discard(sector);
+  }
+
+  async syncFolder(path: string): Promise<void> {
+    let at = 0;
+    const { id } = this.folder(path);
+    await this.step(
+      `sync folder ${path}`,
+      () => {
+        at = this.changes;
+      },
+      () => {
+        const names = new Map<string, Versions<number | undefined>>();
+        for (const [name, versions] of (this.nodes.get(id) as FolderNode).names) {
+          const left = settled(versions, at);
+          if (left.length > 1 || newest(left) !== undefined) names.set(name, left);
+        }
+        this.nodes.set(id, { names });
+      },
+    );
+  }
+
+  async readFile(path: string): Promise<Buffer | undefined> {
+    await this.alive();
+    const node = this.find(path)?.node;
+    return node === undefined || "names" in node ? undefined : contentOf(node, this.sectorBytes);
+  }
+
+  /** Who holds it dies with the process. */
+  async lockFolder(): Promise<() => Promise<void>> {
+    return async () => {};
+  }
+}
+
+function lengthOf(buffers: readonly Buffer[]): number {
+  return buffers.reduce((sum, { length }) => sum + length, 0);
+}
+
+function newestChange(node: Node): number {
+  const all: Versions<unknown>[] = "names" in node ? [...node.names.values()] : [node.sizes, ...node.sectors];
+  return all.reduce((highest, versions) => Math.max(highest, (versions.at(-1) as Version<unknown>).at), 0);
+}

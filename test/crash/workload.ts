@@ -1,0 +1,261 @@
+/**
+ * A log's history by seed: several lives on one disk, each ended by a power cut, a kill or a clean stop, in which
+ * records are appended to several partitions, batches produced and sent again, streams made, changed and
+ * deleted, retention and checkpoints run and readers read, all at once and with every size tiny. Each step of
+ * the disk is a moment at which the power might have gone: a `Moment` keeps the disk as it was, and how much of
+ * the chronicle had happened.
+ *
+ * A seed gives the same history again as long as the code under test does the same.
+ */
+import { pino } from "pino";
+import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
+import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
+import { Actor, settingsOf, timeOf } from "./actor.ts";
+import { Chronicle, type Starts } from "./oracle.ts";
+import { Random } from "./random.ts";
+import { contentOf } from "./reader.ts";
+import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
+
+export type Store = typeof StreamStore;
+
+const DATA = "/var/lib/data";
+const silent = pino({ level: "silent" });
+
+export interface Moment {
+  readonly image: DiskImage;
+  /** So many events of the chronicle had happened. */
+  readonly events: number;
+  readonly starts: Starts;
+  /** In words. */
+  readonly step: string;
+}
+
+export interface Sizes {
+  readonly sectorBytes: number;
+  readonly journalFileBytes: number;
+  readonly maxJournalFiles: number;
+  readonly maxTailBytes: number;
+}
+
+export interface History {
+  readonly sizes: Sizes;
+  readonly moments: readonly Moment[];
+  readonly chronicle: Chronicle;
+  /** What went wrong while the history was made, if anything did. */
+  readonly failure: unknown;
+}
+
+/** A log on a simulated disk, not started. `now` follows the number of records. */
+export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, Log: Store): StreamStore {
+  const { journalFileBytes, maxJournalFiles, maxTailBytes } = sizes;
+  const options: StreamStoreOptions = {
+    dataDir: DATA,
+    logger: silent,
+    fileSystem: disk,
+    now: () => timeOf(chronicle.now.nextRecord),
+    journalFileBytes,
+    maxJournalFiles,
+    maxTailBytes,
+    // Retention runs when the workload says so.
+    upkeepMs: 2 ** 31 - 1,
+  };
+  return new Log(options);
+}
+
+/** The bytes of appends that fit into one journal entry whatever is committed together. */
+export function maxInFlightBytes({ journalFileBytes }: Sizes): number {
+  return journalFileBytes - 300;
+}
+
+export async function runHistory(seed: number, Log: Store = StreamStore): Promise<History> {
+  const random = new Random(seed);
+  const sizes: Sizes = {
+    sectorBytes: random.pick([512, 512, 4096]),
+    journalFileBytes: random.pick([3000, 4096, 10_000]),
+    maxJournalFiles: random.pick([2, 3, 4]),
+    maxTailBytes: random.pick([500, 2000, 20_000]),
+  };
+  const chronicle = new Chronicle();
+  const moments: Moment[] = [];
+  let image = new DiskImage(sizes.sectorBytes);
+  let failure: unknown;
+  try {
+    for (let lives = 2 + random.int(4); lives > 0; lives--) {
+      const life = new Life(image, sizes, chronicle, moments, random, Log);
+      image = await life.live();
+    }
+  } catch (error) {
+    failure = error;
+  }
+  return { sizes, moments, chronicle, failure };
+}
+
+class Life {
+  private readonly disk: SimulatedDisk;
+  private readonly store: StreamStore;
+  private readonly actor: Actor;
+  private readonly chronicle: Chronicle;
+  private readonly moments: Moment[];
+  private readonly random: Random;
+  private starts: Starts;
+  private isOpen = false;
+  private boundariesLeft: number;
+
+  constructor(
+    image: DiskImage,
+    sizes: Sizes,
+    chronicle: Chronicle,
+    moments: Moment[],
+    random: Random,
+    Log: Store,
+  ) {
+    this.random = random;
+    this.chronicle = chronicle;
+    this.moments = moments;
+    this.starts = moments.at(-1)?.starts ?? new Map();
+    // Some end while they still recover.
+    this.boundariesLeft = random.chance(0.2) ? 1 + random.int(60) : 100 + random.int(500);
+    this.disk = new SimulatedDisk(image, {
+      latency: new Random(random.int(2 ** 31)),
+      onBoundary: ({ moment, step }) => this.onBoundary(`${moment} ${step}`),
+    });
+    this.store = logOn(this.disk, sizes, chronicle, Log);
+    this.actor = new Actor(this.store, chronicle, random, maxInFlightBytes(sizes));
+  }
+
+  private onBoundary(step: string): void {
+    if (this.isOpen) this.starts = startsOf(this.store.streams);
+    this.moments.push({
+      image: this.disk.image(),
+      events: this.chronicle.events.length,
+      starts: this.starts,
+      step,
+    });
+    if (--this.boundariesLeft === 0) this.disk.die();
+  }
+
+  /** Resolves to the disk that the next life finds. */
+  async live(): Promise<DiskImage> {
+    await Promise.race([this.work(), this.disk.death, this.actor.broken]);
+    // Whatever of it still runs is never answered by its disk again; this only ends its timer.
+    this.disk.die();
+    void this.store.close();
+    const image = this.disk.image();
+    return this.random.chance(0.3) ? image : image.afterPowerCut(this.random, drawCutStyle(this.random));
+  }
+
+  private async work(): Promise<void> {
+    const { store, chronicle, random, actor } = this;
+    await store.start();
+    const content = await contentOf(store, chronicle.now);
+    chronicle.now.judge(content, this.starts);
+    chronicle.tell((oracle) => oracle.recovered(content));
+    this.isOpen = true;
+    for (const batches of [...chronicle.now.producers.values()]) await actor.resend(batches);
+    while (this.boundariesLeft > 60) {
+      await this.step();
+      if (random.chance(0.2)) await actor.settle();
+    }
+    // A stop with everything in flight.
+    if (random.chance(0.5)) await actor.settle();
+    await actor.settle();
+    await store.close();
+  }
+
+  private async step(): Promise<void> {
+    const { random, actor, store } = this;
+    const streams = store.streams.filter(({ internal }) => !internal);
+    const draw = random.next();
+    if (streams.length === 0 || draw < 0.04) return this.create(streams);
+    const partition = random.pick(random.pick(streams).partitions);
+    if (draw < 0.5) return this.append(streams);
+    if (draw < 0.68) return this.produce(streams);
+    if (draw < 0.71)
+      return actor.resend(this.chronicle.now.producers.get(this.anyProducer())?.slice(-1) ?? []);
+    if (draw < 0.76) return actor.read(partition);
+    if (draw < 0.79) return store.retain();
+    if (draw < 0.81) return this.background(store.checkpoint());
+    if (draw < 0.84) return this.alter(random.pick(streams));
+    if (draw < 0.85) return actor.change({ kind: "delete", name: random.pick(streams).name });
+    if (draw < 0.87) return this.background(actor.newProducerId());
+    if (draw < 0.88) return this.retainMeanwhile();
+    for (let turns = random.int(20); turns > 0; turns--)
+      await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** What is asked for and not waited for. */
+  private async background(work: Promise<unknown>): Promise<void> {
+    work.catch(() => {});
+  }
+
+  private async retainMeanwhile(): Promise<void> {
+    await this.background(this.store.retain());
+    await this.background(this.store.checkpoint());
+  }
+
+  private async create(streams: readonly Stream[]): Promise<void> {
+    const { random, actor } = this;
+    const free = ["a", "b", "c"].filter((name) => streams.every((stream) => stream.name !== name));
+    if (free.length === 0) return;
+    await actor.settle();
+    const name = random.pick(free);
+    if (this.store.stream(name) !== undefined) return;
+    const settings = settingsOf(this.drawSettings());
+    await actor.change({ kind: "create", name, partitions: 1 + random.int(3), settings });
+    await actor.settle();
+  }
+
+  private drawSettings(): Partial<StreamSettings> {
+    const { random } = this;
+    return {
+      segmentBytes: random.pick([250, 1000, 6000, 30_000]),
+      segmentMs: random.pick([10_000, 1_000_000_000]),
+      retentionMs: random.pick([-1, -1, 20_000, 100_000]),
+      retentionBytes: random.pick([-1, -1, 500, 4000]),
+    };
+  }
+
+  private async alter(stream: Stream): Promise<void> {
+    const { random, actor } = this;
+    await actor.settle();
+    const now = this.store.stream(stream.name);
+    if (now === undefined) return;
+    const partitions = now.partitions.length + (now.partitions.length < 4 ? random.int(2) : 0);
+    const settings = { ...now.settings, ...(random.chance(0.5) ? this.drawSettings() : {}) };
+    await actor.change({ kind: "alter", name: now.name, partitions, settings });
+  }
+
+  private async append(streams: readonly Stream[]): Promise<void> {
+    const { random } = this;
+    const count = random.pick([1, 1, 1, 2, 3]);
+    const partitions = Array.from({ length: count }, () => {
+      const stream = random.pick(streams);
+      return random.chance(0.3) ? stream.keylessPartition() : random.pick(stream.partitions);
+    });
+    await this.actor.append(partitions);
+  }
+
+  private anyProducer(): number {
+    return this.random.pick([...this.chronicle.now.producers.keys(), -1]);
+  }
+
+  private async produce(streams: readonly Stream[]): Promise<void> {
+    const { random, actor, chronicle, store } = this;
+    let id = this.anyProducer();
+    const last = chronicle.now.producers.get(id)?.at(-1)?.records[0];
+    let partition: Partition | undefined = last && store.stream(last.stream)?.partitions[last.partition];
+    if (partition === undefined) {
+      id = await actor.newProducerId();
+      partition = random.pick(random.pick(streams).partitions);
+    }
+    await actor.produce(id, partition, 1 + random.int(3));
+  }
+}
+
+function startsOf(streams: readonly Stream[]): Starts {
+  const starts = new Map<string, number>();
+  for (const { name, partitions } of streams) {
+    for (const { index, logStartOffset } of partitions) starts.set(`${name}/${index}`, logStartOffset);
+  }
+  return starts;
+}
