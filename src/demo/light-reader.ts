@@ -93,6 +93,7 @@ export class LightReader {
     for (const record of recordsOf(batches)) {
       if (record.offset >= from) this.options.onRecord(record);
     }
-    if (batches.some(({ length }) => length > 0)) this.positions.set(partition, Math.max(from, endOffsetOf(batches)));
+    if (batches.some(({ length }) => length > 0))
+      this.positions.set(partition, Math.max(from, endOffsetOf(batches)));
   }
 }
