@@ -290,7 +290,7 @@ export class Journal {
     const name = `${String(this.used.length + 1).padStart(4, "0")}.journal`;
     const file = await fileSystem.open(join(folder, name), "write");
     try {
-      const zeros = Buffer.alloc(1 << 20);
+      const zeros = Buffer.alloc(Math.min(fileBytes, 1 << 20));
       for (let at = 0; at < fileBytes; at += zeros.length) {
         await file.write([zeros.subarray(0, Math.min(zeros.length, fileBytes - at))], at);
       }

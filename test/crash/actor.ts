@@ -26,11 +26,23 @@ const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM"];
 const RECORD_OVERHEAD_BYTES = 100;
 const MAX_IN_FLIGHT_OF_A_PRODUCER = 4;
 
+export interface ActorOptions {
+  readonly log: Log;
+  readonly chronicle: Chronicle;
+  readonly random: Random;
+  /** So much fits into one commit. */
+  readonly maxInFlightBytes: number;
+  /** What most records' values are smaller than. */
+  readonly recordBytes: number;
+  /** All records are of that size. */
+  readonly isRegular: boolean;
+}
+
 export class Actor {
   private readonly log: Log;
   private readonly chronicle: Chronicle;
   private readonly random: Random;
-  private readonly maxInFlightBytes: number;
+  private readonly options: ActorOptions;
   private inFlightBytes = 0;
   private readonly inFlight = new Set<Promise<void>>();
   private changing: Promise<void> = Promise.resolve();
@@ -38,12 +50,11 @@ export class Actor {
   /** Rejects with the first promise that the log has broken. */
   readonly broken: Promise<never>;
 
-  /** `maxInFlightBytes`: so much fits into one commit. */
-  constructor(log: Log, chronicle: Chronicle, random: Random, maxInFlightBytes: number) {
-    this.log = log;
-    this.chronicle = chronicle;
-    this.random = random;
-    this.maxInFlightBytes = maxInFlightBytes;
+  constructor(options: ActorOptions) {
+    this.options = options;
+    this.log = options.log;
+    this.chronicle = options.chronicle;
+    this.random = options.random;
     this.broken = new Promise((_, reject) => {
       this.fail = reject;
     });
@@ -53,13 +64,15 @@ export class Actor {
   private makeRecord(): Rec {
     const { random } = this;
     const id = this.chronicle.now.nextRecord++;
-    const isLarge = random.chance(0.08);
-    const size = isLarge ? random.int(Math.floor(this.maxInFlightBytes / 3)) : random.int(160);
+    const { maxInFlightBytes, recordBytes, isRegular } = this.options;
+    const isLarge = !isRegular && random.chance(0.08);
+    const bound = isLarge ? Math.floor(maxInFlightBytes / 3) : recordBytes;
+    const size = isRegular ? bound : random.int(bound);
     const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ1"]));
     value.write(`${id}:`.padEnd(12));
     return {
       id,
-      key: random.chance(0.5) ? null : Buffer.from(`k${random.int(5)}`),
+      key: isRegular || random.chance(0.5) ? null : Buffer.from(`k${random.int(5)}`),
       value,
       timestamp: timeOf(id),
     };
@@ -113,7 +126,7 @@ export class Actor {
   /** Resolves when it has been sent; the answer comes later. `entries` are made when there is room. */
   private async submit(facts: AppendFacts, entries: () => Append[]): Promise<void> {
     const bytes = facts.records.reduce((sum, { record }) => sum + boundOf(record), 0);
-    while (this.inFlightBytes > 0 && this.inFlightBytes + bytes > this.maxInFlightBytes) {
+    while (this.inFlightBytes > 0 && this.inFlightBytes + bytes > this.options.maxInFlightBytes) {
       await Promise.race(this.inFlight);
     }
     const made = entries();

@@ -83,33 +83,53 @@ export class Cut {
     return disk.image().afterPowerCut(random, drawCutStyle(random));
   }
 
-  /** A recovered log is recovered again, used, cut again, and must hold both what it had and what it took. */
+  /** A recovered log is recovered again, used, and the power cut while it is or after it. */
   private async goOn(disk: SimulatedDisk, content: LogContent, past: Chronicle): Promise<void> {
     const { random, oracle, history } = this;
     past.tell((one) => one.recovered(content));
-    const again = new SimulatedDisk(disk.image());
+    let left = Number.POSITIVE_INFINITY;
+    const again: SimulatedDisk = new SimulatedDisk(disk.image(), {
+      onBoundary: () => {
+        if (--left === 0) again.die();
+      },
+      ...(random.chance(0.5) ? { latency: random } : {}),
+    });
     const log = await this.start(again, past);
     expectSame(content, await contentOf(log, oracle), "recovered a second time,");
     expectSameSegments(disk.image(), again.image());
 
-    const actor = new Actor(log, past, random, maxInFlightBytes(history.sizes));
-    const use = async (): Promise<void> => {
-      for (const batches of [...past.now.producers.values()]) await actor.resend(batches);
+    const { sizes } = history;
+    const options = { maxInFlightBytes: maxInFlightBytes(sizes), recordBytes: 160, isRegular: false };
+    const actor = new Actor({ log, chronicle: past, random, ...options });
+    if (random.chance(0.7)) left = 1 + random.int(MAX_BOUNDARIES_TO_CUT);
+    await Promise.race([this.use(log, actor, past), again.death, actor.broken]);
+    const hasSettled = left > 0;
+    again.die();
+    void log.close();
+    const style = random.chance(0.5) ? NOTHING_UNSYNCED_SURVIVES : drawCutStyle(random);
+    const last = await this.start(new SimulatedDisk(again.image().afterPowerCut(random, style)), past);
+    const kept = await contentOf(last, past.now);
+    past.now.judge(
+      kept,
+      new Map(
+        [...content].flatMap(([name, { partitions }]) =>
+          partitions.map(({ start }, index) => [`${name}/${index}`, start] as const),
+        ),
+      ),
+    );
+    if (hasSettled && past.now.pending.size > 0) throw new Violation("an append was never answered");
+    void last.close();
+  }
+
+  private async use(log: StreamStore, actor: Actor, past: Chronicle): Promise<void> {
+    const { random } = this;
+    for (const batches of [...past.now.producers.values()]) await actor.resend(batches);
+    for (let rounds = 1 + random.int(2); rounds > 0; rounds--) {
       for (const { internal, partitions } of log.streams) if (!internal) await actor.append(partitions);
       await actor.newProducerId();
-      if (random.chance(0.3)) await log.checkpoint();
+      if (random.chance(0.5)) await log.checkpoint();
       await actor.settle();
-    };
-    await Promise.race([use(), actor.broken]);
-    const used = await contentOf(log, past.now);
-    const starts = new Map<string, number>();
-    past.now.judge(used, starts);
-
-    const left = again.image().afterPowerCut(random, NOTHING_UNSYNCED_SURVIVES);
-    void log.close();
-    const last = await this.start(new SimulatedDisk(left), past);
-    expectSame(used, await contentOf(last, past.now), "used after its recovery and cut again,");
-    void last.close();
+    }
   }
 }
 

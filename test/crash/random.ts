@@ -1,4 +1,7 @@
 /** Chance that can be repeated: a small generator (mulberry32) with the few draws that the simulator needs. */
+import crypto from "node:crypto";
+import { syncBuiltinESMExports } from "node:module";
+
 export class Random {
   private state: number;
 
@@ -31,5 +34,21 @@ export class Random {
 
   pick<T>(items: readonly T[]): T {
     return items[this.int(items.length)] as T;
+  }
+}
+
+/** Runs `work` with Node's own random bytes, which streams' ids are made of, drawn from `random`. */
+export async function withRepeatableIds<T>(random: Random, work: () => Promise<T>): Promise<T> {
+  const { randomBytes } = crypto;
+  const drawn = (bytes: number): Buffer => Buffer.from(Array.from({ length: bytes }, () => random.int(256)));
+  const replace = (source: unknown): void => {
+    Object.assign(crypto, { randomBytes: source });
+    syncBuiltinESMExports();
+  };
+  replace(drawn);
+  try {
+    return await work();
+  } finally {
+    replace(randomBytes);
   }
 }

@@ -2,7 +2,8 @@
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { Cut } from "./cut.ts";
 import { Oracle, Violation } from "./oracle.ts";
-import { runHistory, type Store } from "./workload.ts";
+import { Random, withRepeatableIds } from "./random.ts";
+import { type Moment, runHistory, type Store } from "./workload.ts";
 
 export interface Failure {
   readonly seed: number;
@@ -17,6 +18,8 @@ export interface SimulationOptions {
   readonly seed: number;
   /** Ends after so many power cuts. */
   readonly points: number;
+  /** Of each history's points this share is checked, drawn by its seed; all without it. */
+  readonly share?: number;
   /** Looks at this point of the first history only. */
   readonly only?: number | undefined;
   readonly Log?: Store;
@@ -31,19 +34,22 @@ export interface SimulationResult {
 
 /** Cuts the power again and again, until a promise is broken or all points have been checked. */
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
-  const { Log = StreamStore, only } = options;
+  const { Log = StreamStore, only, share = 1 } = options;
   let points = 0;
   for (let seed = options.seed; ; seed++) {
     const histories = seed - options.seed + 1;
-    const history = await runHistory(seed, Log);
+    const history = await withRepeatableIds(new Random(seed, 2), () => runHistory(seed, Log));
     const oracle = new Oracle();
+    const wanted =
+      only === undefined ? drawPoints(history.moments, share, new Random(seed, 1)) : new Set([only]);
     let told = 0;
     for (const [index, moment] of history.moments.entries()) {
       for (; told < moment.events; told++) history.chronicle.events[told]?.(oracle);
-      if (only !== undefined && index !== only) continue;
+      if (!wanted.has(index)) continue;
       points++;
       try {
-        await new Cut(history, index, oracle, seed, Log).check();
+        const cut = new Cut(history, index, oracle, seed, Log);
+        await withRepeatableIds(new Random(seed, index, 2), () => cut.check());
       } catch (error) {
         const failure = { seed, point: index, step: moment.step, error: error as Error };
         return { points, histories, failure };
@@ -58,6 +64,25 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
     options.onHistory?.({ seed, points });
     if (only !== undefined) return { points, histories, failure: undefined };
   }
+}
+
+/** A share of all moments, and at least one of each kind: what happens seldom is looked at as well. */
+function drawPoints(moments: readonly Moment[], share: number, random: Random): Set<number> {
+  const kinds = new Map<string, number[]>();
+  for (const [index, { step }] of moments.entries()) {
+    const kind = step.replace(/streams\/[^_][^/]*/, "streams/s").replaceAll(/\d+/g, "");
+    const known = kinds.get(kind);
+    if (known === undefined) kinds.set(kind, [index]);
+    else known.push(index);
+  }
+  const drawn = new Set<number>();
+  for (const indexes of kinds.values()) {
+    for (let left = Math.ceil(indexes.length * share); left > 0; left--) {
+      const [index] = indexes.splice(random.int(indexes.length), 1);
+      if (index !== undefined) drawn.add(index);
+    }
+  }
+  return drawn;
 }
 
 export function describeFailure({ seed, point, step, error }: Failure): string {

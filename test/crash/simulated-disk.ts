@@ -242,8 +242,7 @@ export class SimulatedDisk implements FileSystem {
 
   private find(path: string): { id: number; node: Node } | undefined {
     let id: number | undefined = ROOT;
-    for (const name of path.split("/")) {
-      if (name === "") continue;
+    for (const name of namesIn(path)) {
       const node = this.nodes.get(id) as Node;
       const versions: Versions<number | undefined> | undefined =
         "names" in node ? node.names.get(name) : undefined;
@@ -405,7 +404,7 @@ export class SimulatedDisk implements FileSystem {
   }
 
   async makeFolder(path: string): Promise<void> {
-    const parts = path.split("/").filter((name) => name !== "");
+    const parts = namesIn(path);
     for (let depth = 1; depth <= parts.length; depth++) {
       const part = `/${parts.slice(0, depth).join("/")}`;
       if (this.find(part) !== undefined) continue;
@@ -470,6 +469,19 @@ export class SimulatedDisk implements FileSystem {
   async lockFolder(): Promise<() => Promise<void>> {
     return async () => {};
   }
+}
+
+/** Paths are few, and looked for again and again. */
+const split = new Map<string, readonly string[]>();
+
+function namesIn(path: string): readonly string[] {
+  let names = split.get(path);
+  if (names === undefined) {
+    names = path.split("/").filter((name) => name !== "");
+    if (split.size > 10_000) split.clear();
+    split.set(path, names);
+  }
+  return names;
 }
 
 function lengthOf(buffers: readonly Buffer[]): number {

@@ -19,6 +19,8 @@ import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
 export type Store = typeof StreamStore;
 
 const DATA = "/var/lib/data";
+/** A life waits this long for the step that it shall end at. */
+const MAX_BOUNDARIES_OVERTIME = 200;
 const silent = pino({ level: "silent" });
 
 export interface Moment {
@@ -35,6 +37,17 @@ export interface Sizes {
   readonly journalFileBytes: number;
   readonly maxJournalFiles: number;
   readonly maxTailBytes: number;
+}
+
+/** What kind of use a log is put to; each brings out other bugs. */
+interface Habits {
+  /** One record of one size at a time, so that entries lie where earlier generations' entries lay. */
+  readonly isRegular: boolean;
+  /** Many short lives instead of a few long ones: damage of one shows in a later one. */
+  readonly isShortLived: boolean;
+  readonly recordBytes: number;
+  readonly segmentBytes: readonly number[];
+  readonly retentionBytes: readonly number[];
 }
 
 export interface History {
@@ -75,13 +88,21 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
     maxJournalFiles: random.pick([2, 3, 4]),
     maxTailBytes: random.pick([500, 2000, 20_000]),
   };
+  const isBulky = random.chance(0.25);
+  const habits: Habits = {
+    isRegular: random.chance(0.25),
+    isShortLived: random.chance(0.5),
+    recordBytes: isBulky ? 700 : 160,
+    segmentBytes: isBulky ? [6000, 30_000] : [250, 1000, 6000],
+    retentionBytes: random.chance(0.5) ? [-1] : [500, 500, 4000, -1],
+  };
   const chronicle = new Chronicle();
   const moments: Moment[] = [];
   let image = new DiskImage(sizes.sectorBytes);
   let failure: unknown;
   try {
-    for (let lives = 2 + random.int(4); lives > 0; lives--) {
-      const life = new Life(image, sizes, chronicle, moments, random, Log);
+    for (let lives = habits.isShortLived ? 12 : 3; lives > 0; lives--) {
+      const life = new Life({ image, sizes, habits, chronicle, moments, random, Log });
       image = await life.live();
     }
   } catch (error) {
@@ -90,7 +111,18 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
   return { sizes, moments, chronicle, failure };
 }
 
+interface LifeOptions {
+  readonly image: DiskImage;
+  readonly sizes: Sizes;
+  readonly habits: Habits;
+  readonly chronicle: Chronicle;
+  readonly moments: Moment[];
+  readonly random: Random;
+  readonly Log: Store;
+}
+
 class Life {
+  private readonly habits: Habits;
   private readonly disk: SimulatedDisk;
   private readonly store: StreamStore;
   private readonly actor: Actor;
@@ -100,27 +132,34 @@ class Life {
   private starts: Starts;
   private isOpen = false;
   private boundariesLeft: number;
+  /** It ends at the first of these once its time has come. */
+  private readonly lastStep: RegExp;
 
-  constructor(
-    image: DiskImage,
-    sizes: Sizes,
-    chronicle: Chronicle,
-    moments: Moment[],
-    random: Random,
-    Log: Store,
-  ) {
+  constructor({ image, sizes, habits, chronicle, moments, random, Log }: LifeOptions) {
     this.random = random;
+    this.habits = habits;
     this.chronicle = chronicle;
     this.moments = moments;
     this.starts = moments.at(-1)?.starts ?? new Map();
     // Some end while they still recover.
-    this.boundariesLeft = random.chance(0.2) ? 1 + random.int(60) : 100 + random.int(500);
+    this.boundariesLeft = random.chance(0.2)
+      ? 1 + random.int(60)
+      : 100 + random.int(habits.isShortLived ? 100 : 500);
+    this.lastStep = random.pick([/./, /during rename/, /during create .*journal/, /during (remove|make)/]);
     this.disk = new SimulatedDisk(image, {
       latency: new Random(random.int(2 ** 31)),
       onBoundary: ({ moment, step }) => this.onBoundary(`${moment} ${step}`),
     });
     this.store = logOn(this.disk, sizes, chronicle, Log);
-    this.actor = new Actor(this.store, chronicle, random, maxInFlightBytes(sizes));
+    const { recordBytes, isRegular } = habits;
+    this.actor = new Actor({
+      log: this.store,
+      chronicle,
+      random,
+      maxInFlightBytes: maxInFlightBytes(sizes),
+      recordBytes,
+      isRegular,
+    });
   }
 
   private onBoundary(step: string): void {
@@ -131,7 +170,8 @@ class Life {
       starts: this.starts,
       step,
     });
-    if (--this.boundariesLeft === 0) this.disk.die();
+    const left = --this.boundariesLeft;
+    if (left === -MAX_BOUNDARIES_OVERTIME || (left <= 0 && this.lastStep.test(step))) this.disk.die();
   }
 
   /** Resolves to the disk that the next life finds. */
@@ -166,19 +206,19 @@ class Life {
     const { random, actor, store } = this;
     const streams = store.streams.filter(({ internal }) => !internal);
     const draw = random.next();
-    if (streams.length === 0 || draw < 0.04) return this.create(streams);
+    if (streams.length === 0 || draw < 0.05) return this.create(streams);
     const partition = random.pick(random.pick(streams).partitions);
     if (draw < 0.5) return this.append(streams);
-    if (draw < 0.68) return this.produce(streams);
-    if (draw < 0.71)
+    if (draw < 0.65) return this.produce(streams);
+    if (draw < 0.68)
       return actor.resend(this.chronicle.now.producers.get(this.anyProducer())?.slice(-1) ?? []);
-    if (draw < 0.76) return actor.read(partition);
-    if (draw < 0.79) return store.retain();
-    if (draw < 0.81) return this.background(store.checkpoint());
-    if (draw < 0.84) return this.alter(random.pick(streams));
-    if (draw < 0.85) return actor.change({ kind: "delete", name: random.pick(streams).name });
-    if (draw < 0.87) return this.background(actor.newProducerId());
-    if (draw < 0.88) return this.retainMeanwhile();
+    if (draw < 0.73) return actor.read(partition);
+    if (draw < 0.76) return store.retain();
+    if (draw < 0.78) return this.background(store.checkpoint());
+    if (draw < 0.81) return this.alter(random.pick(streams));
+    if (draw < 0.84) return this.remove(random.pick(streams).name);
+    if (draw < 0.86) return this.background(actor.newProducerId());
+    if (draw < 0.89) return this.retainMeanwhile();
     for (let turns = random.int(20); turns > 0; turns--)
       await new Promise((resolve) => setImmediate(resolve));
   }
@@ -194,11 +234,22 @@ class Life {
   }
 
   private async create(streams: readonly Stream[]): Promise<void> {
-    const { random, actor } = this;
+    const { random } = this;
     const free = ["a", "b", "c"].filter((name) => streams.every((stream) => stream.name !== name));
-    if (free.length === 0) return;
+    if (free.length > 0) await this.createNamed(random.pick(free));
+  }
+
+  /** Sometimes made anew at once, under the same name. */
+  private async remove(name: string): Promise<void> {
+    const { random, actor, store } = this;
+    if (random.chance(0.4)) await this.background(store.checkpoint());
+    await actor.change({ kind: "delete", name });
+    if (random.chance(0.5)) await this.createNamed(name);
+  }
+
+  private async createNamed(name: string): Promise<void> {
+    const { random, actor } = this;
     await actor.settle();
-    const name = random.pick(free);
     if (this.store.stream(name) !== undefined) return;
     const settings = settingsOf(this.drawSettings());
     await actor.change({ kind: "create", name, partitions: 1 + random.int(3), settings });
@@ -208,10 +259,10 @@ class Life {
   private drawSettings(): Partial<StreamSettings> {
     const { random } = this;
     return {
-      segmentBytes: random.pick([250, 1000, 6000, 30_000]),
+      segmentBytes: random.pick(this.habits.segmentBytes),
       segmentMs: random.pick([10_000, 1_000_000_000]),
       retentionMs: random.pick([-1, -1, 20_000, 100_000]),
-      retentionBytes: random.pick([-1, -1, 500, 4000]),
+      retentionBytes: random.pick(this.habits.retentionBytes),
     };
   }
 
@@ -227,12 +278,14 @@ class Life {
 
   private async append(streams: readonly Stream[]): Promise<void> {
     const { random } = this;
-    const count = random.pick([1, 1, 1, 2, 3]);
+    const { isRegular } = this.habits;
+    const count = isRegular ? 1 : random.pick([1, 1, 1, 2, 3]);
     const partitions = Array.from({ length: count }, () => {
       const stream = random.pick(streams);
       return random.chance(0.3) ? stream.keylessPartition() : random.pick(stream.partitions);
     });
     await this.actor.append(partitions);
+    if (isRegular) await this.actor.settle();
   }
 
   private anyProducer(): number {

@@ -33,14 +33,20 @@ class Publisher {
   }
 
   private fill(): void {
-    while (this.running && this.sent - this.completed < WINDOW) {
-      const payload = `${this.name}#${this.sent++}`;
-      this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: 2 }, (error) => {
-        if (error) return; // only when the client itself is closed
-        this.completed++;
-        setImmediate(() => this.fill());
-      });
-    }
+    while (this.running && this.sent - this.completed < WINDOW) this.publish(`${this.name}#${this.sent++}`);
+  }
+
+  private publish(payload: string): void {
+    this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: 2 }, (error) => {
+      if (error) {
+        // What mqtt.js is given while it sends its store again, it forgets if that connection ends as well:
+        // it has not been sent, and is the caller's to give again.
+        if (!this.client.disconnecting) setImmediate(() => this.publish(payload));
+        return;
+      }
+      this.completed++;
+      setImmediate(() => this.fill());
+    });
   }
 
   finish(): void {
