@@ -205,8 +205,15 @@ export class Actor {
     }
   }
 
-  async newProducerId(): Promise<number> {
-    const id = await this.log.nextProducerId();
+  /** Undefined when the log refused it. */
+  async newProducerId(): Promise<number | undefined> {
+    let id: number;
+    try {
+      id = await this.log.nextProducerId();
+    } catch (error) {
+      if (REFUSALS.includes((error as LogError).code)) return undefined;
+      throw error;
+    }
     this.chronicle.tell((oracle) => oracle.producerIdGiven(id));
     return id;
   }

@@ -248,16 +248,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "call a segment's name synced when it is not yet there",
-    edits: [
-      {
-        file: "partition-log.ts",
-        find: "      const isNew = segment.flushedBytes === 0;\n",
-        replace: "      const isNew = false; if (segment.flushedBytes === 0) this.namesUnsynced = true;\n",
-      },
-    ],
-  },
-  {
     name: "never sync the partitions' names",
     edits: [
       {
@@ -407,16 +397,6 @@ export const MUTATIONS: readonly Mutation[] = [
         file: "segment-index.ts",
         find: "while ((index.offsets.at(-1) ?? -1) > vouched) {",
         replace: "while (false) {",
-      },
-    ],
-  },
-  {
-    name: "believe an index that does not point to the batch it names",
-    edits: [
-      {
-        file: "segment.ts",
-        find: "if (header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset) return index;",
-        replace: "return index;",
       },
     ],
   },

@@ -9,7 +9,7 @@ describe("the simulator of power cuts", () => {
   it("finds no broken promise in a few hundred cuts", async () => {
     const result = await simulate({ seed: 7, points: 400, share: 0.05 });
     if (result.failure !== undefined) expect.fail(describeFailure(result.failure));
-    expect(result.points).toBe(400);
+    expect(result.points).toBeGreaterThanOrEqual(400);
   });
 
   it("makes the same history from the same seed", async () => {

@@ -18,7 +18,7 @@ export interface SimulationOptions {
   readonly seed: number;
   /** Ends after so many power cuts. */
   readonly points: number;
-  /** Of each history's points this share is checked, drawn by its seed; all without it. */
+  /** Of each history's points this share is checked, drawn by its seed; 0: only those that are in it anyway. */
   readonly share?: number;
   /** Looks at this point of the first history only. */
   readonly only?: number | undefined;
@@ -39,6 +39,7 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
   for (let seed = options.seed; ; seed++) {
     const histories = seed - options.seed + 1;
     const history = await withRepeatableIds(new Random(seed, 2), () => runHistory(seed, Log));
+    if (only === undefined) points += history.lives - 1;
     const oracle = new Oracle();
     const wanted =
       only === undefined ? drawPoints(history.moments, share, new Random(seed, 1)) : new Set([only]);
@@ -62,7 +63,7 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
       return { points, histories, failure };
     }
     options.onHistory?.({ seed, points });
-    if (only !== undefined) return { points, histories, failure: undefined };
+    if (only !== undefined || points >= options.points) return { points, histories, failure: undefined };
   }
 }
 
@@ -76,6 +77,7 @@ function drawPoints(moments: readonly Moment[], share: number, random: Random): 
     else known.push(index);
   }
   const drawn = new Set<number>();
+  if (share === 0) return drawn;
   for (const indexes of kinds.values()) {
     for (let left = Math.ceil(indexes.length * share); left > 0; left--) {
       const [index] = indexes.splice(random.int(indexes.length), 1);

@@ -161,6 +161,8 @@ export interface Boundary {
 
 export interface SimulatedDiskOptions {
   readonly onBoundary?: (boundary: Boundary) => void;
+  /** A step waits for this before anything else, so that a test can put steps in an order. */
+  readonly hold?: (step: string) => Promise<void> | undefined;
   /** Draws how many turns of the event loop each step takes; without it, none. */
   readonly latency?: Random;
 }
@@ -211,6 +213,7 @@ export class SimulatedDisk implements FileSystem {
 
   /** One step: `apply` is seen at once, and when it is done `settle` makes safe what it promises. */
   private async step<T>(words: string, apply: () => T, settle?: () => void): Promise<T> {
+    await this.options.hold?.(words);
     await this.turns();
     await this.boundary("before", words);
     const result = apply();

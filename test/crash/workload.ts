@@ -54,6 +54,8 @@ export interface History {
   readonly sizes: Sizes;
   readonly moments: readonly Moment[];
   readonly chronicle: Chronicle;
+  /** Starts in it, all but the first after a cut, a kill or a stop; each is judged. */
+  readonly lives: number;
   /** What went wrong while the history was made, if anything did. */
   readonly failure: unknown;
 }
@@ -100,15 +102,17 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
   const moments: Moment[] = [];
   let image = new DiskImage(sizes.sectorBytes);
   let failure: unknown;
+  let lives = 0;
   try {
-    for (let lives = habits.isShortLived ? 12 : 3; lives > 0; lives--) {
+    while (lives < (habits.isShortLived ? 12 : 3)) {
+      lives++;
       const life = new Life({ image, sizes, habits, chronicle, moments, random, Log });
       image = await life.live();
     }
   } catch (error) {
     failure = error;
   }
-  return { sizes, moments, chronicle, failure };
+  return { sizes, moments, chronicle, lives, failure };
 }
 
 interface LifeOptions {
@@ -131,6 +135,7 @@ class Life {
   private readonly random: Random;
   private starts: Starts;
   private isOpen = false;
+  private isOver = false;
   private boundariesLeft: number;
   /** It ends at the first of these once its time has come. */
   private readonly lastStep: RegExp;
@@ -141,11 +146,12 @@ class Life {
     this.chronicle = chronicle;
     this.moments = moments;
     this.starts = moments.at(-1)?.starts ?? new Map();
-    // Some end while they still recover.
-    this.boundariesLeft = random.chance(0.2)
-      ? 1 + random.int(60)
-      : 100 + random.int(habits.isShortLived ? 100 : 500);
+    // Some end while they still recover, or at the first step of a kind.
+    const isEarly = random.chance(0.2);
+    const lifetime = 100 + random.int(habits.isShortLived ? 100 : 500);
+    this.boundariesLeft = isEarly ? 1 + random.int(60) : lifetime;
     this.lastStep = random.pick([/./, /during rename/, /during create .*journal/, /during (remove|make)/]);
+    if (random.chance(0.2)) this.boundariesLeft = 1;
     this.disk = new SimulatedDisk(image, {
       latency: new Random(random.int(2 ** 31)),
       onBoundary: ({ moment, step }) => this.onBoundary(`${moment} ${step}`),
@@ -171,7 +177,9 @@ class Life {
       step,
     });
     const left = --this.boundariesLeft;
-    if (left === -MAX_BOUNDARIES_OVERTIME || (left <= 0 && this.lastStep.test(step))) this.disk.die();
+    if (left > -MAX_BOUNDARIES_OVERTIME && (left > 0 || !this.lastStep.test(step))) return;
+    this.isOver = true;
+    this.disk.die();
   }
 
   /** Resolves to the disk that the next life finds. */
@@ -181,7 +189,7 @@ class Life {
     this.disk.die();
     void this.store.close();
     const image = this.disk.image();
-    return this.random.chance(0.3) ? image : image.afterPowerCut(this.random, drawCutStyle(this.random));
+    return this.random.chance(0.4) ? image : image.afterPowerCut(this.random, drawCutStyle(this.random));
   }
 
   private async work(): Promise<void> {
@@ -192,7 +200,8 @@ class Life {
     chronicle.tell((oracle) => oracle.recovered(content));
     this.isOpen = true;
     for (const batches of [...chronicle.now.producers.values()]) await actor.resend(batches);
-    while (this.boundariesLeft > 60) {
+    const stopsByItself = random.chance(0.4);
+    while (!this.isOver && (!stopsByItself || this.boundariesLeft > 60)) {
       await this.step();
       if (random.chance(0.2)) await actor.settle();
     }
@@ -294,13 +303,14 @@ class Life {
 
   private async produce(streams: readonly Stream[]): Promise<void> {
     const { random, actor, chronicle, store } = this;
-    let id = this.anyProducer();
+    let id: number | undefined = this.anyProducer();
     const last = chronicle.now.producers.get(id)?.at(-1)?.records[0];
     let partition: Partition | undefined = last && store.stream(last.stream)?.partitions[last.partition];
     if (partition === undefined) {
       id = await actor.newProducerId();
       partition = random.pick(random.pick(streams).partitions);
     }
+    if (id === undefined) return;
     await actor.produce(id, partition, 1 + random.int(3));
   }
 }
