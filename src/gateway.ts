@@ -70,13 +70,15 @@ export class Gateway {
   constructor(config: Config, logger: Logger) {
     this.config = config;
     this.logger = logger;
-    const { dataDir, mqtt, fallback, kafka } = config;
+    const { dataDir, mqtt, fallback, deadLetters, kafka, tables } = config;
     this.control = new ControlServer(logger);
     this.log = new StreamStore({ dataDir, logger, onVisitor: this.control.accept });
     this.groups = new GroupCoordinator(this.log, {}, logger);
-    const mapper = new Mapper(config.mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
+    const partitionsOf = (name: string) => this.log.stream(name)?.partitions.length ?? 0;
+    const mapper = new Mapper(config.mappings, partitionsOf, { tables });
     this.ingest = new Ingest(mapper, this.log, logger, {
       fallbackStream: fallback,
+      deadLetterStream: deadLetters,
       autoCreate: kafka.autoCreate,
     });
     this.broker = new MqttBroker(

@@ -46,8 +46,10 @@ export function syntaxError(error: unknown, text: string, offset: number): Mappi
       return at("this text is not closed", `close it with ${rest[0]}`);
     case "reserved_identifier":
       return at(`"${word}" is a word of the language and cannot be a name`);
+    case "invalid_macro_argument":
+      return at("here a name is needed for what each element is called");
     case "limit_exceeded":
-      return at(`the expression is too large: ${summary.replace("Exceeded ", "")}`);
+      return at(`the expression is too large: ${limitWords(summary)}`);
     case "expected_token": {
       const [, wanted = "", got = ""] = /^Expected (\w+), got (\w+)/.exec(summary) ?? [];
       const found = got === "EOF" ? "the end" : `"${text.slice(start, range.end)}"`;
@@ -61,4 +63,12 @@ export function syntaxError(error: unknown, text: string, offset: number): Mappi
     default:
       return at(summary[0] === undefined ? "not understood" : summary[0].toLowerCase() + summary.slice(1));
   }
+}
+
+function limitWords(summary: string): string {
+  const [, limit = "", most] = /Exceeded (\w+) \((\d+)\)/.exec(summary) ?? [];
+  if (limit === "maxDepth") return `it nests more than ${most} deep`;
+  return limit === "maxAstNodes"
+    ? `it has more than ${most} parts`
+    : `a list, map or call has more than ${most} parts`;
 }

@@ -73,7 +73,7 @@ function define(
   const spec: FunctionSpec = {
     signature:
       words.length === 0 ? "nothing" : words.map((word) => word.replace("data", "text or bytes")).join(", "),
-    min: words.filter((word) => !word.endsWith("?")).length,
+    min: words.filter((word) => !/[?…]$/.test(word)).length,
     max: signature.endsWith("…") ? 32 : words.length,
     kinds: words.map((word) => KINDS[word.replace(/[?…]/g, "")]),
     cost: 1,
@@ -260,10 +260,6 @@ define("avg", "list", (list: unknown[]) => {
   if (list.length === 0) throw new RenderError("has no elements");
   return list.reduce<number>((sum, item) => sum + Number(numberFrom(item)), 0) / list.length;
 });
-for (const name of ["min", "max"]) {
-  const spec = FUNCTIONS.get(name) as FunctionSpec;
-  FUNCTIONS.set(name, { ...spec, min: 1, signature: "numbers, or a list of them" });
-}
 
 function numberFrom(value: unknown): number | bigint {
   if (typeof value === "number" || typeof value === "bigint") return value;

@@ -48,6 +48,7 @@ export function compileSchema({ file, document }: SchemaFile): Validate {
   const ajv = new Draft({
     strict: true,
     strictTypes: false,
+    strictTuples: false,
     strictRequired: false,
     validateFormats: false,
     code: { regExp },

@@ -9,14 +9,24 @@
  * Nothing is lost to a rule: what cannot be made is an error with its rule, field and position, and the rule's
  * `onError` says where the message goes then.
  */
-import { KEYLESS, type MappedRecord, type PublishPacket } from "../record.ts";
+import { KEYLESS, type PublishPacket } from "../record.ts";
+import { encodeHeaders } from "../wire/record-batch.ts";
 import { TwoGenerations } from "./cache.ts";
 import { FilterTrie } from "./filter-trie.ts";
 import { MessageScope } from "./message-scope.ts";
+import {
+  type Failed,
+  type Mapped,
+  type Mapping,
+  type Resolved,
+  type ResolvedTarget,
+  type Trace,
+  type UnknownStream,
+  type Unmatched,
+  unknownStream,
+} from "./outcome.ts";
 import { murmur2, partitionOf } from "./partitioner.ts";
-import { type Failed, type Mapped, type Mapping, type Resolved, type ResolvedTarget, type Trace, type Unmatched, type UnknownStream, unknownStream } from "./outcome.ts";
 import { headersOf, RecordBuilder } from "./record-builder.ts";
-import { encodeHeaders } from "../wire/record-batch.ts";
 import {
   type CompiledRule,
   compileRuleOrThrow,
@@ -26,8 +36,16 @@ import {
 } from "./rule.ts";
 import { Budget, RenderError } from "./values.ts";
 
-
-export type { Failed, Mapped, Mapping, MappingError, Skipped, Trace, UnknownStream, Unmatched } from "./outcome.ts";
+export type {
+  Failed,
+  Mapped,
+  Mapping,
+  MappingError,
+  Skipped,
+  Trace,
+  UnknownStream,
+  Unmatched,
+} from "./outcome.ts";
 
 const UNMATCHED: Unmatched = { outcome: "unmatched" };
 const NONE: readonly Resolved[] = [];

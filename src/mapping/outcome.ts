@@ -86,4 +86,3 @@ export function unknownStream(rule: CompiledRule, target: CompiledTarget, stream
     onError: rule.onError,
   };
 }
-

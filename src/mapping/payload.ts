@@ -80,7 +80,7 @@ export function decodeJson(bytes: Buffer): unknown {
 /** V8 quotes the payload around the place; a person needs the place. */
 function jsonProblem(text: string, message: string): string {
   if (text.trim() === "") return "it is empty";
-  const word = /\b(?:NaN|-?Infinity|nan|inf|None|undefined)\b/.exec(text.replace(/"(?:[^"\\]|\\.)*"/g, '""'));
+  const word = /-?\b(?:NaN|Infinity|nan|inf|None|undefined)\b/.exec(text.replace(/"(?:[^"\\]|\\.)*"/g, '""'));
   if (word !== null) return `${word[0]} is not a JSON value`;
   return (message.split(/, (?:\.\.\.)?"/)[0] as string).slice(0, 120);
 }

@@ -2,8 +2,16 @@
 import { messageOf } from "../errors.ts";
 import { KEYLESS, type MappedRecord, type PublishPacket, type RecordHeader } from "../record.ts";
 import { encodeHeaders } from "../wire/record-batch.ts";
-import { type Mapping, type MappingError, type Resolved, type ResolvedTarget, type Trace, type UnknownStream, unknownStream } from "./outcome.ts";
 import type { MessageScope } from "./message-scope.ts";
+import {
+  type Mapping,
+  type MappingError,
+  type Resolved,
+  type ResolvedTarget,
+  type Trace,
+  type UnknownStream,
+  unknownStream,
+} from "./outcome.ts";
 import { murmur2, partitionOf } from "./partitioner.ts";
 import { type CompiledTarget, isStreamName } from "./rule.ts";
 import type { Template } from "./template.ts";

@@ -117,7 +117,7 @@ export function isEqual(a: unknown, b: unknown, budget: Budget | undefined, dept
 /** A value as text: numbers as JSON writes them, bytes as UTF-8, lists and maps as JSON. */
 export function textOf(value: unknown): string {
   if (typeof value === "string") return value;
-  if (typeof value === "object") {
+  if (typeof value === "object" && value !== null) {
     return value instanceof Uint8Array ? Buffer.from(value).toString() : writeJson(value);
   }
   if (typeof value === "number" && !Number.isFinite(value)) throw new RenderError(`comes to ${value}`);

@@ -135,10 +135,16 @@ export class Ingest {
         return;
       }
       const entry = this.entryOf(record);
-      if (entry === undefined) return this.refuse(record.stream, done);
+      if (entry === undefined) {
+        this.refuse(record.stream, done);
+        return;
+      }
       const problem = misfit(entry);
       // The log would refuse it each time that it is sent again.
-      if (problem !== undefined) return this.fail(packet, { rule, ...problem }, "deadLetter", done);
+      if (problem !== undefined) {
+        this.fail(packet, { rule, ...problem }, "deadLetter", done);
+        return;
+      }
       entries.push(entry);
     }
     if (problem !== undefined) this.report(packet, problem, "stored without it");
@@ -209,7 +215,8 @@ export class Ingest {
     if (stream !== undefined) {
       const headers = unmatchedHeaders(mqttTopic);
       const record = { stream, partition: -1, key: null, value, headers, timestamp };
-      return this.store(packet, { outcome: "mapped", rule: "", records: [record], problem: undefined }, done);
+      this.store(packet, { outcome: "mapped", rule: "", records: [record], problem: undefined }, done);
+      return;
     }
     this.counts.droppedUnmatched++;
     this.repeats.say("unmatched", (heldBack) =>
@@ -246,7 +253,10 @@ export class Ingest {
       headers: deadLetterHeaders(packet, error),
       timestamp: packet.receivedAt,
     });
-    if (entry === undefined) return this.refuse(deadLetterStream, done);
+    if (entry === undefined) {
+      this.refuse(deadLetterStream, done);
+      return;
+    }
     this.report(packet, error, `stored as a dead letter on ${deadLetterStream}`);
     this.commit([entry, ...(packet.companions?.entries() ?? [])], "dead letter", packet, done);
   }
@@ -265,7 +275,8 @@ export class Ingest {
       const alike = limit && present.filter((name) => limit.pattern.test(name)).length;
       let why: string | undefined;
       if (!enabled) why = "is not there, and kafka.autoCreate is off";
-      else if (present.length >= maxStreams) why = `is not there, and there are ${maxStreams} streams already`;
+      else if (present.length >= maxStreams)
+        why = `is not there, and there are ${maxStreams} streams already`;
       else if (limit !== undefined && (alike ?? 0) >= limit.streams) {
         why = `would be one more than the ${limit.streams} that limit allows`;
       }
