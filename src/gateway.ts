@@ -61,6 +61,7 @@ export class Gateway {
     this.ingest = new Ingest(mapper, this.log, logger, {
       fallbackStream: fallback,
       autoCreate: kafka.autoCreate,
+      clock: this.log.time,
     });
     this.broker = new MqttBroker(
       {

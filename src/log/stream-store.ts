@@ -7,6 +7,7 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
+import type { Clock } from "../clock.ts";
 import { LogError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
@@ -22,7 +23,7 @@ import {
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
-import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT } from "./checkpoint-file.ts";
+import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
@@ -32,6 +33,7 @@ import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
+import { type SegmentAge, type SegmentAges, Timekeeper } from "./timekeeper.ts";
 import { Upkeep } from "./upkeep.ts";
 import { WriteBehind } from "./write-behind.ts";
 
@@ -39,8 +41,7 @@ export interface StreamStoreOptions {
   readonly dataDir: string;
   readonly logger: Logger;
   readonly fileSystem?: FileSystem;
-  /** Wall clock, milliseconds; for retention and compaction only. */
-  readonly now?: () => number;
+  readonly clock?: Clock;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
@@ -58,7 +59,9 @@ export class StreamStore implements Log {
   private readonly dataDir: string;
   private readonly logger: Logger;
   private readonly fileSystem: FileSystem;
-  private readonly now: () => number;
+  /** What time it is, for whoever stamps records too. */
+  readonly time: Timekeeper;
+  private ages: SegmentAges = new Map();
   private readonly options: StreamStoreOptions;
   private unlock: (() => Promise<void>) | undefined;
   private readonly byName = new Map<string, StreamState>();
@@ -83,10 +86,11 @@ export class StreamStore implements Log {
     this.dataDir = options.dataDir;
     this.logger = options.logger;
     this.fileSystem = options.fileSystem ?? nodeFileSystem;
-    this.now = options.now ?? Date.now;
+    this.time = new Timekeeper(options.logger, options.clock);
     this.upkeep = new Upkeep({
       logger: options.logger,
-      now: this.now,
+      time: this.time,
+      saveTime: () => this.saveTime(),
       streams: () => this.streams,
       checkMs: options.upkeepMs ?? 60_000,
       maxCompactionKeys: options.maxCompactionKeys,
@@ -130,7 +134,10 @@ export class StreamStore implements Log {
     this.folder = await openDataFolder(fileSystem, dataDir);
     this.unlock = await fileSystem.lockFolder(dataDir);
     try {
+      this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
+      this.ages = new Map();
+      await this.saveTime();
     } catch (error) {
       await this.unlock?.();
       throw error;
@@ -212,6 +219,17 @@ export class StreamStore implements Log {
     });
   }
 
+  /** Writes down what time it is, and how old what is stored; comes by itself, too. */
+  saveTime(): Promise<void> {
+    const ages = function* (streams: readonly StreamState[]): Generator<readonly [string, SegmentAge]> {
+      for (const { id, settings, partitions } of streams) {
+        if (settings.cleanup !== "delete") continue;
+        for (const one of partitions) for (const age of one.ages()) yield [partitionKey(id, one.index), age];
+      }
+    };
+    return this.time.save(this.fileSystem, this.dataDir, ages(this.streams));
+  }
+
   private replay(partition: PartitionLog, batch: Buffer): boolean {
     // A copy: the file it is a slice of would stay in memory with it.
     const own = Buffer.from(batch);
@@ -248,11 +266,12 @@ export class StreamStore implements Log {
     const added: PartitionLog[] = [];
     for (let index = stream.partitions.length; index < count; index++) {
       const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
-      added.push(new PartitionLog(stream, index, this.fileSystem, folder, this.now));
+      added.push(new PartitionLog(stream, index, this.fileSystem, folder, () => this.time.logTime));
     }
-    await eachOf(added, 8, (partition) =>
-      partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
-    );
+    await eachOf(added, 8, (partition) => {
+      const ages = this.ages.get(partitionKey(stream.id, partition.index));
+      return partition.open(this.writes.recoveryPointOf(stream.id, partition.index), ages);
+    });
     stream.partitions.push(...added);
   }
 
@@ -389,7 +408,7 @@ export class StreamStore implements Log {
   private writeCatalog({ key, value }: CatalogRecord): Promise<void> {
     const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
     return new Promise((resolve, reject) => {
-      this.append([{ partition, key, value, headers: NO_HEADERS, timestamp: this.now() }], (error) =>
+      this.append([{ partition, key, value, headers: NO_HEADERS, timestamp: this.time.now() }], (error) =>
         error === null ? resolve() : reject(error),
       );
     });
@@ -439,6 +458,7 @@ export class StreamStore implements Log {
     await this.writes.settled();
     // What failed has been said, and the journal holds everything.
     await this.checkpoint().catch(() => {});
+    await this.saveTime().catch(() => {});
     await this.journal?.close();
     for (const stream of this.streams) for (const partition of stream.partitions) await partition.close();
     await this.unlock?.();

@@ -7,13 +7,17 @@
  */
 import { LogError } from "../errors.ts";
 import type { Log, Partition, RecordAppend } from "../log/log.ts";
+import type { ReceivingClock } from "../log/timekeeper.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { fallbackHeaders, type Mapped, type Mapper } from "../mapping/mapper.ts";
+import { CLOCK_MARK, fallbackHeaders, type Mapped, type Mapper } from "../mapping/mapper.ts";
 import type { PublishPacket } from "../record.ts";
+import { withHeader } from "../wire/record-batch.ts";
 
 export interface IngestOptions {
   /** Where messages go that no rule matches, or whose rule gives no usable stream. Without it: counted, dropped. */
   readonly fallbackStream?: string | undefined;
+  /** Stamps what comes; the machine's own clock, believed, when left out. */
+  readonly clock?: ReceivingClock;
   /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` beside the internal ones. */
   readonly autoCreate?: {
     readonly enabled: boolean;
@@ -54,12 +58,14 @@ export interface IncomingPublish extends PublishPacket {
 }
 
 const MAX_STREAMS = 10_000;
+const ALWAYS_SET: ReceivingClock = { now: Date.now, isSet: true };
 
 export class Ingest {
   private readonly mapper: Mapper;
   private readonly log: Log;
   private readonly logger: Logger;
   private readonly options: IngestOptions;
+  private readonly clock: ReceivingClock;
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
   private readonly idle: (() => void)[] = [];
@@ -78,6 +84,12 @@ export class Ingest {
     this.log = log;
     this.logger = logger;
     this.options = options;
+    this.clock = options.clock ?? ALWAYS_SET;
+  }
+
+  /** For `receivedAt`. */
+  now(): number {
+    return this.clock.now();
   }
 
   get stats(): IngestStats {
@@ -136,7 +148,7 @@ export class Ingest {
       partition,
       key: record.key,
       value: record.value,
-      headers: record.headers,
+      headers: this.clock.isSet ? record.headers : withHeader(record.headers, CLOCK_MARK),
       timestamp: record.timestamp,
     };
     const { companions } = packet;
