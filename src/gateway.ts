@@ -6,9 +6,11 @@
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
  */
+import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
+import { ControlServer } from "./control/server.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerStats } from "./kafka/server.ts";
@@ -33,6 +35,18 @@ export interface GatewayStats {
   readonly kafka: KafkaServerStats | undefined;
 }
 
+/** What `GET /status` of the data folder's socket says; what is not there yet while it starts is left out. */
+export interface GatewayStatus {
+  readonly name: string;
+  readonly pid: number;
+  readonly state: "starting" | "running" | "stopping";
+  readonly upMs: number;
+  readonly memoryBytes: number;
+  readonly dataDir: string;
+  readonly addresses?: GatewayAddresses | undefined;
+  readonly stats?: GatewayStats;
+}
+
 interface Startable {
   start(): Promise<void>;
   close(): Promise<void>;
@@ -41,6 +55,7 @@ interface Startable {
 export class Gateway {
   private readonly config: Config;
   private readonly logger: Logger;
+  private readonly control: ControlServer;
   private readonly log: StreamStore;
   private readonly groups: GroupCoordinator;
   private readonly ingest: Ingest;
@@ -50,12 +65,14 @@ export class Gateway {
   private readonly running: { readonly name: string; readonly part: Startable }[] = [];
   private starting: Promise<GatewayAddresses> | undefined;
   private closing: Promise<void> | undefined;
+  private addresses: GatewayAddresses | undefined;
 
   constructor(config: Config, logger: Logger) {
     this.config = config;
     this.logger = logger;
     const { dataDir, mqtt, fallback, kafka } = config;
-    this.log = new StreamStore({ dataDir, logger });
+    this.control = new ControlServer(logger);
+    this.log = new StreamStore({ dataDir, logger, onVisitor: this.control.accept });
     this.groups = new GroupCoordinator(this.log, {}, logger);
     const mapper = new Mapper(config.mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
     this.ingest = new Ingest(mapper, this.log, logger, {
@@ -86,6 +103,7 @@ export class Gateway {
       this.ingest,
       logger,
     );
+    this.control.route("GET /status", () => this.status);
   }
 
   /**
@@ -123,6 +141,20 @@ export class Gateway {
     };
   }
 
+  get status(): GatewayStatus {
+    const { name, dataDir } = this.config;
+    const { addresses } = this;
+    return {
+      name,
+      pid: process.pid,
+      state: this.closing !== undefined ? "stopping" : addresses === undefined ? "starting" : "running",
+      upMs: Math.round(process.uptime() * 1000),
+      memoryBytes: process.memoryUsage.rss(),
+      dataDir: resolve(dataDir),
+      ...(addresses === undefined ? {} : { addresses, stats: this.stats }),
+    };
+  }
+
   private async startParts(): Promise<GatewayAddresses> {
     await this.startPart("log", this.log);
     await this.ensureStreams();
@@ -131,7 +163,8 @@ export class Gateway {
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
     await this.startPart("mqtt", this.broker);
-    return { mqtt: this.broker.addresses, kafka: kafka.address };
+    this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
+    return this.addresses;
   }
 
   private async startPart(name: string, part: Startable): Promise<void> {
@@ -142,6 +175,7 @@ export class Gateway {
   }
 
   private async stopParts(): Promise<void> {
+    await this.control.close();
     for (const { name, part } of this.running.splice(0).reverse()) {
       try {
         await part.close();

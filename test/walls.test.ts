@@ -18,11 +18,12 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   kafka: ["groups", "log", "wire", ...BASE],
   mqtt: ["mapping", "log", "wire", ...BASE],
   config: ["mapping", ...BASE],
-  gateway: ["mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
+  control: ["log", ...BASE],
+  gateway: ["control", "mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
   demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
-  cli: ["demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
+  cli: ["control", "demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
   main: ["cli", "config", ...BASE],
 };
 

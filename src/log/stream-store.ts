@@ -28,6 +28,7 @@ import { type CommittedBatches, Committer } from "./committer.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
+import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
@@ -41,6 +42,8 @@ export interface StreamStoreOptions {
   readonly dataDir: string;
   readonly logger: Logger;
   readonly fileSystem?: FileSystem;
+  /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
+  readonly onVisitor?: OnVisitor;
   readonly clock?: Clock;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
@@ -132,7 +135,7 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
-    this.unlock = await fileSystem.lockFolder(dataDir);
+    this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
       this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
