@@ -4,11 +4,12 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram", "clock"];
+const BASE = ["errors", "logger", "record", "histogram", "ports", "clock"];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   errors: [],
   histogram: [],
+  ports: [],
   clock: [],
   logger: ["errors"],
   wire: BASE,

@@ -16,8 +16,6 @@ import { withHeader } from "../wire/record-batch.ts";
 export interface IngestOptions {
   /** Where messages go that no rule matches, or whose rule gives no usable stream. Without it: counted, dropped. */
   readonly fallbackStream?: string | undefined;
-  /** Stamps what comes; the machine's own clock, believed, when left out. */
-  readonly clock?: ReceivingClock;
   /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` beside the internal ones. */
   readonly autoCreate?: {
     readonly enabled: boolean;
@@ -61,10 +59,10 @@ const MAX_STREAMS = 10_000;
 const ALWAYS_SET: ReceivingClock = { now: Date.now, isSet: true };
 
 export class Ingest {
-  private readonly mapper: Mapper;
+  private mapper: Mapper;
   private readonly log: Log;
   private readonly logger: Logger;
-  private readonly options: IngestOptions;
+  private options: IngestOptions;
   private readonly clock: ReceivingClock;
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
@@ -79,17 +77,30 @@ export class Ingest {
     inFlight: 0,
   };
 
-  constructor(mapper: Mapper, log: Log, logger: Logger, options: IngestOptions = {}) {
+  /** `clock` stamps what comes; the machine's own, believed, when left out. */
+  constructor(
+    mapper: Mapper,
+    log: Log,
+    logger: Logger,
+    options: IngestOptions = {},
+    clock: ReceivingClock = ALWAYS_SET,
+  ) {
     this.mapper = mapper;
     this.log = log;
     this.logger = logger;
     this.options = options;
-    this.clock = options.clock ?? ALWAYS_SET;
+    this.clock = clock;
   }
 
   /** For `receivedAt`. */
   now(): number {
     return this.clock.now();
+  }
+
+  /** From the next message on. */
+  use(mapper: Mapper, options: IngestOptions): void {
+    this.mapper = mapper;
+    this.options = options;
   }
 
   get stats(): IngestStats {

@@ -230,6 +230,24 @@ describe("what is stored", () => {
     expect(await readAll(partition)).toEqual([]);
   });
 
+  it("keeps its age when compaction rewrites it", async () => {
+    const clock = booted(TODAY);
+    const disk = new MemoryFileSystem();
+    const store = await openStore("/data", { fileSystem: disk, clock, maxTailBytes: 0 });
+    const both = { cleanup: "compact,delete", retentionMs: 7 * DAY, segmentBytes: 300 } as const;
+    const partition = partitionOf(await store.createStream("s", 1, both, "config"));
+    for (let at = 0; at < 30; at++) await append(store, [record(partition, `k${at % 3}`, "v".padEnd(100))]);
+    await store.checkpoint();
+    clock.advance(5 * DAY);
+    await store.compact();
+    await store.retain();
+    expect((await readAll(partition)).length).toBeLessThan(10);
+    expect(partition.logStartOffset).toBe(0);
+    clock.advance(2 * DAY + SECOND);
+    await store.retain();
+    expect(await readAll(partition)).toEqual([]);
+  });
+
   it("is found by time on both sides of the clock's being set, and after the index is read back", async () => {
     const clock = booted(10 * SECOND);
     const { store, partition, disk } = await filled(clock);

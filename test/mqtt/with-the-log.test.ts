@@ -64,7 +64,7 @@ describe("with the real log", () => {
     const store = await openStore("/data", { fileSystem: new MemoryFileSystem(), clock });
     await store.createStream("telemetry", 1, {}, "config");
     const rules = [{ name: "all", from: "sensors/#", to: "telemetry", headers: { site: "north" } }];
-    const { port } = await startBroker(store, { rules, ingest: { clock: store.time } });
+    const { port } = await startBroker(store, { rules, clock: store.time });
     const client = await RawClient.connect(port, "c");
     const publish = async (id: number) => {
       client.publish("sensors/t1", `${id}`, 1, id);
