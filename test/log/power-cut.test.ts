@@ -277,3 +277,25 @@ describe("after a power cut", () => {
     expect((await kept(await open(powerCut(disk)))).slice(-2)).toEqual(["c", "d"]);
   });
 });
+
+describe("a full journal", () => {
+  it("waits for a checkpoint of its own when one of before its last entries is under way", async () => {
+    const gates = new Gates();
+    const disk = new SimulatedDisk(new DiskImage(512), { hold: (step) => gates.pass(step) });
+    const store = await open(disk);
+    await store.createStream("s", 1, {}, "config");
+    await add(store, "a");
+    const renaming = gates.close(/^rename .*checkpoint/);
+    // Asked for in the middle of a file, it stands still until all files are full.
+    const asked = store.checkpoint();
+    await renaming.reached;
+    const added = (async () => {
+      for (let at = 0; at < 12; at++) await add(store, `${at}`.padEnd(2000));
+    })();
+    for (let turns = 0; turns < 200; turns++) await new Promise((next) => setImmediate(next));
+    renaming.open();
+    await asked;
+    await added;
+    expect(await kept(await open(powerCut(disk)))).toHaveLength(13);
+  });
+});
