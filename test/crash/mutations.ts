@@ -152,8 +152,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "journal.ts",
-        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes))) return undefined;",
-        replace: "",
+        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))",
+        replace: "if (false)",
       },
     ],
   },
@@ -182,7 +182,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "stream-store.ts",
-        find: "if (sequence > checkpoint.sequence) await this.checkpoint();",
+        find: "if (isRecovered) await this.checkpoint();",
         replace: "",
       },
     ],
