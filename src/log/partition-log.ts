@@ -125,6 +125,9 @@ export class PartitionLog implements Partition {
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
       .sort((a, b) => a - b);
+    // What goes here, or has gone in a start that was killed, may not be gone for good: were it back after the
+    // recovery point has passed it, it would stand for what now lies elsewhere.
+    this.namesUnsynced = names.length > 0;
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
@@ -132,8 +135,6 @@ export class PartitionLog implements Partition {
         this.segments.push(segment);
       } else {
         await segment.remove();
-        // Were it back after the recovery point has passed it, it would stand for what now lies elsewhere.
-        this.namesUnsynced = true;
       }
     }
     this.segments.forEach((segment, at) => {

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   CATALOG_ID,
   CATALOG_STREAM,
@@ -39,6 +39,7 @@ import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
 import { type SegmentAge, type SegmentAges, Timekeeper } from "./timekeeper.ts";
 import { Upkeep } from "./upkeep.ts";
+import { wholePartition } from "./whole-partition.ts";
 import { WriteBehind } from "./write-behind.ts";
 
 export interface StreamStoreOptions {
@@ -169,6 +170,7 @@ export class StreamStore implements Log {
       partitions: () => this.streams.flatMap((stream) => stream.partitions),
     });
     const journalFolder = join(dataDir, "journal");
+    const { mark } = this.folder as FolderMeta;
 
     // The catalog first: it says which streams the other entries belong to.
     const catalog = this.register({
@@ -180,8 +182,8 @@ export class StreamStore implements Log {
     });
     await this.openPartitions(catalog, 1);
     const catalogLog = catalog.partitions[0] as PartitionLog;
-    const files = await journalFilesBehind(fileSystem, journalFolder, checkpoint);
-    await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
+    const files = await journalFilesBehind(fileSystem, journalFolder, mark, checkpoint);
+    await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, batch } of entry.batches) {
         if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
       }
@@ -189,7 +191,7 @@ export class StreamStore implements Log {
     await this.loadCatalog(catalogLog);
 
     const replayed = { batches: 0 };
-    const end = await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
+    const end = await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
         // One that is not known any more has been deleted since.
         const stream = this.byId.get(streamId.toString("base64url"));
@@ -212,6 +214,7 @@ export class StreamStore implements Log {
     this.journal = new Journal({
       folder: join(this.dataDir, "journal"),
       fileSystem: this.fileSystem,
+      mark: (this.folder as FolderMeta).mark,
       fileBytes: this.options.journalFileBytes ?? 16 << 20,
       maxFiles: this.options.maxJournalFiles ?? 4,
       generation: generation + 1,
@@ -265,11 +268,7 @@ export class StreamStore implements Log {
 
   private async loadCatalog(log: PartitionLog): Promise<void> {
     const buffers: Buffer[] = [];
-    for (let offset = log.logStartOffset; offset < log.highWatermark; ) {
-      const found = await log.read(offset, 1 << 20);
-      offset = endOffsetOf(found);
-      buffers.push(...found);
-    }
+    for await (const found of wholePartition(log)) buffers.push(...found);
     const { streams, nextProducerId, starts, epochs } = readCatalog(recordsOf(buffers));
     this.starts = starts;
     this.epochs.load(epochs);

@@ -152,8 +152,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "journal.ts",
-        find: "if (source.readUInt32BE(at + 4) !== crc32c(source.subarray(at + CRC_FROM, at + bytes))) return undefined;",
-        replace: "",
+        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))",
+        replace: "if (false)",
       },
     ],
   },
@@ -182,7 +182,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "stream-store.ts",
-        find: "if (sequence > checkpoint.sequence) await this.checkpoint();",
+        find: "if (isRecovered) await this.checkpoint();",
         replace: "",
       },
     ],
@@ -222,8 +222,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "partition-log.ts",
-        find: "        await segment.remove();\n        // Were it back",
-        replace: "        // Were it back",
+        find: "        await segment.remove();\n",
+        replace: "",
       },
     ],
   },
@@ -232,7 +232,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "partition-log.ts",
-        find: "it would stand for what now lies elsewhere.\n        this.namesUnsynced = true;",
+        find: "this.namesUnsynced = names.length > 0;",
         replace: "",
       },
     ],
