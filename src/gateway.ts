@@ -16,13 +16,15 @@ import { ControlServer } from "./control/server.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
-import type { StreamSettings } from "./log/log.ts";
+import type { LogStats, StreamSettings } from "./log/log.ts";
 import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
 import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
 import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+
+export type { LogStats } from "./log/log.ts";
 
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
@@ -32,7 +34,7 @@ export interface GatewayAddresses {
 
 /** Counters since the start, and what is open now. */
 export interface GatewayStats {
-  readonly log: StreamStore["stats"];
+  readonly log: LogStats;
   readonly ingest: IngestStats;
   readonly mqtt: MqttStats;
   readonly kafka: KafkaServerStats | undefined;
@@ -83,7 +85,12 @@ export class Gateway {
     this.config = config;
     this.logger = logger;
     this.control = new ControlServer(logger);
-    this.log = new StreamStore({ dataDir: config.dataDir, logger, onVisitor: this.control.accept });
+    this.log = new StreamStore({
+      dataDir: config.dataDir,
+      logger,
+      onVisitor: this.control.accept,
+      lingerMs: config.commit.linger,
+    });
     this.groups = new GroupCoordinator(this.log, {}, logger);
     this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
@@ -194,6 +201,7 @@ export class Gateway {
     this.ingest.use(mapper, ingestOptions(config));
     this.broker.use(mqttThen);
     kafka.use(kafkaOptions(config));
+    this.log.lingerMs = config.commit.linger;
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.settleStreams(config);
   }
@@ -210,6 +218,7 @@ export class Gateway {
   }
 
   private async stopParts(): Promise<void> {
+    this.log.stopLingering();
     await this.control.close();
     for (const { name, part } of this.running.splice(0).reverse()) {
       try {

@@ -4,6 +4,7 @@ import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
   readonly json?: boolean;
@@ -66,7 +67,7 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
   ];
 }
 
-function messageLines({ stats }: GatewayStatus): Line[] {
+function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   if (stats === undefined) return [];
   const { ingest, log } = stats;
   const lost = [
@@ -78,11 +79,7 @@ function messageLines({ stats }: GatewayStatus): Line[] {
   const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);
   return [
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
-    [
-      "Log",
-      log.readOnly
-        ? pc.red("takes nothing: the disk failed")
-        : `${plural(log.commits, "commit")}, ${roughSize(log.committedBytes)} taken`,
-    ],
+    ["Log", log.readOnly ? pc.red("takes nothing: the disk failed") : plural(log.commits, "commit")],
+    ["Disk", wearText(wearBetween(undefined, log, upMs))],
   ];
 }

@@ -191,6 +191,15 @@ export const configSchema = z.strictObject({
    */
   fallback: z.string().optional(),
   kafka: section(z.strictObject(kafka)),
+  commit: section(
+    z.strictObject({
+      /**
+       * How long what comes is gathered before it is written and synced, all of it at once. Acknowledgements and
+       * subscribers wait so long; flash wears less.
+       */
+      linger: durationWithin({ min: 0, max: 5 * SECOND }).prefault("0ms"),
+    }),
+  ),
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;

@@ -27,13 +27,14 @@ import {
 } from "./catalog.ts";
 import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
+import { CountedDisk, deviceBytes } from "./counted-disk.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
-import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import type { Append, Log, LogStats, Partition, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
@@ -49,6 +50,8 @@ export interface StreamStoreOptions {
   /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
   readonly onVisitor?: OnVisitor;
   readonly clock?: Clock;
+  /** How long commits gather, for fewer syncs; acknowledgements wait for it. */
+  readonly lingerMs?: number;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
@@ -65,7 +68,7 @@ const MAX_PARTITIONS = 10_000;
 export class StreamStore implements Log {
   private readonly dataDir: string;
   private readonly logger: Logger;
-  private readonly fileSystem: FileSystem;
+  private readonly fileSystem: CountedDisk;
   /** What time it is, for whoever stamps records too. */
   readonly time: Timekeeper;
   private ages: SegmentAges = new Map();
@@ -90,12 +93,13 @@ export class StreamStore implements Log {
   private catalogChange: Promise<unknown> = Promise.resolve();
   /** Bytes of batches committed since the start. */
   committedBytes = 0;
+  private deviceBytesBefore = 0;
 
   constructor(options: StreamStoreOptions) {
     this.options = options;
     this.dataDir = options.dataDir;
     this.logger = options.logger;
-    this.fileSystem = options.fileSystem ?? nodeFileSystem;
+    this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
     this.time = new Timekeeper(options.logger, options.clock);
     this.upkeep = new Upkeep({
       logger: options.logger,
@@ -116,9 +120,27 @@ export class StreamStore implements Log {
     return [...this.byName.values()];
   }
 
-  get stats(): { commits: number; records: number; committedBytes: number; readOnly: boolean } {
+  get stats(): LogStats {
     const { commits, records, isRefusing } = this.working;
-    return { commits, records, committedBytes: this.committedBytes, readOnly: isRefusing };
+    const { committedBytes } = this;
+    const { writtenBytes, syncs } = this.fileSystem;
+    const device = deviceBytes(this.dataDir);
+    return {
+      ...{ commits, records, committedBytes, writtenBytes, syncs, readOnly: isRefusing },
+      ...(device === undefined ? {} : { deviceBytes: device - this.deviceBytesBefore }),
+    };
+  }
+
+  /** How long commits gather. */
+  set lingerMs(ms: number) {
+    this.working.lingerMs = ms;
+  }
+
+  /** Before a stop: what has been appended is committed at once, and so is what still comes. */
+  stopLingering(): void {
+    if (this.committer === undefined) return;
+    this.committer.lingerMs = 0;
+    this.committer.hurry();
   }
 
   stream(name: string): StreamState | undefined {
@@ -142,6 +164,7 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
+    this.deviceBytesBefore = deviceBytes(dataDir) ?? 0;
     this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
       this.ages = await this.time.start(fileSystem, dataDir);
@@ -231,6 +254,7 @@ export class StreamStore implements Log {
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.onFailed(error),
     });
+    this.lingerMs = this.options.lingerMs ?? 0;
     if (isRecovered) await this.raiseEpoch();
   }
 
@@ -442,6 +466,8 @@ export class StreamStore implements Log {
     const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
       this.append(entries, (error) => (error === null ? resolve() : reject(error)));
+      // Changes of the catalog come one after the other; each would wait for the whole time.
+      this.working.hurry();
     });
   }
 

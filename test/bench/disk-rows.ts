@@ -1,7 +1,10 @@
 /** The rows about the disk: commits, starting on what lies there, and how much is written. */
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ControlClient } from "../../src/control/client.ts";
+import type { GatewayStatus, LogStats } from "../../src/gateway.ts";
+import { deviceBytes } from "../../src/log/counted-disk.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { createLogger } from "../../src/logger.ts";
 import { batchOf, encodeHeaders, NO_HEADERS } from "../../src/wire/record-batch.ts";
@@ -137,14 +140,6 @@ async function segmentBytes(dataDir: string): Promise<number> {
   return bytes;
 }
 
-/** Bytes that reached the device under a folder so far, by anybody; NaN where the system does not tell. */
-async function deviceBytes(folder: string): Promise<number> {
-  const { dev } = await stat(folder);
-  const [major, minor] = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)];
-  const text = await readFile(`/sys/dev/block/${major}:${minor}/stat`, "utf8").catch(() => "");
-  return Number(text.trim().split(/\s+/)[6] ?? Number.NaN) * 512;
-}
-
 /** What a process has given to write calls, up to its end, which it is told to make. */
 async function writeCallsUntilEnd(gateway: Gateway): Promise<number> {
   const { pid } = gateway.process;
@@ -173,11 +168,11 @@ export async function bytesWritten(): Promise<Figure[]> {
       ratePerSecond: 1_000,
     };
     const callsBefore = usageOf(gateway.process.pid).writeCallBytes;
-    const deviceBefore = await deviceBytes(gateway.folder);
+    const deviceBefore = deviceBytes(gateway.folder) ?? Number.NaN;
     const result = await load({ ...options, warmUpMs: 0, durationMs: 20_000 });
     // The orderly stop belongs to it: what is still in memory only has to be written some time.
     const calls = (await writeCallsUntilEnd(gateway)) - callsBefore;
-    const device = (await deviceBytes(gateway.folder)) - deviceBefore;
+    const device = (deviceBytes(gateway.folder) ?? Number.NaN) - deviceBefore;
     const taken = result.acknowledgedInAll * result.packetBytes;
     // A PUBACK is four bytes of a write call too.
     const written = calls - 4 * result.acknowledgedInAll;
@@ -192,4 +187,48 @@ export async function bytesWritten(): Promise<Figure[]> {
       },
     ];
   });
+}
+
+const LINGERS = ["0ms", "20ms", "1s"];
+const WEAR_MS = 10_000;
+
+/** What is written for what is taken, at three rates and three lingers; single sensors send no faster than they are answered. */
+export async function wear(): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const ratePerSecond of [1, 100, 10_000]) {
+    for (const linger of LINGERS) {
+      figures.push(
+        await withGateway({ ...BENCH, commit: { linger } }, (gateway) =>
+          wearAt(gateway, ratePerSecond, linger),
+        ),
+      );
+    }
+  }
+  return figures;
+}
+
+async function wearAt(gateway: Gateway, ratePerSecond: number, linger: string): Promise<Figure> {
+  const statsOf = async (): Promise<LogStats> => {
+    const { stats } = await new ControlClient(gateway.dataDir).ask<GatewayStatus>("GET /status");
+    return (stats as NonNullable<typeof stats>).log;
+  };
+  const connections = Math.min(100, ratePerSecond);
+  const before = await statsOf();
+  const result = await load({
+    ...{ port: gateway.mqttPort, connections, window: 1, payloadBytes: 64, ratePerSecond },
+    ...{ warmUpMs: 0, durationMs: WEAR_MS },
+  });
+  const after = await statsOf();
+  const since = (key: "committedBytes" | "writtenBytes" | "syncs"): number => after[key] - before[key];
+  const device = (after.deviceBytes ?? Number.NaN) - (before.deviceBytes ?? 0);
+  const [taken, written] = [since("committedBytes"), since("writtenBytes")];
+  const minutes = result.seconds / 60;
+  const rate = result.acknowledgedInAll / result.seconds;
+  return {
+    what: `${ratePerSecond} messages/s, linger ${linger}`,
+    figure: `${(written / taken).toFixed(1)} bytes written per byte taken, ${Math.round(since("syncs") / minutes)} syncs/min`,
+    target: "printed",
+    detail: `${Math.round(rate)} messages/s acknowledged: ${taken} bytes of record batches taken, ${written} written (whole pages); on the device by everybody: ${(device / taken).toFixed(1)} per byte; as a day: ${(((written / WEAR_MS) * 86.4e6) / 2 ** 30).toFixed(2)} GiB`,
+    values: { taken, written, device, syncs: since("syncs"), rate },
+  };
 }
