@@ -26,6 +26,8 @@ import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
 
 export type { LogStats } from "./log/log.ts";
 
+const TELL_PROGRESS_MS = 2_000;
+
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
   readonly mqtt: readonly Address[];
@@ -163,6 +165,20 @@ export class Gateway {
   }
 
   private async startParts(): Promise<GatewayAddresses> {
+    const startedAt = performance.now();
+    const telling = setInterval(() => {
+      const ms = Math.round(performance.now() - startedAt);
+      const what = this.log.progress ?? this.running.at(-1)?.name;
+      this.logger.info({ ms }, `still starting: ${what}`);
+    }, TELL_PROGRESS_MS);
+    try {
+      return await this.startEach();
+    } finally {
+      clearInterval(telling);
+    }
+  }
+
+  private async startEach(): Promise<GatewayAddresses> {
     const { config } = this;
     await this.startPart("log", this.log);
     await this.addStreams(config);

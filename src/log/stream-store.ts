@@ -94,6 +94,9 @@ export class StreamStore implements Log {
   /** Bytes of batches committed since the start. */
   committedBytes = 0;
   private deviceBytesBefore = 0;
+  private wasKilled = false;
+  /** While it starts: what it is doing, in words. */
+  progress: string | undefined;
 
   constructor(options: StreamStoreOptions) {
     this.options = options;
@@ -175,7 +178,9 @@ export class StreamStore implements Log {
       await this.unlock?.();
       throw error;
     }
+    this.progress = undefined;
     this.upkeep.start();
+    if (this.wasKilled) void this.upkeep.check();
   }
 
   private async recover(): Promise<void> {
@@ -213,6 +218,7 @@ export class StreamStore implements Log {
     });
     await this.loadCatalog(catalogLog);
 
+    this.progress = "reading the journal";
     const replayed = { batches: 0 };
     const end = await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
@@ -224,6 +230,7 @@ export class StreamStore implements Log {
     });
     await this.beginWriting(checkpoint, end.sequence, end.generation);
     if (replayed.batches > 0) {
+      this.wasKilled = true;
       const ms = Math.round(performance.now() - began);
       this.logger.warn(
         { batches: replayed.batches, ms },
@@ -245,6 +252,7 @@ export class StreamStore implements Log {
       checkpoint: () => this.checkpoint(),
     });
     this.visibleSequence = sequence;
+    this.progress = "writing to the segments what the journal held";
     const isRecovered = sequence > checkpoint.sequence;
     if (isRecovered) await this.checkpoint();
     await this.journal.start();
@@ -298,7 +306,9 @@ export class StreamStore implements Log {
     this.epochs.load(epochs);
     this.nextId = nextProducerId;
     this.idsReserved = nextProducerId;
+    let opened = 0;
     for (const description of streams.values()) {
+      this.progress = `opening stream ${++opened} of ${streams.size}`;
       await this.openPartitions(this.register(description), description.partitions);
     }
   }
