@@ -20,6 +20,7 @@ import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
 import type { StreamSettings } from "./log/log.ts";
+import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
@@ -333,6 +334,7 @@ function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
 
 function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {
   return {
+    ...DEFAULT_SETTINGS,
     retentionMs: retention.time,
     retentionBytes: retention.size,
     segmentBytes: segment.size,
