@@ -72,7 +72,6 @@ export class Downlinks {
   }
 
   async start(): Promise<void> {
-    this.services.groups.own(DOWNLINK_GROUP);
     this.timer = setInterval(() => this.look(), LOOK_EVERY_MS).unref();
     this.look();
   }
@@ -91,7 +90,9 @@ export class Downlinks {
 
   /** Begins with partitions that have a rule, and ends with those that have none or are gone. */
   private look(): void {
-    const { log } = this.services;
+    const { log, groups } = this.services;
+    // Every time, as somebody may have deleted it.
+    if (this.rules.size > 0) groups.own(DOWNLINK_GROUP);
     const wanted = new Set([...this.rules.keys()].flatMap((name) => log.stream(name)?.partitions ?? []));
     for (const [partition, reader] of this.readers) {
       if (wanted.has(partition)) continue;
@@ -102,7 +103,7 @@ export class Downlinks {
       if (this.readers.has(partition)) continue;
       // One that came to a stream with a rule is new: everything on it is news.
       const from = this.watched.has(partition.stream.name) ? "beginning" : "latest";
-      const reader = new PartitionReader(partition, this.services.groups, DOWNLINK_GROUP, from, {
+      const reader = new PartitionReader(partition, groups, DOWNLINK_GROUP, from, {
         send: (records, place) => this.send(partition, records, place),
         skip: (record, place, problem) => this.skip(partition, record, place, problem),
         lost: (records) => {
