@@ -2,6 +2,8 @@
  * The composition root, the only file that knows everybody. It reads as the way of the data:
  *
  *     MQTT broker → ingest (mapper) → log → Kafka server (groups) → subscribers
+ *           ↑                          │
+ *           └──────── downlinks ───────┘
  *
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
@@ -13,6 +15,7 @@ import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
 import { ControlServer } from "./control/server.ts";
+import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
@@ -21,7 +24,7 @@ import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
-import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
+import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
 import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
 
 export type { LogStats } from "./log/log.ts";
@@ -39,6 +42,7 @@ export interface GatewayStats {
   readonly log: LogStats;
   readonly ingest: IngestStats;
   readonly mqtt: MqttStats;
+  readonly downlinks: DownlinkStats;
   readonly kafka: KafkaServerStats | undefined;
 }
 
@@ -74,6 +78,7 @@ export class Gateway {
   private readonly groups: GroupCoordinator;
   private readonly ingest: Ingest;
   private readonly broker: MqttBroker;
+  private readonly downlinks: Downlinks;
   private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
   /** What runs, in the order in which it was started. */
@@ -96,6 +101,17 @@ export class Gateway {
     this.groups = new GroupCoordinator(this.log, {}, logger);
     this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
+    this.downlinks = new Downlinks(
+      config.downlinks,
+      {
+        log: this.log,
+        groups: this.groups,
+        publish: (messages, more) => this.broker.publish(messages, more),
+        topicProblem: publishProblem,
+        deadLetter: () => undefined,
+      },
+      logger,
+    );
     if (origin !== undefined) {
       const { loaded, load } = origin;
       this.reloader = new Reloader(loaded, load, (next) => this.use(next.config), logger);
@@ -145,6 +161,7 @@ export class Gateway {
       log: this.log.stats,
       ingest: this.ingest.stats,
       mqtt: this.broker.stats,
+      downlinks: this.downlinks.stats,
       kafka: this.kafka?.stats,
     };
   }
@@ -190,6 +207,7 @@ export class Gateway {
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
     await this.startPart("mqtt", this.broker);
+    await this.startPart("downlinks", this.downlinks);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     return this.addresses;
@@ -216,6 +234,7 @@ export class Gateway {
     this.config = config;
     this.ingest.use(mapper, ingestOptions(config));
     this.broker.use(mqttThen);
+    this.downlinks.use(config.downlinks);
     kafka.use(kafkaOptions(config));
     this.log.lingerMs = config.commit.linger;
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };

@@ -67,6 +67,15 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
   ];
 }
 
+function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line[] {
+  const { sent, expired, failed } = downlinks;
+  if (sent + expired + failed === 0) return [];
+  const parts = [`${grouped(sent)} sent to MQTT`];
+  if (expired > 0) parts.push(`${grouped(expired)} expired`);
+  if (failed > 0) parts.push(pc.yellow(`${grouped(failed)} could not be sent`));
+  return [["Downlinks", parts.join(", ")]];
+}
+
 function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   if (stats === undefined) return [];
   const { ingest, log } = stats;
@@ -78,6 +87,7 @@ function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   ] as const;
   const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);
   return [
+    ...downlinkLines(stats),
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
     ["Log", log.readOnly ? pc.red("takes nothing: the disk failed") : plural(log.commits, "commit")],
     ["Disk", wearText(wearBetween(undefined, log, upMs))],
