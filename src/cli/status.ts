@@ -4,6 +4,7 @@ import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
   readonly json?: boolean;
@@ -34,6 +35,7 @@ function statusText(status: GatewayStatus): string {
   const lines: Line[] = [
     ["Process", `${pid}, up ${roughDuration(upMs)}, ${roughSize(memoryBytes)} of memory`],
     ["Data folder", dataDir],
+    ...configLines(status),
     ...clientLines(status),
     ...messageLines(status),
   ];
@@ -41,6 +43,18 @@ function statusText(status: GatewayStatus): string {
     `${pc.bold(name)} is ${STATES[state](state)}`,
     ...lines.map(([title, text]) => `  ${title.padEnd(14)}${text}`),
   ].join("\n");
+}
+
+function configLines({ config }: GatewayStatus): Line[] {
+  if (config === undefined) return [];
+  const { file, version, loadedAt, refused } = config;
+  const time = (at: number): string => new Date(at).toLocaleString("sv");
+  const lines: Line[] = [["Configuration", `${file}, version ${version}, since ${time(loadedAt)}`]];
+  if (refused !== undefined) {
+    lines.push(["", pc.red(`what it says since ${time(refused.at)} was not taken over:`)]);
+    for (const line of refused.message.split("\n")) lines.push(["", `  ${line}`]);
+  }
+  return lines;
 }
 
 function clientLines({ addresses, stats }: GatewayStatus): Line[] {
@@ -53,7 +67,16 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
   ];
 }
 
-function messageLines({ stats }: GatewayStatus): Line[] {
+function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line[] {
+  const { sent, expired, failed } = downlinks;
+  if (sent + expired + failed === 0) return [];
+  const parts = [`${grouped(sent)} sent to MQTT`];
+  if (expired > 0) parts.push(`${grouped(expired)} expired`);
+  if (failed > 0) parts.push(pc.yellow(`${grouped(failed)} could not be sent`));
+  return [["Downlinks", parts.join(", ")]];
+}
+
+function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   if (stats === undefined) return [];
   const { ingest, log } = stats;
   const lost = [
@@ -64,12 +87,9 @@ function messageLines({ stats }: GatewayStatus): Line[] {
   ] as const;
   const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);
   return [
+    ...downlinkLines(stats),
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
-    [
-      "Log",
-      log.readOnly
-        ? pc.red("takes nothing: the disk failed")
-        : `${plural(log.commits, "commit")}, ${roughSize(log.committedBytes)} taken`,
-    ],
+    ["Log", log.readOnly ? pc.red("takes nothing: the disk failed") : plural(log.commits, "commit")],
+    ["Disk", wearText(wearBetween(undefined, log, upMs))],
   ];
 }

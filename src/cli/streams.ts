@@ -4,11 +4,14 @@ import type { Admin } from "kafkajs";
 import kafkajs from "kafkajs";
 import pc from "picocolors";
 import { formatDuration, plural, roughSize, UNLIMITED } from "../config/units.ts";
+import type { GatewayStatus } from "../gateway.ts";
 import { describeLogDirs } from "../kafka/apis/35-describe-log-dirs.ts";
 import { KafkaClient } from "../kafka/client.ts";
 import { withAdmin } from "../subscriber/kafka-client.ts";
 import { type BrokerOptions, brokerOptions, brokersOf, chosen } from "./broker.ts";
+import { gatewayOf } from "./gateway.ts";
 import { table } from "./table.ts";
+import { wearBetween, wearText } from "./wear.ts";
 
 /** One partition as it is shown; null is what the broker does not tell. */
 interface PartitionReport {
@@ -55,6 +58,17 @@ async function run(name: string | undefined, options: Options): Promise<void> {
   if (options.json) console.log(JSON.stringify(name === undefined ? reports : first, null, 2));
   else
     console.log(name === undefined || first === undefined ? listText(reports, brokers) : describeText(first));
+  if (!options.json && options.brokers === undefined) await sayWear(options);
+}
+
+/** What the gateway on this machine has written, where there is one. */
+async function sayWear({ config }: Options): Promise<void> {
+  try {
+    const gateway = await gatewayOf(config === undefined ? {} : { config });
+    const { stats, upMs } = await gateway.ask<GatewayStatus>("GET /status");
+    if (stats === undefined) return;
+    console.log(pc.dim(`since the start: ${wearText(wearBetween(undefined, stats.log, upMs))}`));
+  } catch {} // none, or of another version: the list is worth having without
 }
 
 async function report(admin: Admin, names: readonly string[]): Promise<StreamReport[]> {

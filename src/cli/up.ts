@@ -3,13 +3,17 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import pc from "picocolors";
 import { flag } from "../config/environment.ts";
-import { DEFAULT_CONFIG_FILE, loadConfig, shiftPorts } from "../config/load.ts";
+import { DEFAULT_CONFIG_FILE, type LoadedConfig, loadConfig, shiftPorts } from "../config/load.ts";
+import { loadConfigAside } from "../config/load-aside.ts";
 import type { Address, Config } from "../config/schema.ts";
 import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
 import { Gateway, type GatewayAddresses } from "../gateway.ts";
-import { createLogger } from "../logger.ts";
+import { createLogger, type Logger } from "../logger.ts";
 import { wholeNumber } from "./arguments.ts";
 import { aborted, stopSignal } from "./stop.ts";
+import { wearBetween, wearText } from "./wear.ts";
+
+const TELL_WEAR_MS = 600_000;
 
 interface Options {
   readonly config: string;
@@ -39,23 +43,44 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
     ...(data === undefined ? [] : [flag("--data", ["dataDir"], data)]),
     ...(logLevel === undefined ? [] : [flag("--log-level", ["logLevel"], logLevel)]),
   ];
-  const loaded = await loadConfig(file, { env: process.env, flags });
-  const config = shiftPorts(loaded.config, portOffset);
+  const inputs = { env: { ...process.env }, flags };
+  const shifted = (one: LoadedConfig) => ({ ...one, config: shiftPorts(one.config, portOffset) });
+  const loaded = shifted(await loadConfig(file, inputs));
+  const { config } = loaded;
   const logger = createLogger(config.logLevel);
   for (const warning of loaded.warnings) logger.warn(warning);
 
-  const gateway = new Gateway(config, logger);
+  const load = async () => shifted(await loadConfigAside(file, inputs));
+  const gateway = new Gateway(config, logger, { loaded, load });
+  // What is wrong is logged; the terminal of the one who sent it is not this one.
+  process.on("SIGHUP", () => gateway.reload().catch(() => {}));
   // From here on a signal must find someone who stops what has started.
   const stop = stopSignal();
   const stopped = aborted(stop).then(async () => {
     logger.info({ signal: stop.reason }, "stopping");
     await gateway.close();
     const { stored, droppedUnmatched, droppedFailed } = gateway.stats.ingest;
+    const wear = wearBetween(undefined, gateway.stats.log, performance.now() - startedAt);
+    logger.info(wear, `disk since the start: ${wearText(wear)}`);
     logger.info({ stored, droppedUnmatched, droppedFailed }, "stopped; everything acknowledged is on disk");
   });
+  const startedAt = performance.now();
   const addresses = await gateway.start();
+  tellWear(gateway, logger);
   console.log(welcome(config, addresses));
   await stopped;
+}
+
+/** From time to time, when something was taken. */
+function tellWear(gateway: Gateway, logger: Logger): void {
+  let before = gateway.stats.log;
+  const tell = (): void => {
+    const after = gateway.stats.log;
+    const wear = wearBetween(before, after, TELL_WEAR_MS);
+    before = after;
+    if (wear.takenBytes > 0) logger.info(wear, `disk: ${wearText(wear)}`);
+  };
+  setInterval(tell, TELL_WEAR_MS).unref();
 }
 
 function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {

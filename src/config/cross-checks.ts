@@ -6,9 +6,10 @@
 import { messageOf } from "../errors.ts";
 import type { SchemaFile } from "../mapping/json-schema.ts";
 import type { Attachments } from "./attachments.ts";
+import { checkDownlinks } from "./downlink-checks.ts";
 import { type Checked, placeOf, valueAt, wordsOf } from "./issue-words.ts";
 import { MappingChecks, mapOf, needsKey } from "./mapping-checks.ts";
-import type { Problem } from "./problems.ts";
+import { didYouMean, type Problem } from "./problems.ts";
 import { configSchema } from "./schema.ts";
 import { type Address, formatAddress, formatSize } from "./units.ts";
 import type { Path, Within } from "./yaml-source.ts";
@@ -27,6 +28,7 @@ export function crossCheck(
   checks.streamNames();
   checks.tables();
   checks.mappings();
+  checks.downlinks();
   checks.ports();
   checks.sizes();
   return { problems: checks.problems, notes: checks.notes };
@@ -84,6 +86,7 @@ class CrossChecks {
       streams: mapOf(this.config.streams),
       tables: this.read,
       schemaOf: (file) => schemas.get(file),
+      declared: (stream, path) => this.declared(stream, path),
       report: (path, message, mend, within) => this.report(path, message, mend, within),
     });
     for (const [index, mapping] of (Array.isArray(mappings) ? mappings : []).entries()) {
@@ -91,7 +94,7 @@ class CrossChecks {
     }
     checks.run();
     if (typeof fallback === "string") {
-      checks.declared(fallback, ["fallback"]);
+      this.declared(fallback, ["fallback"]);
       checks.written.add(fallback);
       this.keyed(fallback, "fallback", "what no mapping matches has none");
     }
@@ -115,6 +118,21 @@ class CrossChecks {
       this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
     }
     read.set(file, schema);
+  }
+
+  downlinks(): void {
+    checkDownlinks(
+      this.config,
+      (stream, path) => this.declared(stream, path),
+      (...problem) => this.report(...problem),
+    );
+  }
+
+  private declared(stream: string, path: Path): void {
+    if (this.streams.includes(stream)) return;
+    const meant = didYouMean(stream, this.streams);
+    const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;
+    this.report(path, `${wordsOf(path)}: stream "${stream}" is not declared under streams${meant}`, mend);
   }
 
   private keyed(stream: string, option: string, why: string): void {

@@ -15,7 +15,6 @@ import {
   type TargetDefinition,
 } from "../mapping/rule.ts";
 import { wordsOf } from "./issue-words.ts";
-import { didYouMean } from "./problems.ts";
 import type { Path, Within } from "./yaml-source.ts";
 
 type Loose = Record<string, unknown>;
@@ -27,6 +26,8 @@ export interface MappingChecksInput {
   readonly tables: Tables;
   /** A schema file that has been read; undefined when it cannot be, which has been said. */
   readonly schemaOf: (file: string) => SchemaFile | undefined;
+  /** Reports a stream that is not declared. */
+  readonly declared: (stream: string, path: Path) => void;
   readonly report: (path: Path, message: string, mend?: string, within?: Within) => void;
 }
 
@@ -121,7 +122,7 @@ export class MappingChecks {
     if (literal === undefined) this.bounded(target, given, at);
     else {
       this.written.add(literal);
-      this.declared(literal, path);
+      this.input.declared(literal, path);
       for (const field of ["allow", "limit"].filter((field) => field in given)) {
         this.say([...at, field], `says nothing: to always names the stream "${literal}"`, "leave it out");
       }
@@ -168,13 +169,6 @@ export class MappingChecks {
     }
     if (rule.when !== undefined) return;
     for (const { levels, text } of rule.filters) this.taken.add(levels, { index, from: text });
-  }
-
-  declared(stream: string, path: Path): void {
-    if (this.names.includes(stream)) return;
-    const meant = didYouMean(stream, this.names);
-    const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;
-    this.report(path, `${wordsOf(path)}: stream "${stream}" is not declared under streams${meant}`, mend);
   }
 
   /** A mistake in the defaults is one mistake, however many mappings take it. */

@@ -187,6 +187,21 @@ const mapping = z.strictObject({
   also: z.array(z.strictObject(target)).max(10).optional(),
 });
 
+const downlink = z
+  .strictObject({
+    /** For logs and reports; `from` when left out. */
+    name: z.string().min(1).max(100).optional(),
+    /** A stream; what Kafka producers write there goes to MQTT. */
+    from: z.string(),
+    /** The MQTT topic, as text or a template; see mapping/downlink-rule.ts. */
+    to: mappingText,
+    qos: z.union([z.literal(0), z.literal(1), z.literal(2)]).default(1),
+    retain: z.boolean().default(false),
+    /** From the record's timestamp; what is older is not sent, and what waits for a device so long is given up. */
+    expiry: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).optional(),
+  })
+  .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
+
 const kafka = {
   bind: address.prefault("127.0.0.1:9092"),
   /** What clients are told to connect to; `auto`: the address on which they reached us. */
@@ -237,7 +252,18 @@ export const configSchema = z.strictObject({
   fallback: z.string().optional(),
   /** The stream of messages whose mapping fails; made when it is first needed, unless it is declared. */
   deadLetters: z.string().min(1).default("dead-letters"),
+  /** From streams to MQTT topics; the first of a stream takes its records. */
+  downlinks: z.array(downlink).max(1_000).default([]),
   kafka: section(z.strictObject(kafka)),
+  commit: section(
+    z.strictObject({
+      /**
+       * How long what comes is gathered before it is written and synced, all of it at once. Acknowledgements and
+       * subscribers wait so long; flash wears less.
+       */
+      linger: durationWithin({ min: 0, max: 5 * SECOND }).prefault("0ms"),
+    }),
+  ),
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;

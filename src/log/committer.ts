@@ -7,7 +7,7 @@
  * that everything that was read from the sockets together is in it.
  */
 import { LogError, ProtocolError } from "../errors.ts";
-import { bodyOfSync, rawRecords } from "../wire/raw-records.ts";
+import { bodyOfSync, lengthsProblem, rawRecords } from "../wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
@@ -17,6 +17,7 @@ import {
   placeBatch,
   recordBytesBound,
   recordCountOf,
+  stampAppendTime,
 } from "../wire/record-batch.ts";
 import type { Journal, JournalBatch } from "./journal.ts";
 import type { Append, BatchAppend, RecordAppend } from "./log.ts";
@@ -24,12 +25,9 @@ import type { PartitionLog } from "./partition-log.ts";
 import type { BatchPlace } from "./producer-state.ts";
 
 /** A window that has this much is full; the next one gathers behind it. */
-const MAX_WINDOW_BYTES = 4 << 20;
+export const MAX_WINDOW_BYTES = 4 << 20;
 /** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
 const MAX_RUN_BYTES = 256 << 10;
-/** Compressed records that are larger are not looked into for their keys: it would hold everybody up. */
-const MAX_CHECKED_BYTES = 4 << 20;
-
 /** Records that become one batch. */
 interface Run {
   readonly records: RecordAppend[];
@@ -58,6 +56,9 @@ class Window {
   readonly buckets = new Map<PartitionLog, Bucket>();
   readonly waiting: Waiting[] = [];
   bytes = 0;
+  /** When the first append came, by `performance.now`. */
+  openedAt = 0;
+  isUrgent = false;
 
   constructor(number: number) {
     this.number = number;
@@ -72,6 +73,8 @@ export interface CommittedBatches {
 
 export interface CommitterOptions {
   readonly journal: Journal;
+  /** Wall clock, milliseconds: what `message.timestamp.type=LogAppendTime` writes. */
+  readonly now: () => number;
   /** Called when a commit is durable and before anybody is told; what it does is visible at once. */
   readonly onCommitted: (committed: readonly CommittedBatches[], bytes: number) => void;
   /** Called when the journal refused, before those who wait are told. */
@@ -85,6 +88,9 @@ export class Committer {
   private running = false;
   private scheduled = false;
   private idle: (() => void) | undefined;
+  /** How long a window gathers from its first append on, for fewer syncs; a full one does not. */
+  lingerMs = 0;
+  private endLinger: (() => void) | undefined;
   /** Set once appends are refused. */
   private refusal: LogError | undefined;
   commits = 0;
@@ -113,6 +119,7 @@ export class Committer {
       const bytes = checkEntries(entries);
       const window = this.windowFor(bytes);
       const queued = this.enqueue(window, entries);
+      if (window.waiting.length === 0) window.openedAt = performance.now();
       window.bytes += bytes;
       window.waiting.push({ done, queued });
     } catch (error) {
@@ -126,6 +133,7 @@ export class Committer {
   private windowFor(bytes: number): Window {
     const last = this.windows.at(-1) as Window;
     if (last.bytes === 0 || last.bytes + bytes <= MAX_WINDOW_BYTES) return last;
+    this.hurry();
     const window = new Window(last.number + 1);
     this.windows.push(window);
     return window;
@@ -165,6 +173,7 @@ export class Committer {
   private async run(): Promise<void> {
     this.running = true;
     while ((this.windows[0] as Window).waiting.length > 0) {
+      if (this.lingerMs > 0) await this.linger();
       const window = this.windows.shift() as Window;
       if (this.windows.length === 0) this.windows.push(new Window(window.number + 1));
       await this.commit(window);
@@ -174,8 +183,28 @@ export class Committer {
     this.idle = undefined;
   }
 
+  private async linger(): Promise<void> {
+    const { openedAt, isUrgent } = this.windows[0] as Window;
+    const left = openedAt + this.lingerMs - performance.now();
+    if (left <= 0 || isUrgent || this.windows.length > 1) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, left);
+      this.endLinger = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.endLinger = undefined;
+  }
+
+  /** What has been queued so far is committed without waiting for more. */
+  hurry(): void {
+    (this.windows.at(-1) as Window).isUrgent = true;
+    this.endLinger?.();
+  }
+
   private async commit(window: Window): Promise<void> {
-    const committed = encodeWindow(window);
+    const committed = encodeWindow(window, this.options.now());
     const batches: JournalBatch[] = [];
     let bytes = 0;
     for (const { partition, batches: own } of committed) {
@@ -221,6 +250,7 @@ export class Committer {
   /** Refuses appends from now on. */
   refuse(error: LogError): void {
     this.refusal ??= error;
+    this.hurry();
   }
 
   /** Resolves when everything that was queued has been written. */
@@ -265,7 +295,7 @@ function checkEntries(entries: readonly Append[]): number {
       if (entries.length > 1) throw new TypeError("a producer's batch is appended by itself");
       checkBatch(entry.batch, maxMessageBytes);
     }
-    if (partition.stream.settings.cleanup === "compact") checkKeys(entry, partition.stream.name);
+    if (partition.stream.settings.cleanup.includes("compact")) checkKeys(entry, partition.stream.name);
     bytes += size;
   }
   if (bytes > MAX_WINDOW_BYTES) {
@@ -276,13 +306,17 @@ function checkEntries(entries: readonly Append[]): number {
 
 /** A record without a key could never be replaced by a later one (Kafka: INVALID_RECORD). */
 function checkKeys(entry: Append, stream: string): void {
-  if ("batch" in entry ? hasKeyEverywhere(entry.batch) : entry.key !== null) return;
+  if ("batch" in entry ? hasKeyEverywhere(entry.batch, stream) : entry.key !== null) return;
   throw new LogError("KEYLESS_RECORD", `stream ${stream} is compacted and takes no record without a key`);
 }
 
-function hasKeyEverywhere(batch: Buffer): boolean {
-  const body = bodyOfSync(batch, MAX_CHECKED_BYTES);
-  if (body === undefined) return true;
+/** What cannot be looked into now could not be compacted later: a body of no known codec, or a bomb. */
+function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
+  const body = bodyOfSync(batch, MAX_WINDOW_BYTES);
+  if (body === undefined) {
+    const words = `stream ${stream} is compacted and takes no batch that cannot be decompressed to at most ${MAX_WINDOW_BYTES} bytes`;
+    throw new LogError("INVALID_RECORDS", words);
+  }
   try {
     for (const { key } of rawRecords(batch, body)) if (key === null) return false;
     return true;
@@ -298,10 +332,12 @@ function checkBatch(batch: Buffer, maxBytes: number): void {
     (batchBytes(batch) !== batch.length ? "more than one batch" : undefined) ??
     (recordCountOf(batch) !== batch.readInt32BE(23) + 1 ? "a record count that does not fit" : undefined);
   if (problem !== undefined) throw new LogError("CORRUPT_BATCH", `a record batch with ${problem}`);
+  const mismatch = lengthsProblem(batch);
+  if (mismatch !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${mismatch}`);
 }
 
 /** Encodes a window; base offsets follow each partition's last committed one. */
-function encodeWindow(window: Window): CommittedBatches[] {
+function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   let bound = 0;
   for (const { items } of window.buckets.values()) {
     for (const item of items) if ("records" in item) bound += item.bytes;
@@ -325,6 +361,9 @@ function encodeWindow(window: Window): CommittedBatches[] {
         batches.push(batch);
         next += recordCountOf(batch);
       }
+    }
+    if (partition.stream.settings.timestampType === "LogAppendTime") {
+      for (const batch of batches) stampAppendTime(batch, 0, nowMs);
     }
     committed.push({ partition, batches });
   }

@@ -25,6 +25,9 @@ export const ORIGINAL_HEADER = "mqtt.payload";
 /** In a record that goes without what could not be made (`onError: pass`), and in dead letters: why. */
 export const ERROR_HEADER = "sluice.mapping.error";
 
+/** In a record that came while the machine's clock was not set: its time of arrival is a guess, and too early. */
+export const CLOCK_MARK: RecordHeader = { key: "sluice.clock", value: Buffer.from("unset") };
+
 /** Records that one message may become, and what they may take together: one commit has to hold them. */
 const MAX_RECORDS = 10_000;
 const MAX_BYTES = 2 << 20;

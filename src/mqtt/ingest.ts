@@ -8,14 +8,16 @@
  */
 import { LogError } from "../errors.ts";
 import type { Log, Partition, RecordAppend, StreamOrigin, StreamSettings } from "../log/log.ts";
+import type { ReceivingClock } from "../log/timekeeper.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { deadLetterHeaders, unmatchedHeaders } from "../mapping/dead-letter.ts";
 import type { Mapper } from "../mapping/mapper.ts";
 import type { Mapped, MappingError, UnknownStream } from "../mapping/outcome.ts";
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
+import { CLOCK_MARK } from "../mapping/record-builder.ts";
 import type { OnError } from "../mapping/rule.ts";
 import type { MappedRecord, PublishPacket } from "../record.ts";
-import { recordBytesBound } from "../wire/record-batch.ts";
+import { recordBytesBound, withHeader } from "../wire/record-batch.ts";
 
 export interface IngestOptions {
   /** Where messages go that no rule matches. Without it: counted, dropped. */
@@ -66,12 +68,14 @@ export interface IncomingPublish extends PublishPacket {
 }
 
 const MAX_STREAMS = 10_000;
+const ALWAYS_SET: ReceivingClock = { now: Date.now, isSet: true };
 
 export class Ingest {
-  private readonly mapper: Mapper;
+  private mapper: Mapper;
   private readonly log: Log;
   private readonly logger: Logger;
-  private readonly options: IngestOptions;
+  private options: IngestOptions;
+  private readonly clock: ReceivingClock;
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
   private readonly idle: (() => void)[] = [];
@@ -87,10 +91,29 @@ export class Ingest {
     inFlight: 0,
   };
 
-  constructor(mapper: Mapper, log: Log, logger: Logger, options: IngestOptions = {}) {
+  /** `clock` stamps what comes; the machine's own, believed, when left out. */
+  constructor(
+    mapper: Mapper,
+    log: Log,
+    logger: Logger,
+    options: IngestOptions = {},
+    clock: ReceivingClock = ALWAYS_SET,
+  ) {
     this.mapper = mapper;
     this.log = log;
     this.logger = logger;
+    this.options = options;
+    this.clock = clock;
+  }
+
+  /** For `receivedAt`. */
+  now(): number {
+    return this.clock.now();
+  }
+
+  /** From the next message on. */
+  use(mapper: Mapper, options: IngestOptions): void {
+    this.mapper = mapper;
     this.options = options;
   }
 
@@ -158,7 +181,8 @@ export class Ingest {
     const stream = this.log.stream(record.stream);
     if (stream === undefined || stream.internal) return undefined;
     const partition = record.partition < 0 ? stream.keylessPartition() : stream.partitions[record.partition];
-    const { key, value, headers, timestamp } = record;
+    const { key, value, timestamp } = record;
+    const headers = this.clock.isSet ? record.headers : withHeader(record.headers, CLOCK_MARK);
     return partition && { partition, key, value, headers, timestamp };
   }
 
