@@ -306,7 +306,12 @@ export class PartitionLog implements Partition {
     this.closeIdleSegments(undefined);
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
-      await this.fileSystem.syncFolder(this.folder);
+      try {
+        await this.fileSystem.syncFolder(this.folder);
+      } catch (error) {
+        this.namesUnsynced = true;
+        throw error;
+      }
     }
     await this.saveSnapshot(reached);
     return reached;

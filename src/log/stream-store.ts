@@ -33,6 +33,7 @@ import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
 import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import { Outage } from "./outage.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
@@ -77,6 +78,7 @@ export class StreamStore implements Log {
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
+  private readonly outage: Outage;
   private readonly epochs = new LeaderEpochs();
   /** By `<stream id>/<partition>`, while the catalog is loaded. */
   private starts: ReadonlyMap<string, number> = new Map();
@@ -94,6 +96,16 @@ export class StreamStore implements Log {
     this.logger = options.logger;
     this.fileSystem = options.fileSystem ?? nodeFileSystem;
     this.now = options.now ?? Date.now;
+    this.outage = new Outage({
+      logger: options.logger,
+      moveOn: async () => {
+        const journal = this.journal as Journal;
+        await journal.moveOn();
+        this.visibleSequence = journal.lastSequence;
+      },
+      onBegin: (error) => this.working.refuse(error),
+      onEnd: () => this.working.admit(),
+    });
     this.upkeep = new Upkeep({
       logger: options.logger,
       now: this.now,
@@ -216,15 +228,19 @@ export class StreamStore implements Log {
     });
     this.visibleSequence = sequence;
     const isRecovered = sequence > checkpoint.sequence;
-    if (isRecovered) await this.checkpoint();
-    await this.journal.start();
+    let problem: unknown;
+    if (isRecovered) await this.checkpoint().catch((error) => (problem = error));
+    await this.journal.start(problem === undefined ? -1 : sequence);
     this.committer = new Committer({
       journal: this.journal,
       now: this.now,
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
-      onFailed: (error) => this.onFailed(error),
+      onFailed: (error) => this.outage.begin(error),
     });
-    if (isRecovered) await this.raiseEpoch();
+    if (problem !== undefined) {
+      // The journal keeps what it has, and readers are served from memory.
+      this.outage.begin(new LogError("READ_ONLY", `no checkpoint could be made: ${messageOf(problem)}`));
+    } else if (isRecovered) await this.raiseEpoch();
   }
 
   /** See leader-epochs.ts. A disk that takes no more must not keep readers out: then the epoch stays. */
@@ -298,20 +314,6 @@ export class StreamStore implements Log {
   /** Makes the segments hold everything that is committed, and the journal files before it free. */
   checkpoint(): Promise<void> {
     return this.writes.checkpoint(this.journal as Journal, this.visibleSequence);
-  }
-
-  private onFailed(error: LogError): void {
-    if (error.code === "JOURNAL_FULL") {
-      this.logger.error(
-        "the journal is full and the segments cannot be written; appends are refused for now",
-      );
-      return;
-    }
-    this.logger.fatal(
-      { error: error.message },
-      "the disk refused a commit: nothing more is taken, subscribers can go on reading; mend the disk and start again",
-    );
-    this.working.refuse(new LogError("READ_ONLY", error.message, { cause: error }));
   }
 
   async createStream(
@@ -479,6 +481,7 @@ export class StreamStore implements Log {
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
     await this.upkeep.close();
     await committer.drain();
+    await this.outage.close();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.
     await this.writes.settled();
