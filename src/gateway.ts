@@ -85,7 +85,7 @@ export class Gateway {
     this.control = new ControlServer(logger);
     this.log = new StreamStore({ dataDir: config.dataDir, logger, onVisitor: this.control.accept });
     this.groups = new GroupCoordinator(this.log, {}, logger);
-    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config));
+    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
     if (origin !== undefined) {
       const { loaded, load } = origin;

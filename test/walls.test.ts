@@ -4,12 +4,13 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram", "ports"];
+const BASE = ["errors", "logger", "record", "histogram", "ports", "clock"];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   errors: [],
   histogram: [],
   ports: [],
+  clock: [],
   logger: ["errors"],
   wire: BASE,
   log: ["wire", ...BASE],

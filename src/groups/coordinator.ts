@@ -8,16 +8,18 @@
  *  - a group that failed to be stored still works in memory: who reads must not stop for a full disk. Only a
  *    restart would find it as it was stored last, and its members would join anew.
  */
+
+import { type Clock, systemClock } from "../clock.ts";
 import { type LogError, messageOf } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { type Clock, systemClock, Timeout } from "./clock.ts";
 import { Group, type GroupHost } from "./group.ts";
 import { refusedJoin, refusedSync } from "./member.ts";
 import { CommittedOffsets } from "./offsets.ts";
 import { groupRecord, type KeyedRecord, offsetRecord, readRecord, type StoredGroup } from "./records.ts";
 import { GroupStore } from "./store.ts";
 import { subscribedStreams } from "./subscription.ts";
+import { Timeout } from "./timeout.ts";
 import {
   type CommittedOffset,
   DEFAULT_GROUP_OPTIONS,

@@ -7,6 +7,7 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
+import type { Clock } from "../clock.ts";
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
@@ -24,7 +25,7 @@ import {
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
-import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT } from "./checkpoint-file.ts";
+import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
@@ -37,6 +38,7 @@ import { Outage } from "./outage.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
+import { type SegmentAge, type SegmentAges, Timekeeper } from "./timekeeper.ts";
 import { Upkeep } from "./upkeep.ts";
 import { wholePartition } from "./whole-partition.ts";
 import { WriteBehind } from "./write-behind.ts";
@@ -47,8 +49,7 @@ export interface StreamStoreOptions {
   readonly fileSystem?: FileSystem;
   /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
   readonly onVisitor?: OnVisitor;
-  /** Wall clock, milliseconds; for retention and compaction only. */
-  readonly now?: () => number;
+  readonly clock?: Clock;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
@@ -66,7 +67,9 @@ export class StreamStore implements Log {
   private readonly dataDir: string;
   private readonly logger: Logger;
   private readonly fileSystem: FileSystem;
-  private readonly now: () => number;
+  /** What time it is, for whoever stamps records too. */
+  readonly time: Timekeeper;
+  private ages: SegmentAges = new Map();
   private readonly options: StreamStoreOptions;
   private unlock: (() => Promise<void>) | undefined;
   private readonly byName = new Map<string, StreamState>();
@@ -95,7 +98,7 @@ export class StreamStore implements Log {
     this.dataDir = options.dataDir;
     this.logger = options.logger;
     this.fileSystem = options.fileSystem ?? nodeFileSystem;
-    this.now = options.now ?? Date.now;
+    this.time = new Timekeeper(options.logger, options.clock);
     this.outage = new Outage({
       logger: options.logger,
       moveOn: async () => {
@@ -108,7 +111,8 @@ export class StreamStore implements Log {
     });
     this.upkeep = new Upkeep({
       logger: options.logger,
-      now: this.now,
+      time: this.time,
+      saveTime: () => this.saveTime(),
       streams: () => this.streams,
       checkMs: options.upkeepMs ?? 60_000,
       maxCompactionKeys: options.maxCompactionKeys,
@@ -152,7 +156,10 @@ export class StreamStore implements Log {
     this.folder = await openDataFolder(fileSystem, dataDir);
     this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
+      this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
+      this.ages = new Map();
+      await this.saveTime();
     } catch (error) {
       await this.unlock?.();
       throw error;
@@ -233,7 +240,7 @@ export class StreamStore implements Log {
     await this.journal.start(problem === undefined ? -1 : sequence);
     this.committer = new Committer({
       journal: this.journal,
-      now: this.now,
+      now: () => this.time.now(),
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.outage.begin(error),
     });
@@ -254,6 +261,17 @@ export class StreamStore implements Log {
     } catch (error) {
       this.logger.error({ error: messageOf(error) }, "the leader epoch could not be raised");
     }
+  }
+
+  /** Writes down what time it is, and how old what is stored; comes by itself, too. */
+  saveTime(): Promise<void> {
+    const ages = function* (streams: readonly StreamState[]): Generator<readonly [string, SegmentAge]> {
+      for (const { id, settings, partitions } of streams) {
+        if (!settings.cleanup.includes("delete")) continue;
+        for (const one of partitions) for (const age of one.ages()) yield [partitionKey(id, one.index), age];
+      }
+    };
+    return this.time.save(this.fileSystem, this.dataDir, ages(this.streams));
   }
 
   private replay(partition: PartitionLog, batch: Buffer): boolean {
@@ -290,13 +308,14 @@ export class StreamStore implements Log {
     const added: PartitionLog[] = [];
     for (let index = stream.partitions.length; index < count; index++) {
       const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
-      const partition = new PartitionLog(stream, index, this.fileSystem, folder, this.now);
+      const partition = new PartitionLog(stream, index, this.fileSystem, folder, () => this.time.logTime);
       partition.deletedBelow = this.starts.get(`${stream.id}/${index}`) ?? 0;
       added.push(partition);
     }
-    await eachOf(added, 8, (partition) =>
-      partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
-    );
+    await eachOf(added, 8, (partition) => {
+      const ages = this.ages.get(partitionKey(stream.id, partition.index));
+      return partition.open(this.writes.recoveryPointOf(stream.id, partition.index), ages);
+    });
     stream.partitions.push(...added);
   }
 
@@ -421,7 +440,7 @@ export class StreamStore implements Log {
   /** All of it in one commit. */
   private writeCatalog(...records: readonly CatalogRecord[]): Promise<void> {
     const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
-    const timestamp = this.now();
+    const timestamp = this.time.now();
     const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
       this.append(entries, (error) => (error === null ? resolve() : reject(error)));
@@ -487,6 +506,7 @@ export class StreamStore implements Log {
     await this.writes.settled();
     // What failed has been said, and the journal holds everything.
     await this.checkpoint().catch(() => {});
+    await this.saveTime().catch(() => {});
     await this.journal?.close();
     for (const stream of this.streams) for (const partition of stream.partitions) await partition.close();
     await this.unlock?.();

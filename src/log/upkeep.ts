@@ -4,14 +4,16 @@ import type { Logger } from "../logger.ts";
 import { compact } from "./compaction.ts";
 import type { PartitionLog } from "./partition-log.ts";
 import type { StreamState } from "./stream-state.ts";
+import type { Timekeeper } from "./timekeeper.ts";
 
 /** Keys that one pass of compaction knows at a time: 32 MiB, while it runs. */
 const MAX_KEYS = 1 << 20;
 
 export interface UpkeepOptions {
   readonly logger: Logger;
-  /** Wall clock, milliseconds. */
-  readonly now: () => number;
+  readonly time: Timekeeper;
+  /** Writes down what time it is. */
+  readonly saveTime: () => Promise<void>;
   readonly streams: () => Iterable<StreamState>;
   readonly checkMs: number;
   readonly maxCompactionKeys?: number | undefined;
@@ -28,8 +30,16 @@ export class Upkeep {
   }
 
   start(): void {
-    this.timer = setInterval(() => void this.retain().then(() => this.compact()), this.options.checkMs);
+    this.timer = setInterval(() => void this.round(), this.options.checkMs);
     this.timer.unref();
+  }
+
+  private async round(): Promise<void> {
+    const { time, saveTime, logger } = this.options;
+    await this.retain();
+    await this.compact();
+    if (!time.isSaveDue) return;
+    await saveTime().catch((error) => logger.error({ error: messageOf(error) }, "the time cannot be kept"));
   }
 
   /** Stops what is under way; idempotent. */
@@ -42,14 +52,14 @@ export class Upkeep {
   /** Deletes what retention no longer wants, in all streams. */
   retain(): Promise<void> {
     return this.each("delete", "retention", async (partition, place) => {
-      const freedBytes = await partition.retain(this.options.now());
+      const freedBytes = await partition.retain();
       if (freedBytes > 0) this.options.logger.info({ ...place, freedBytes }, "retention");
     });
   }
 
   /** What was deleted by request: its segments need not wait for the next round. */
   retainSoon(partition: PartitionLog): void {
-    partition.retain(this.options.now()).catch((error: unknown) => {
+    partition.retain().catch((error: unknown) => {
       const place = { stream: partition.stream.name, partition: partition.index };
       this.options.logger.error({ ...place, error: messageOf(error) }, "retention failed");
     });
@@ -57,7 +67,8 @@ export class Upkeep {
 
   /** Compacts the streams that ask for it, where enough has come since the last time. */
   compact(): Promise<void> {
-    const { now, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
+    const { time, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
+    const now = (): number => Math.round(time.logTime);
     const { signal } = this.stopping;
     this.compacting ??= this.each("compact", "compaction", async (partition, place) => {
       const result = await compact(partition, { now, maxKeys, signal });

@@ -309,7 +309,7 @@ export class MqttBroker {
         retain: packet.retain,
         clientId: publisher?.id ?? "",
         username: publisher?.username,
-        receivedAt: Date.now(),
+        receivedAt: this.ingest.now(),
         companions: this.sessions.companions(publisher, packet, isWill),
       },
       done,

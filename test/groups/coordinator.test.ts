@@ -3,9 +3,9 @@ import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import { readRecord } from "../../src/groups/records.ts";
 import { OFFSETS_STREAM } from "../../src/groups/store.ts";
 import type { JoinResult, OffsetToCommit } from "../../src/groups/types.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { openStore, readAll } from "../support/log.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { FakeClock } from "./fake-clock.ts";
 import { FakeLog } from "./fake-log.ts";
 import { coordinatorOn, joinRequest, SESSION_MS, SIMPLE, silent } from "./harness.ts";
 
