@@ -8,11 +8,12 @@
 import { type LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 
-const FIRST_WAIT_MS = 100;
-const LONGEST_WAIT_MS = 10_000;
+/** Times the first wait. */
+const LONGEST_WAIT = 100;
 
 export interface OutageOptions {
   readonly logger: Logger;
+  readonly retryMs: number;
   /** Resolves when the journal has an entry on disk again. */
   readonly moveOn: () => Promise<void>;
   /** Appends are refused from here on… */
@@ -40,10 +41,11 @@ export class Outage {
   }
 
   private async run(first: LogError): Promise<void> {
-    const { logger, moveOn, onEnd } = this.options;
+    const { logger, moveOn, onEnd, retryMs } = this.options;
+    const longest = retryMs * LONGEST_WAIT;
     const beganAt = performance.now();
     let problem = "";
-    for (let waitMs = FIRST_WAIT_MS; !this.isClosed; waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS)) {
+    for (let waitMs = retryMs; !this.isClosed; waitMs = Math.min(waitMs * 2, longest)) {
       try {
         await moveOn();
       } catch (error) {

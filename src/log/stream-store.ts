@@ -56,6 +56,8 @@ export interface StreamStoreOptions {
   readonly maxTailBytes?: number;
   /** Between two rounds of retention and compaction. */
   readonly upkeepMs?: number;
+  /** From a failed attempt to write the journal to the next; each wait is twice the one before, up to a hundred times this. */
+  readonly retryMs?: number;
   /** Keys that compaction knows at a time, 32 bytes each. */
   readonly maxCompactionKeys?: number;
 }
@@ -106,6 +108,7 @@ export class StreamStore implements Log {
         await journal.moveOn();
         this.visibleSequence = journal.lastSequence;
       },
+      retryMs: options.retryMs ?? 100,
       onBegin: (error) => this.working.refuse(error),
       onEnd: () => this.working.admit(),
     });
@@ -159,7 +162,10 @@ export class StreamStore implements Log {
       this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
       this.ages = new Map();
-      await this.saveTime();
+      await this.saveTime().catch((error) => {
+        // A full disk keeps no reader out; upkeep tries again.
+        this.logger.error({ error: messageOf(error) }, "the time cannot be kept");
+      });
     } catch (error) {
       await this.unlock?.();
       throw error;
