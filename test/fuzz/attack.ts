@@ -34,9 +34,9 @@ export interface AttackReport {
 
 /** The stream of the honest client; the gateway's configuration states it, so that no frame can delete it. */
 export const HONEST_STREAM = "honest";
-const CONNECTIONS = 96;
+const CONNECTIONS = 24;
 /** A frame that waits for something (a group's others, min_bytes, the rest of a frame) is left alone after it. */
-const SILENCE_MS = 40;
+const SILENCE_MS = 100;
 const HONEST_PAUSE_MS = 20;
 /** Nobody who waits so long is served. */
 const HANG_MS = 15_000;
