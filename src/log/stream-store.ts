@@ -27,13 +27,14 @@ import {
 } from "./catalog.ts";
 import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
+import { CountedDisk, deviceBytes } from "./counted-disk.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
-import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import type { Append, Log, LogStats, Partition, StreamOrigin, StreamSettings } from "./log.ts";
 import { Outage } from "./outage.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
@@ -50,6 +51,8 @@ export interface StreamStoreOptions {
   /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
   readonly onVisitor?: OnVisitor;
   readonly clock?: Clock;
+  /** How long commits gather, for fewer syncs; acknowledgements wait for it. */
+  readonly lingerMs?: number;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
@@ -68,7 +71,7 @@ const MAX_PARTITIONS = 10_000;
 export class StreamStore implements Log {
   private readonly dataDir: string;
   private readonly logger: Logger;
-  private readonly fileSystem: FileSystem;
+  private readonly fileSystem: CountedDisk;
   /** What time it is, for whoever stamps records too. */
   readonly time: Timekeeper;
   private ages: SegmentAges = new Map();
@@ -94,12 +97,16 @@ export class StreamStore implements Log {
   private catalogChange: Promise<unknown> = Promise.resolve();
   /** Bytes of batches committed since the start. */
   committedBytes = 0;
+  private deviceBytesBefore = 0;
+  private wasKilled = false;
+  /** While it starts: what it is doing, in words. */
+  progress: string | undefined;
 
   constructor(options: StreamStoreOptions) {
     this.options = options;
     this.dataDir = options.dataDir;
     this.logger = options.logger;
-    this.fileSystem = options.fileSystem ?? nodeFileSystem;
+    this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
     this.time = new Timekeeper(options.logger, options.clock);
     this.outage = new Outage({
       logger: options.logger,
@@ -131,9 +138,27 @@ export class StreamStore implements Log {
     return [...this.byName.values()];
   }
 
-  get stats(): { commits: number; records: number; committedBytes: number; readOnly: boolean } {
+  get stats(): LogStats {
     const { commits, records, isRefusing } = this.working;
-    return { commits, records, committedBytes: this.committedBytes, readOnly: isRefusing };
+    const { committedBytes } = this;
+    const { writtenBytes, syncs } = this.fileSystem;
+    const device = deviceBytes(this.dataDir);
+    return {
+      ...{ commits, records, committedBytes, writtenBytes, syncs, readOnly: isRefusing },
+      ...(device === undefined ? {} : { deviceBytes: device - this.deviceBytesBefore }),
+    };
+  }
+
+  /** How long commits gather. */
+  set lingerMs(ms: number) {
+    this.working.lingerMs = ms;
+  }
+
+  /** Before a stop: what has been appended is committed at once, and so is what still comes. */
+  stopLingering(): void {
+    if (this.committer === undefined) return;
+    this.committer.lingerMs = 0;
+    this.committer.hurry();
   }
 
   stream(name: string): StreamState | undefined {
@@ -157,6 +182,7 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
+    this.deviceBytesBefore = deviceBytes(dataDir) ?? 0;
     this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
       this.ages = await this.time.start(fileSystem, dataDir);
@@ -170,7 +196,9 @@ export class StreamStore implements Log {
       await this.unlock?.();
       throw error;
     }
+    this.progress = undefined;
     this.upkeep.start();
+    if (this.wasKilled) void this.upkeep.check();
   }
 
   private async recover(): Promise<void> {
@@ -208,6 +236,7 @@ export class StreamStore implements Log {
     });
     await this.loadCatalog(catalogLog);
 
+    this.progress = "reading the journal";
     const replayed = { batches: 0 };
     const end = await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
@@ -219,6 +248,7 @@ export class StreamStore implements Log {
     });
     await this.beginWriting(checkpoint, end.sequence, end.generation);
     if (replayed.batches > 0) {
+      this.wasKilled = true;
       const ms = Math.round(performance.now() - began);
       this.logger.warn(
         { batches: replayed.batches, ms },
@@ -240,6 +270,7 @@ export class StreamStore implements Log {
       checkpoint: () => this.checkpoint(),
     });
     this.visibleSequence = sequence;
+    this.progress = "writing to the segments what the journal held";
     const isRecovered = sequence > checkpoint.sequence;
     let problem: unknown;
     if (isRecovered) await this.checkpoint().catch((error) => (problem = error));
@@ -250,6 +281,7 @@ export class StreamStore implements Log {
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.outage.begin(error),
     });
+    this.lingerMs = this.options.lingerMs ?? 0;
     if (problem !== undefined) {
       // The journal keeps what it has, and readers are served from memory.
       this.outage.begin(new LogError("READ_ONLY", `no checkpoint could be made: ${messageOf(problem)}`));
@@ -296,7 +328,9 @@ export class StreamStore implements Log {
     this.epochs.load(epochs);
     this.nextId = nextProducerId;
     this.idsReserved = nextProducerId;
+    let opened = 0;
     for (const description of streams.values()) {
+      this.progress = `opening stream ${++opened} of ${streams.size}`;
       await this.openPartitions(this.register(description), description.partitions);
     }
   }
@@ -450,6 +484,8 @@ export class StreamStore implements Log {
     const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
       this.append(entries, (error) => (error === null ? resolve() : reject(error)));
+      // Changes of the catalog come one after the other; each would wait for the whole time.
+      this.working.hurry();
     });
   }
 

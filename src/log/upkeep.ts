@@ -1,6 +1,7 @@
 /** What the log does by itself from time to time: retention, then compaction, one partition after another. */
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { checkInBackground } from "./background-check.ts";
 import { compact } from "./compaction.ts";
 import type { PartitionLog } from "./partition-log.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -8,6 +9,9 @@ import type { Timekeeper } from "./timekeeper.ts";
 
 /** Keys that one pass of compaction knows at a time: 32 MiB, while it runs. */
 const MAX_KEYS = 1 << 20;
+
+/** A tenth of what an SD card reads: 10 GB take a quarter of an hour. */
+const CHECK_BYTES_PER_SECOND = 10 << 20;
 
 export interface UpkeepOptions {
   readonly logger: Logger;
@@ -24,6 +28,7 @@ export class Upkeep {
   private readonly stopping = new AbortController();
   private timer: NodeJS.Timeout | undefined;
   private compacting: Promise<void> | undefined;
+  private checking: Promise<unknown> = Promise.resolve();
 
   constructor(options: UpkeepOptions) {
     this.options = options;
@@ -47,6 +52,16 @@ export class Upkeep {
     clearInterval(this.timer);
     this.stopping.abort();
     await this.compacting;
+    await this.checking;
+  }
+
+  /** Reads all that is stored, slowly, and says what is damaged; resolves when it is done. */
+  check(bytesPerSecond = CHECK_BYTES_PER_SECOND): Promise<void> {
+    const { logger, streams } = this.options;
+    const partitions = [...streams()].flatMap((stream) => stream.partitions);
+    const done = checkInBackground(partitions, { logger, bytesPerSecond, signal: this.stopping.signal });
+    this.checking = done.catch((error) => logger.error({ error: messageOf(error) }, "the check failed"));
+    return this.checking.then(() => {});
   }
 
   /** Deletes what retention no longer wants, in all streams. */
