@@ -14,6 +14,7 @@ import type { LoadedConfig } from "./config/load.ts";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
+import { UNLIMITED } from "./config/units.ts";
 import { ControlServer } from "./control/server.ts";
 import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
@@ -98,7 +99,9 @@ export class Gateway {
       onVisitor: this.control.accept,
       lingerMs: config.commit.linger,
     });
-    this.groups = new GroupCoordinator(this.log, {}, logger);
+    const { offsetRetention } = config.kafka;
+    const offsetRetentionMs = offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention;
+    this.groups = new GroupCoordinator(this.log, { offsetRetentionMs }, logger);
     this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
     this.downlinks = new Downlinks(

@@ -74,6 +74,18 @@ const address = z
   .union([z.string(), z.number()], { error: () => "must be text" })
   .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
+/** What another machine can connect to. */
+function advertised(text: string, context: z.core.$RefinementCtx): Address {
+  const address = settle(parseAddress(text), context);
+  const isAll = address.host === "0.0.0.0" || address.host === "::";
+  if (!isAll) return address;
+  return refuse(
+    context,
+    `is ${text}, which no client can connect to`,
+    "auto, or the host:port at which clients reach this gateway",
+  );
+}
+
 /** A section that is there but empty (`mqtt:` with everything below it commented out) holds the defaults. */
 const section = <S extends z.ZodType>(schema: S) => z.preprocess((value) => value ?? {}, schema);
 
@@ -207,7 +219,7 @@ const kafka = {
   /** What clients are told to connect to; `auto`: the address on which they reached us. */
   advertise: z
     .string()
-    .transform((text, context) => (text === "auto" ? text : settle(parseAddress(text), context)))
+    .transform((text, context) => (text === "auto" ? text : advertised(text, context)))
     .pipe(z.custom<"auto" | Address>())
     .prefault("auto"),
   /** The largest request. */
@@ -221,6 +233,10 @@ const kafka = {
   /** Streams that a client names and nobody declared. */
   autoCreate: section(
     z.strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) }),
+  ),
+  /** How long a consumer group's offsets are kept when it has no member and commits nothing. */
+  offsetRetention: durationWithin({ min: MINUTE, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault(
+    "7d",
   ),
 };
 

@@ -18,7 +18,7 @@ import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
 import { ProducerState } from "./producer-state.ts";
-import { settleReplacements } from "./replacement.ts";
+import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -65,6 +65,8 @@ export class PartitionLog implements Partition {
   private flushing: Promise<void> = Promise.resolve();
   /** Retention or compaction, one at a time. */
   private upkeep: Promise<unknown> = Promise.resolve();
+  /** Compaction or a repair has been at its segments. */
+  private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
   private isDestroyed = false;
@@ -121,6 +123,7 @@ export class PartitionLog implements Partition {
       this.hasFolder = false;
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
+    this.mayHaveGaps = this.stream.settings.cleanup.includes("compact") || names.some(isSignOfGaps);
     const bases = names
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
@@ -131,6 +134,7 @@ export class PartitionLog implements Partition {
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
+      segment.mayHaveGaps = this.mayHaveGaps;
       if (base <= recoveryPoint) {
         this.segments.push(segment);
       } else {
@@ -206,6 +210,7 @@ export class PartitionLog implements Partition {
   private roll(): Segment {
     const segment = new Segment(this.fileSystem, this.folder, this.next);
     segment.startEmpty();
+    segment.mayHaveGaps = false;
     const before = this.segments.at(-1);
     if (before !== undefined) before.end = segment.baseOffset;
     this.segments.push(segment);
@@ -319,7 +324,12 @@ export class PartitionLog implements Partition {
     this.closeIdleSegments(undefined);
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
-      await this.fileSystem.syncFolder(this.folder);
+      try {
+        await this.fileSystem.syncFolder(this.folder);
+      } catch (error) {
+        this.namesUnsynced = true;
+        throw error;
+      }
     }
     await this.saveSnapshot(reached);
     return reached;
