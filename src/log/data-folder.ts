@@ -4,7 +4,7 @@
  * ```
  * data/
  *   meta.json           format version, cluster id; written once
- *   lock.sock           held by the gateway that runs on it
+ *   gateway.sock        held by the gateway that runs on it, and how it is asked (src/control)
  *   journal/            NNNN.journal
  *   checkpoint          what the segments hold for good
  *   streams/<stream>-<partition>/   segments in Kafka's format
