@@ -91,7 +91,7 @@ export function listed(): Listed[] {
         .slice(2, -2)
         .split(/(?<!\\)\|/)
         .map((field) => field.trim());
-      return { steps: steps.split(", "), kafka: uncell(kafka), sluice: uncell(sluice), reason };
+      return { steps: steps.split("<br>"), kafka: uncell(kafka), sluice: uncell(sluice), reason };
     });
 }
 
@@ -120,7 +120,7 @@ export function judge(
   const unlisted = Array.from(
     missing.values(),
     ({ example, steps }) =>
-      `| ${steps.join(", ")} | ${cell(example.kafka)} | ${cell(example.sluice)} | why? |`,
+      `| ${steps.join("<br>")} | ${cell(example.kafka)} | ${cell(example.sluice)} | why? |`,
   );
   const stale = rows.flatMap((row) =>
     row.steps

@@ -16,7 +16,7 @@ const NORMALISED: readonly (readonly [RegExp, string])[] = [
   [/(producerId[:=] ?)\d+/g, "$1<number>"],
   [/(console-consumer-)\d+/g, "$1<number>"],
   [/(adminclient-)\d+/g, "$1<number>"],
-  [/(correlation id )\d+/g, "$1<number>"],
+  [/(correlation id |Epoch: )\d+/g, "$1<number>"],
   // A log line's thread.
   [/^(! )\[[^\]]+\] (?=(?:WARN|ERROR) )/gm, "$1"],
   // The error is the protocol's, its words are each server's own; the tool for topics prints them by themselves.
@@ -35,11 +35,13 @@ export class Transcript {
   /** Text that was printed under one step's name. */
   add(step: string, text: string): void {
     if (this.steps.has(step)) throw new Error(`the step "${step}" is there twice`);
-    const lines = this.normalised(text)
+    const lines = this.normalised(text.replace(/[ \t]+/g, " "))
       .split("\n")
-      .map((line) => line.trimEnd().replace(/[ \t]+/g, " "))
-      // Where a tool failed inside is its own affair, and how often it tried a matter of time.
-      .filter((line) => line !== "" && !/^(! )? ?(at |\.\.\. \d+ more)/.test(line))
+      .map((line) => line.trimEnd())
+      // Where a tool failed inside is its own affair, and whether and how often it tried again a matter of time.
+      .filter(
+        (line) => line !== "" && !/^(! )? ?(at |\.\.\. \d+ more)| reported a recoverable issue /.test(line),
+      )
       .filter((line, index, all) => line !== all[index - 1]);
     this.steps.set(step, lines);
   }
