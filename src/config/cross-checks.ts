@@ -5,6 +5,7 @@
  */
 import { type CompiledRule, compileRule, type RuleDefinition } from "../mapping/rule.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
+import { checkDownlinks } from "./downlink-checks.ts";
 import { type Checked, placeOf, valueAt, wordsOf } from "./issue-words.ts";
 import { didYouMean, type Problem } from "./problems.ts";
 import { configSchema } from "./schema.ts";
@@ -21,6 +22,7 @@ export function crossCheck(checked: Checked): Problem[] {
   checks.streamNames();
   checks.mappings();
   checks.fallback();
+  checks.downlinks();
   checks.ports();
   checks.sizes();
   return checks.problems;
@@ -102,6 +104,14 @@ class CrossChecks {
     this.declared(fallback, ["fallback"]);
     if (!this.isCompacted(fallback)) return;
     this.report(["fallback"], `fallback: ${needsKey(fallback)}, and what no mapping matches has none`);
+  }
+
+  downlinks(): void {
+    checkDownlinks(
+      this.config,
+      (stream, path) => this.declared(stream, path),
+      (...problem) => this.report(...problem),
+    );
   }
 
   private isCompacted(stream: string | undefined): stream is string {

@@ -66,20 +66,25 @@ describe("an acknowledgement", () => {
     expect(log.values).toEqual(["1", "new"]);
   });
 
-  it.each([0, 1, 2])("of QoS %i does not come when the log refuses: the client is closed", async (qos) => {
-    const log = new FakeLog("all");
-    log.hold = true;
-    const { port, broker } = await startBroker(log.log);
-    const other = await RawClient.connect(port, "other");
-    const client = await RawClient.connect(port, "c");
-    client.publish("a", "1", qos, qos === 0 ? undefined : 7);
-    await eventually(() => expect(log.held).toHaveLength(1));
-    log.release(refused);
-    await client.untilClosed();
-    expect([...client.of("puback"), ...client.of("pubrec")]).toEqual([]);
-    await other.roundTrip();
-    expect(broker.stats.rejectedClients).toBe(0);
-  });
+  it.each([0, 1, 2])(
+    "of QoS %i does not come when the log refuses: the client is closed, by and by",
+    async (qos) => {
+      const log = new FakeLog("all");
+      log.hold = true;
+      const { port, broker } = await startBroker(log.log, { limits: { refusalDelayMs: 100 } });
+      const other = await RawClient.connect(port, "other");
+      const client = await RawClient.connect(port, "c");
+      client.publish("a", "1", qos, qos === 0 ? undefined : 7);
+      await eventually(() => expect(log.held).toHaveLength(1));
+      log.release(refused);
+      const refusedAt = performance.now();
+      await client.untilClosed();
+      expect(performance.now() - refusedAt).toBeGreaterThan(45);
+      expect([...client.of("puback"), ...client.of("pubrec")]).toEqual([]);
+      await other.roundTrip();
+      expect(broker.stats.rejectedClients).toBe(0);
+    },
+  );
 
   it("is given for a message that no rule matches, which is counted", async () => {
     const log = new FakeLog("all");
