@@ -72,7 +72,7 @@ function missingPackages() {
     kcat: "kcat",
     mosquitto: "mosquitto",
     mosquitto_pub: "mosquitto-clients",
-    javac: "default-jdk-headless",
+    java: "default-jre-headless",
     mvn: "maven",
   };
   const isThere = (program) =>

@@ -54,10 +54,8 @@ function describe(groups: GroupCoordinator, groupId: string, version: number) {
     groupState: group.state,
     protocolType: group.protocolType,
     protocolData: (stable && group.protocolName) || "",
-    members: group.members.map(({ metadata, assignment, clientHost, ...member }) => ({
+    members: group.members.map(({ metadata, assignment, ...member }) => ({
       ...member,
-      // Kafka shows Java's form of an address; tools that want the address take the slash off.
-      clientHost: `/${clientHost}`,
       ...(stable ? { memberMetadata: metadata, memberAssignment: assignment } : {}),
     })),
   };

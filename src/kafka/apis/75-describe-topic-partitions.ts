@@ -79,12 +79,7 @@ export const describeTopicPartitions = api({
         name,
         topicId: stream.id,
         isInternal: stream.internal,
-        // Kafka's own admin client fails on null here.
-        partitions: partitions.map((partition) => ({
-          ...describePartition(partition),
-          eligibleLeaderReplicas: [],
-          lastKnownElr: [],
-        })),
+        partitions: partitions.map(describePartition),
         topicAuthorizedOperations: STREAM_OPERATIONS,
       });
       const partitionIndex = from + partitions.length;
