@@ -8,6 +8,7 @@ import { z } from "zod";
 import type { Tables } from "../mapping/functions.ts";
 import { PAYLOAD_KINDS } from "../mapping/payload.ts";
 import type { RuleDefinition } from "../mapping/rule.ts";
+import { testsSchema } from "./test-schema.ts";
 import {
   type Address,
   formatDuration,
@@ -227,6 +228,12 @@ const downlink = z
     retain: z.boolean().default(false),
     /** From the record's timestamp; what is older is not sent, and what waits for a device so long is given up. */
     expiry: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).optional(),
+    /** An expression: is it for this record? */
+    when: mappingText.optional(),
+    /** An expression for the message's payload; the record's value, untouched, when left out. */
+    value: mappingText.optional(),
+    /** How expressions see the record's value. */
+    payload: z.enum(PAYLOAD_KINDS).optional(),
   })
   .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
 
@@ -303,6 +310,17 @@ export const configSchema = z.strictObject({
     .default([])
     .describe("From streams to MQTT topics; the first of a stream takes its records."),
   kafka: section(z.strictObject(kafka)),
+  storage: section(
+    z.strictObject({
+      /** What stays free on the data folder's disk, for the gateway's own state and for others; 0: not looked at. */
+      minFree: size({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("64MiB"),
+      /**
+       * With less free, publishers are refused until there is room; or the oldest records are dropped to make it,
+       * a segment at a time, of the stream that takes most. Compacted streams lose nothing.
+       */
+      whenFull: z.enum(["refuse", "dropOldest"]).default("refuse"),
+    }),
+  ),
   commit: section(
     z.strictObject({
       /**
@@ -312,6 +330,8 @@ export const configSchema = z.strictObject({
       linger: durationWithin({ min: 0, max: 5 * SECOND }).prefault("0ms"),
     }),
   ),
+  /** What `sluice check` and every reload try; see tests.ts. */
+  tests: testsSchema,
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
