@@ -244,8 +244,8 @@ export class Gateway {
     await this.settleStreams(config);
   }
 
-  private mapper({ mappings }: Config): Mapper {
-    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
+  private mapper({ mappings, tables }: Config): Mapper {
+    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0, { tables });
   }
 
   private async startPart(name: string, part: Startable): Promise<void> {
@@ -321,8 +321,8 @@ function refuseFixed({ dataDir: now }: Config, { dataDir: then }: Config): void 
 
 // ── From the configuration to the parts' own options
 
-function ingestOptions({ fallback, kafka }: Config): IngestOptions {
-  return { fallbackStream: fallback, autoCreate: kafka.autoCreate };
+function ingestOptions({ fallback, deadLetters, kafka }: Config): IngestOptions {
+  return { fallbackStream: fallback, deadLetterStream: deadLetters, autoCreate: kafka.autoCreate };
 }
 
 function mqttOptions({ mqtt }: Config): MqttBrokerOptions {

@@ -13,7 +13,7 @@ import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
 import { ProducerSnapshots } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
-import { settleReplacements } from "./replacement.ts";
+import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -61,6 +61,8 @@ export class PartitionLog implements Partition {
   private flushing: Promise<void> = Promise.resolve();
   /** Retention or compaction, one at a time. */
   private upkeep: Promise<unknown> = Promise.resolve();
+  /** Compaction or a repair has been at its segments. */
+  private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
   private isDestroyed = false;
@@ -118,6 +120,7 @@ export class PartitionLog implements Partition {
       this.hasFolder = false;
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
+    this.mayHaveGaps = this.stream.settings.cleanup.includes("compact") || names.some(isSignOfGaps);
     const bases = names
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
@@ -128,6 +131,7 @@ export class PartitionLog implements Partition {
     await this.snapshots.load(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
+      segment.mayHaveGaps = this.mayHaveGaps;
       if (base <= recoveryPoint) {
         this.segments.push(segment);
       } else {
@@ -203,6 +207,7 @@ export class PartitionLog implements Partition {
   private roll(): Segment {
     const segment = new Segment(this.fileSystem, this.folder, this.next);
     segment.startEmpty();
+    segment.mayHaveGaps = false;
     const before = this.segments.at(-1);
     if (before !== undefined) before.end = segment.baseOffset;
     this.segments.push(segment);
@@ -316,7 +321,12 @@ export class PartitionLog implements Partition {
     this.closeIdleSegments(undefined);
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
-      await this.fileSystem.syncFolder(this.folder);
+      try {
+        await this.fileSystem.syncFolder(this.folder);
+      } catch (error) {
+        this.namesUnsynced = true;
+        throw error;
+      }
     }
     await this.snapshots.save(reached);
     return reached;

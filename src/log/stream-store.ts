@@ -35,6 +35,7 @@ import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
 import type { Append, Log, LogStats, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import { Outage } from "./outage.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
@@ -58,6 +59,8 @@ export interface StreamStoreOptions {
   readonly maxTailBytes?: number;
   /** Between two rounds of retention and compaction. */
   readonly upkeepMs?: number;
+  /** From a failed attempt to write the journal to the next; each wait is twice the one before, up to a hundred times this. */
+  readonly retryMs?: number;
   /** Keys that compaction knows at a time, 32 bytes each. */
   readonly maxCompactionKeys?: number;
 }
@@ -83,6 +86,7 @@ export class StreamStore implements Log {
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
+  private readonly outage: Outage;
   private readonly epochs = new LeaderEpochs();
   /** By `<stream id>/<partition>`, while the catalog is loaded. */
   private starts: ReadonlyMap<string, number> = new Map();
@@ -104,6 +108,17 @@ export class StreamStore implements Log {
     this.logger = options.logger;
     this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
     this.time = new Timekeeper(options.logger, options.clock);
+    this.outage = new Outage({
+      logger: options.logger,
+      moveOn: async () => {
+        const journal = this.journal as Journal;
+        await journal.moveOn();
+        this.visibleSequence = journal.lastSequence;
+      },
+      retryMs: options.retryMs ?? 100,
+      onBegin: (error) => this.working.refuse(error),
+      onEnd: () => this.working.admit(),
+    });
     this.upkeep = new Upkeep({
       logger: options.logger,
       time: this.time,
@@ -173,7 +188,10 @@ export class StreamStore implements Log {
       this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
       this.ages = new Map();
-      await this.saveTime();
+      await this.saveTime().catch((error) => {
+        // A full disk keeps no reader out; upkeep tries again.
+        this.logger.error({ error: messageOf(error) }, "the time cannot be kept");
+      });
     } catch (error) {
       await this.unlock?.();
       throw error;
@@ -254,16 +272,20 @@ export class StreamStore implements Log {
     this.visibleSequence = sequence;
     this.progress = "writing to the segments what the journal held";
     const isRecovered = sequence > checkpoint.sequence;
-    if (isRecovered) await this.checkpoint();
-    await this.journal.start();
+    let problem: unknown;
+    if (isRecovered) await this.checkpoint().catch((error) => (problem = error));
+    await this.journal.start(problem === undefined ? -1 : sequence);
     this.committer = new Committer({
       journal: this.journal,
       now: () => this.time.now(),
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
-      onFailed: (error) => this.onFailed(error),
+      onFailed: (error) => this.outage.begin(error),
     });
     this.lingerMs = this.options.lingerMs ?? 0;
-    if (isRecovered) await this.raiseEpoch();
+    if (problem !== undefined) {
+      // The journal keeps what it has, and readers are served from memory.
+      this.outage.begin(new LogError("READ_ONLY", `no checkpoint could be made: ${messageOf(problem)}`));
+    } else if (isRecovered) await this.raiseEpoch();
   }
 
   /** See leader-epochs.ts. A disk that takes no more must not keep readers out: then the epoch stays. */
@@ -351,20 +373,6 @@ export class StreamStore implements Log {
   /** Makes the segments hold everything that is committed, and the journal files before it free. */
   checkpoint(): Promise<void> {
     return this.writes.checkpoint(this.journal as Journal, this.visibleSequence);
-  }
-
-  private onFailed(error: LogError): void {
-    if (error.code === "JOURNAL_FULL") {
-      this.logger.error(
-        "the journal is full and the segments cannot be written; appends are refused for now",
-      );
-      return;
-    }
-    this.logger.fatal(
-      { error: error.message },
-      "the disk refused a commit: nothing more is taken, subscribers can go on reading; mend the disk and start again",
-    );
-    this.working.refuse(new LogError("READ_ONLY", error.message, { cause: error }));
   }
 
   async createStream(
@@ -534,6 +542,7 @@ export class StreamStore implements Log {
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
     await this.upkeep.close();
     await committer.drain();
+    await this.outage.close();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.
     await this.writes.settled();
