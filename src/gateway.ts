@@ -20,6 +20,7 @@ import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
+import type { StorageRules } from "./log/disk-space.ts";
 import type { LogStats, StreamSettings } from "./log/log.ts";
 import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
@@ -98,6 +99,7 @@ export class Gateway {
       logger,
       onVisitor: this.control.accept,
       lingerMs: config.commit.linger,
+      storage: storageRules(config),
     });
     const { offsetRetention } = config.kafka;
     const offsetRetentionMs = offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention;
@@ -240,6 +242,7 @@ export class Gateway {
     this.downlinks.use(config.downlinks);
     kafka.use(kafkaOptions(config));
     this.log.lingerMs = config.commit.linger;
+    this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.settleStreams(config);
   }
@@ -358,6 +361,10 @@ function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
     autoCreate: kafka.autoCreate,
     dataDir,
   };
+}
+
+function storageRules({ storage: { minFree, whenFull } }: Config): StorageRules {
+  return { minFreeBytes: minFree, whenFull };
 }
 
 function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {

@@ -271,6 +271,17 @@ export const configSchema = z.strictObject({
   /** From streams to MQTT topics; the first of a stream takes its records. */
   downlinks: z.array(downlink).max(1_000).default([]),
   kafka: section(z.strictObject(kafka)),
+  storage: section(
+    z.strictObject({
+      /** What stays free on the data folder's disk, for the gateway's own state and for others; 0: not looked at. */
+      minFree: size({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("64MiB"),
+      /**
+       * With less free, publishers are refused until there is room; or the oldest records are dropped to make it,
+       * a segment at a time, of the stream that takes most. Compacted streams lose nothing.
+       */
+      whenFull: z.enum(["refuse", "dropOldest"]).default("refuse"),
+    }),
+  ),
   commit: section(
     z.strictObject({
       /**

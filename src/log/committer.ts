@@ -93,6 +93,8 @@ export class Committer {
   private endLinger: (() => void) | undefined;
   /** Set while appends are refused. */
   private refusal: LogError | undefined;
+  /** Set while public streams take nothing. */
+  publicRefusal: LogError | undefined;
   commits = 0;
   records = 0;
 
@@ -116,6 +118,9 @@ export class Committer {
       return;
     }
     try {
+      if (this.publicRefusal !== undefined && entries.some(({ partition }) => !partition.stream.internal)) {
+        throw this.publicRefusal;
+      }
       const bytes = checkEntries(entries);
       const window = this.windowFor(bytes);
       const queued = this.enqueue(window, entries);

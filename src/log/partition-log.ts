@@ -65,6 +65,8 @@ export class PartitionLog implements Partition {
   private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
+  /** Readers know it no more, but the disk has refused to remove it; before the next one goes it has to. */
+  private readonly notRemoved: Segment[] = [];
   private isDestroyed = false;
   private readonly snapshots: ProducerSnapshots;
 
@@ -453,28 +455,48 @@ export class PartitionLog implements Partition {
     return this.maintain(() => this.retainNow());
   }
 
+  /** Deletes the oldest segment, whatever its age; returns how many bytes that freed, undefined where none may go. */
+  dropOldest(): Promise<number | undefined> {
+    return this.maintain(() => this.removeOldest());
+  }
+
+  get hasClosedSegments(): boolean {
+    return this.segments.length > 1;
+  }
+
   private async retainNow(): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
     if (!cleanup.includes("delete") || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
-      const isOnly = this.segments.length === 1;
-      // Only what is in the segments for good: what the journal may bring back is not deleted.
-      const end = this.segments[1]?.baseOffset ?? this.next;
-      if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
+      if (oldest === undefined) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
-      const isDeleted = end <= this.deletedBelow;
+      const isDeleted = (this.segments[1]?.baseOffset ?? this.next) <= this.deletedBelow;
       const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
-      if (!isDeleted && !isLarge && !isOld) return freed;
-      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
-      // before is gone for good, so that a power cut leaves no hole.
-      await (this.segments[1] ?? this.roll()).flush([]);
-      await this.fileSystem.syncFolder(this.folder);
-      freed += oldest.bytes;
-      this.setSegments(this.segments.slice(1));
-      await oldest.remove();
+      const bytes = isDeleted || isLarge || isOld ? await this.removeOldest() : undefined;
+      if (bytes === undefined) return freed;
+      freed += bytes;
     }
+  }
+
+  private async removeOldest(): Promise<number | undefined> {
+    const oldest = this.segments[0];
+    // Only what is in the segments for good: what the journal may bring back is not deleted.
+    const end = this.segments[1]?.baseOffset ?? this.next;
+    const isEmpty = this.segments.length === 1 && oldest?.bytes === 0;
+    if (this.isDestroyed || oldest === undefined || isEmpty || end > this.recoveryPoint) return undefined;
+    // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+    // before is gone for good, so that a power cut leaves no hole.
+    for (const segment of this.notRemoved) await segment.remove();
+    this.notRemoved.length = 0;
+    await (this.segments[1] ?? this.roll()).flush([]);
+    await this.fileSystem.syncFolder(this.folder);
+    this.setSegments(this.segments.slice(1));
+    this.notRemoved.push(oldest);
+    await oldest.remove();
+    this.notRemoved.length = 0;
+    return oldest.bytes;
   }
 
   async close(): Promise<void> {

@@ -29,6 +29,7 @@ import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "
 import { type CommittedBatches, Committer } from "./committer.ts";
 import { CountedDisk, deviceBytes } from "./counted-disk.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
+import { DiskSpace, type StorageRules } from "./disk-space.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
@@ -59,6 +60,9 @@ export interface StreamStoreOptions {
   readonly maxTailBytes?: number;
   /** Between two rounds of retention and compaction. */
   readonly upkeepMs?: number;
+  readonly storage?: StorageRules;
+  /** Between two looks at the room on the disk. */
+  readonly spaceCheckMs?: number;
   /** From a failed attempt to write the journal to the next; each wait is twice the one before, up to a hundred times this. */
   readonly retryMs?: number;
   /** Keys that compaction knows at a time, 32 bytes each. */
@@ -87,6 +91,7 @@ export class StreamStore implements Log {
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
   private readonly outage: Outage;
+  private readonly space: DiskSpace;
   private readonly epochs = new LeaderEpochs();
   /** By `<stream id>/<partition>`, while the catalog is loaded. */
   private starts: ReadonlyMap<string, number> = new Map();
@@ -119,6 +124,17 @@ export class StreamStore implements Log {
       onBegin: (error) => this.working.refuse(error),
       onEnd: () => this.working.admit(),
     });
+    this.space = new DiskSpace({
+      ...{ dataDir: options.dataDir, fileSystem: this.fileSystem, logger: options.logger },
+      checkMs: options.spaceCheckMs ?? 1_000,
+      partitions: () => this.streams.flatMap((stream) => stream.partitions),
+      retain: () => this.retain(),
+      checkpoint: () => this.checkpoint(),
+      onChange: (refusal) => {
+        this.working.publicRefusal = refusal;
+      },
+    });
+    if (options.storage !== undefined) this.space.rules = options.storage;
     this.upkeep = new Upkeep({
       logger: options.logger,
       time: this.time,
@@ -139,14 +155,21 @@ export class StreamStore implements Log {
   }
 
   get stats(): LogStats {
-    const { commits, records, isRefusing } = this.working;
+    const { commits, records, isRefusing, publicRefusal } = this.working;
     const { committedBytes } = this;
+    const { droppedBytes, droppedRecords } = this.space;
     const { writtenBytes, syncs } = this.fileSystem;
     const device = deviceBytes(this.dataDir);
     return {
       ...{ commits, records, committedBytes, writtenBytes, syncs, readOnly: isRefusing },
+      ...{ diskFull: publicRefusal !== undefined, droppedBytes, droppedRecords },
       ...(device === undefined ? {} : { deviceBytes: device - this.deviceBytesBefore }),
     };
+  }
+
+  /** What is to stay free on the disk. */
+  set storage(rules: StorageRules) {
+    this.space.rules = rules;
   }
 
   /** How long commits gather. */
@@ -197,6 +220,7 @@ export class StreamStore implements Log {
       throw error;
     }
     this.progress = undefined;
+    await this.space.start();
     this.upkeep.start();
     if (this.wasKilled) void this.upkeep.check();
   }
@@ -542,6 +566,7 @@ export class StreamStore implements Log {
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
     await this.upkeep.close();
     await committer.drain();
+    await this.space.close();
     await this.outage.close();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.
