@@ -337,7 +337,7 @@ export class Segment {
         if (position + from >= this.flushedBytes) return { found: read.subarray(0, 0), isLast: true };
         position += from;
         if (position + needed > this.flushedBytes) this.damaged(position, `a batch of ${needed} bytes`);
-        wanted = Math.max(needed, SCAN_BYTES);
+        wanted = Math.max(needed, wanted);
       }
     } finally {
       this.release();
