@@ -17,7 +17,7 @@ import { encodeReply, parseRequest, type Request } from "./request.ts";
 /** Replies that may wait for a client before its next request is begun. */
 const MAX_UNSENT_BYTES = 1 << 20;
 /** Requests in hand while memory is short. */
-const MAX_IN_HAND_WHEN_SHORT = 4;
+const MAX_IN_HAND_WHEN_SHORT = 2;
 /** So little is copied into one piece: cheaper than having the system call gather the pieces. */
 const COPY_BYTES = 16 << 10;
 /** Who moves less than this in `stallMs` is as good as frozen: a byte a second holds memory just as long. */

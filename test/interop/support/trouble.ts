@@ -111,9 +111,9 @@ const kafkaConsumersThatFreeze: Trouble = {
   begin: ({ kafkaPort }) =>
     new Crowd(kafkaPort, (socket) => {
       const request = greedyFetch("telemetry", 4);
-      socket.write(Buffer.concat(Array.from({ length: 8 }, () => request)));
+      socket.write(Buffer.concat([request, request]));
       socket.once("data", () => socket.pause());
-    }).open(50),
+    }).open(25),
 };
 
 const halfOpen: Trouble = {
@@ -166,7 +166,7 @@ const flood = (qos: 0 | 1): Trouble => ({
 });
 
 const readerFromTheBeginning: Trouble = {
-  name: "subscribers that read from the beginning of a large log, again and again",
+  name: "a subscriber that reads a large log from the beginning, again and again",
   begin: ({ kafkaPort }) =>
     new Crowd(kafkaPort, (socket) => {
       const request = greedyFetch("telemetry", 4);
@@ -181,7 +181,7 @@ const readerFromTheBeginning: Trouble = {
         socket.write(request);
       });
       socket.write(request);
-    }).open(2),
+    }).open(1),
 };
 
 /** Makes `slowDisk` possible in a gateway: pass as its `nodeArgs`. */
