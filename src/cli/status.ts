@@ -4,6 +4,7 @@ import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { plain } from "./plain.ts";
 import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
@@ -38,6 +39,7 @@ function statusText(status: GatewayStatus): string {
     ...configLines(status),
     ...clientLines(status),
     ...messageLines(status),
+    ...unmatchedLines(status),
   ];
   return [
     `${pc.bold(name)} is ${STATES[state](state)}`,
@@ -67,6 +69,14 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
   ];
 }
 
+function unmatchedLines({ unmatched }: GatewayStatus): Line[] {
+  const width = Math.max(...unmatched.map(({ count }) => grouped(count).length));
+  return unmatched.map(({ pattern, count, example }, index): Line => {
+    const of = pattern === example ? "" : pc.dim(`  such as ${plain(example)}`);
+    return [index === 0 ? "Unmatched" : "", `${grouped(count).padStart(width)}  ${plain(pattern)}${of}`];
+  });
+}
+
 function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line[] {
   const { sent, expired, failed } = downlinks;
   if (sent + expired + failed === 0) return [];
@@ -74,6 +84,19 @@ function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line
   if (expired > 0) parts.push(`${grouped(expired)} expired`);
   if (failed > 0) parts.push(pc.yellow(`${grouped(failed)} could not be sent`));
   return [["Downlinks", parts.join(", ")]];
+}
+
+function logText({
+  readOnly,
+  diskFull,
+  droppedRecords,
+  commits,
+}: NonNullable<GatewayStatus["stats"]>["log"]): string {
+  if (readOnly) return pc.red("takes nothing until the disk does: it refuses writes");
+  const dropped = droppedRecords > 0 ? `, ${plural(droppedRecords, "record")} dropped for want of room` : "";
+  return (
+    (diskFull ? pc.red("takes nothing: the disk is full") : plural(commits, "commit")) + pc.yellow(dropped)
+  );
 }
 
 function messageLines({ stats, upMs }: GatewayStatus): Line[] {
@@ -89,7 +112,7 @@ function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   return [
     ...downlinkLines(stats),
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
-    ["Log", log.readOnly ? pc.red("takes nothing: the disk failed") : plural(log.commits, "commit")],
+    ["Log", logText(log)],
     ["Disk", wearText(wearBetween(undefined, log, upMs))],
   ];
 }

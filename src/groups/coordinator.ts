@@ -38,6 +38,7 @@ import {
 } from "./types.ts";
 
 const SWEEP_EVERY_MS = 60_000;
+const LOOK_FOR_ROOM_EVERY_MS = 1_000;
 /** How long an empty group without offsets is still shown, as in Kafka. */
 const KEEP_EMPTY_MS = 600_000;
 const MAX_GROUP_ID_LENGTH = 1_024;
@@ -68,6 +69,7 @@ export class GroupCoordinator implements GroupHost {
   private readonly records: GroupStore;
   private readonly groups = new Map<string, HeldGroup>();
   private readonly sweeper: Timeout;
+  private lookedForRoomAt = Number.NEGATIVE_INFINITY;
   private phase: "new" | "running" | "closed" = "new";
 
   constructor(log: Log, options: Partial<GroupOptions>, logger: Logger, clock: Clock = systemClock) {
@@ -77,6 +79,11 @@ export class GroupCoordinator implements GroupHost {
     this.clock = clock;
     this.records = new GroupStore(log);
     this.sweeper = new Timeout(clock, () => this.sweep());
+  }
+
+  /** From now on. */
+  use(options: Partial<GroupOptions>): void {
+    Object.assign(this.options, options);
   }
 
   /** Reads what the groups were; until then everything is answered COORDINATOR_LOAD_IN_PROGRESS. */
@@ -362,7 +369,11 @@ export class GroupCoordinator implements GroupHost {
 
   private create(groupId: string): HeldGroup | GroupError {
     const { maxGroups } = this.options;
-    if (this.groups.size >= maxGroups) this.dropUnused(0);
+    // Looking for room costs a look at every group: not for each of a million that somebody makes up.
+    if (this.groups.size >= maxGroups && this.clock.now() - this.lookedForRoomAt >= LOOK_FOR_ROOM_EVERY_MS) {
+      this.lookedForRoomAt = this.clock.now();
+      this.dropUnused(0);
+    }
     if (this.groups.size < maxGroups) return this.hold(groupId);
     this.limited.say("maxGroups", () => {
       this.logger.warn({ maxGroups }, "a new consumer group was refused: too many");

@@ -7,21 +7,17 @@
  */
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
-import {
-  baseOffsetOf,
-  batchBytes,
-  decodeRecords,
-  lastOffsetOf,
-  maxTimestampOf,
-} from "../wire/record-batch.ts";
+import { baseOffsetOf, lastOffsetOf } from "../wire/record-batch.ts";
 import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
+import { ProducerSnapshots } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
-import { settleReplacements } from "./replacement.ts";
+import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
+import { firstAtOrAfter, newestOf, type RecordPlace } from "./time-lookup.ts";
 import type { SegmentAge } from "./timekeeper.ts";
 
 /** More pieces would cost more in the system call than they save in copying. */
@@ -65,10 +61,14 @@ export class PartitionLog implements Partition {
   private flushing: Promise<void> = Promise.resolve();
   /** Retention or compaction, one at a time. */
   private upkeep: Promise<unknown> = Promise.resolve();
+  /** Compaction or a repair has been at its segments. */
+  private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
+  /** Readers know it no more, but the disk has refused to remove it; before the next one goes it has to. */
+  private readonly notRemoved: Segment[] = [];
   private isDestroyed = false;
-  private snapshotAt = -1;
+  private readonly snapshots: ProducerSnapshots;
 
   constructor(stream: StreamState, index: number, fileSystem: FileSystem, folder: string, now: () => number) {
     this.stream = stream;
@@ -76,6 +76,7 @@ export class PartitionLog implements Partition {
     this.fileSystem = fileSystem;
     this.folder = folder;
     this.now = now;
+    this.snapshots = new ProducerSnapshots(this.producers, fileSystem, folder);
   }
 
   get highWatermark(): number {
@@ -121,6 +122,7 @@ export class PartitionLog implements Partition {
       this.hasFolder = false;
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
+    this.mayHaveGaps = this.stream.settings.cleanup.includes("compact") || names.some(isSignOfGaps);
     const bases = names
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
@@ -128,9 +130,10 @@ export class PartitionLog implements Partition {
     // What goes here, or has gone in a start that was killed, may not be gone for good: were it back after the
     // recovery point has passed it, it would stand for what now lies elsewhere.
     this.namesUnsynced = names.length > 0;
-    await this.loadSnapshot(names, recoveryPoint);
+    await this.snapshots.load(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
+      segment.mayHaveGaps = this.mayHaveGaps;
       if (base <= recoveryPoint) {
         this.segments.push(segment);
       } else {
@@ -206,6 +209,7 @@ export class PartitionLog implements Partition {
   private roll(): Segment {
     const segment = new Segment(this.fileSystem, this.folder, this.next);
     segment.startEmpty();
+    segment.mayHaveGaps = false;
     const before = this.segments.at(-1);
     if (before !== undefined) before.end = segment.baseOffset;
     this.segments.push(segment);
@@ -319,38 +323,15 @@ export class PartitionLog implements Partition {
     this.closeIdleSegments(undefined);
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
-      await this.fileSystem.syncFolder(this.folder);
-    }
-    await this.saveSnapshot(reached);
-    return reached;
-  }
-
-  private async saveSnapshot(offset: number): Promise<void> {
-    if (this.producers.isEmpty || offset === this.snapshotAt) return;
-    const content = this.producers.encodeSnapshot(offset);
-    await replaceFile(this.fileSystem, this.folder, segmentName(offset, "snapshot"), content);
-    const old = this.snapshotAt;
-    this.snapshotAt = offset;
-    // The one before stays until the next checkpoint: the file that names this offset is not written yet.
-    for (const name of await this.fileSystem.list(this.folder)) {
-      if (name.endsWith(".snapshot") && Number(name.slice(0, 20)) < old) {
-        await this.fileSystem.remove(join(this.folder, name));
+      try {
+        await this.fileSystem.syncFolder(this.folder);
+      } catch (error) {
+        this.namesUnsynced = true;
+        throw error;
       }
     }
-  }
-
-  private async loadSnapshot(names: readonly string[], recoveryPoint: number): Promise<void> {
-    const offsets = names
-      .filter((name) => /^\d{20}\.snapshot$/.test(name))
-      .map((name) => Number(name.slice(0, 20)))
-      .filter((offset) => offset <= recoveryPoint)
-      .sort((a, b) => b - a);
-    for (const offset of offsets) {
-      const content = await this.fileSystem.readFile(join(this.folder, segmentName(offset, "snapshot")));
-      if (content === undefined || !this.producers.decodeSnapshot(content)) continue;
-      this.snapshotAt = offset;
-      return;
-    }
+    await this.snapshots.save(reached);
+    return reached;
   }
 
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {
@@ -450,69 +431,12 @@ export class PartitionLog implements Partition {
     return bytes;
   }
 
-  offsetForTimestamp(timestampMs: number): Promise<{ offset: number; timestamp: number } | undefined> {
-    return this.steadily(async () => {
-      for (const segment of this.segments) {
-        if ((await segment.newest()).timestamp < timestampMs) continue;
-        const from = Math.max(await segment.offsetBefore(timestampMs), this.logStartOffset);
-        const found = await this.findRecord(from, (timestamp) => timestamp >= timestampMs);
-        if (found !== undefined) return found;
-      }
-      return undefined;
-    });
+  offsetForTimestamp(timestampMs: number): Promise<RecordPlace | undefined> {
+    return this.steadily(() => firstAtOrAfter(this, this.segments, timestampMs));
   }
 
-  maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined> {
-    return this.steadily(async () => {
-      let newest = { timestamp: -1, offset: -1 };
-      for (const segment of this.segments) {
-        // One that was cut into by DeleteRecords: what its index knows may be gone.
-        const isCut = segment.baseOffset < this.logStartOffset;
-        const candidate = isCut ? await this.newestShown(segment) : await segment.newest();
-        if (candidate.timestamp > newest.timestamp) newest = candidate;
-      }
-      if (newest.offset < 0) return undefined;
-      const { timestamp: wanted, offset } = newest;
-      return this.findRecord(Math.max(offset, this.logStartOffset), (timestamp) => timestamp >= wanted);
-    });
-  }
-
-  /** The largest timestamp of a segment's records from the log start offset on, -1 for none. */
-  private async newestShown({ end }: Segment): Promise<{ timestamp: number; offset: number }> {
-    const start = this.logStartOffset;
-    let newest = { timestamp: -1, offset: -1 };
-    for await (const batch of this.batchesFrom(start)) {
-      if (baseOffsetOf(batch) >= end) break;
-      const isCut = baseOffsetOf(batch) < start;
-      const timestamp = isCut ? newestFrom(batch, start) : maxTimestampOf(batch);
-      if (timestamp > newest.timestamp) newest = { timestamp, offset: lastOffsetOf(batch) };
-    }
-    return newest;
-  }
-
-  /** The first record from the batch containing `from` on whose timestamp fits. */
-  private async findRecord(
-    from: number,
-    fits: (timestamp: number) => boolean,
-  ): Promise<{ offset: number; timestamp: number } | undefined> {
-    for await (const batch of this.batchesFrom(from)) {
-      const found = fits(maxTimestampOf(batch)) ? firstFitting(batch, this.logStartOffset, fits) : undefined;
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-
-  private async *batchesFrom(from: number): AsyncGenerator<Buffer> {
-    for (let offset = from; offset < this.next; ) {
-      const buffers = await this.read(offset, 1 << 20);
-      if (buffers.length === 0) return;
-      for (const buffer of buffers) {
-        for (let at = 0; at < buffer.length; at += batchBytes(buffer, at)) {
-          offset = lastOffsetOf(buffer, at) + 1;
-          yield buffer.subarray(at, at + batchBytes(buffer, at));
-        }
-      }
-    }
+  maxTimestamp(): Promise<RecordPlace | undefined> {
+    return this.steadily(() => newestOf(this, this.segments));
   }
 
   /** What `open` wants to know of its segments the next time. */
@@ -531,28 +455,48 @@ export class PartitionLog implements Partition {
     return this.maintain(() => this.retainNow());
   }
 
+  /** Deletes the oldest segment, whatever its age; returns how many bytes that freed, undefined where none may go. */
+  dropOldest(): Promise<number | undefined> {
+    return this.maintain(() => this.removeOldest());
+  }
+
+  get hasClosedSegments(): boolean {
+    return this.segments.length > 1;
+  }
+
   private async retainNow(): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
     if (!cleanup.includes("delete") || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
-      const isOnly = this.segments.length === 1;
-      // Only what is in the segments for good: what the journal may bring back is not deleted.
-      const end = this.segments[1]?.baseOffset ?? this.next;
-      if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
+      if (oldest === undefined) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
-      const isDeleted = end <= this.deletedBelow;
+      const isDeleted = (this.segments[1]?.baseOffset ?? this.next) <= this.deletedBelow;
       const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
-      if (!isDeleted && !isLarge && !isOld) return freed;
-      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
-      // before is gone for good, so that a power cut leaves no hole.
-      await (this.segments[1] ?? this.roll()).flush([]);
-      await this.fileSystem.syncFolder(this.folder);
-      freed += oldest.bytes;
-      this.setSegments(this.segments.slice(1));
-      await oldest.remove();
+      const bytes = isDeleted || isLarge || isOld ? await this.removeOldest() : undefined;
+      if (bytes === undefined) return freed;
+      freed += bytes;
     }
+  }
+
+  private async removeOldest(): Promise<number | undefined> {
+    const oldest = this.segments[0];
+    // Only what is in the segments for good: what the journal may bring back is not deleted.
+    const end = this.segments[1]?.baseOffset ?? this.next;
+    const isEmpty = this.segments.length === 1 && oldest?.bytes === 0;
+    if (this.isDestroyed || oldest === undefined || isEmpty || end > this.recoveryPoint) return undefined;
+    // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+    // before is gone for good, so that a power cut leaves no hole.
+    for (const segment of this.notRemoved) await segment.remove();
+    this.notRemoved.length = 0;
+    await (this.segments[1] ?? this.roll()).flush([]);
+    await this.fileSystem.syncFolder(this.folder);
+    this.setSegments(this.segments.slice(1));
+    this.notRemoved.push(oldest);
+    await oldest.remove();
+    this.notRemoved.length = 0;
+    return oldest.bytes;
   }
 
   async close(): Promise<void> {
@@ -568,29 +512,5 @@ export class PartitionLog implements Partition {
     for (const segment of this.segments) await segment.retire();
     this.notify();
     await this.fileSystem.remove(this.folder);
-  }
-}
-
-function firstFitting(
-  batch: Buffer,
-  start: number,
-  fits: (timestamp: number) => boolean,
-): { offset: number; timestamp: number } | undefined {
-  try {
-    const found = decodeRecords(batch).find(({ offset, timestamp }) => offset >= start && fits(timestamp));
-    return found && { offset: found.offset, timestamp: found.timestamp };
-  } catch {
-    // Compressed in a way that cannot be looked into here: the batch's first record is never too late.
-    return { offset: Math.max(baseOffsetOf(batch), start), timestamp: maxTimestampOf(batch) };
-  }
-}
-
-/** The largest timestamp from `start` on; the whole batch's where it cannot be looked into. */
-function newestFrom(batch: Buffer, start: number): number {
-  try {
-    const shown = decodeRecords(batch).filter(({ offset }) => offset >= start);
-    return shown.reduce((newest, { timestamp }) => Math.max(newest, timestamp), -1);
-  } catch {
-    return maxTimestampOf(batch);
   }
 }

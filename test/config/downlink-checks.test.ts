@@ -13,7 +13,7 @@ function problemsOf(yaml: string): string[] {
 }
 const downlink = (to: string, from = "commands") => `downlinks: [{ from: ${from}, to: "${to}" }]\n`;
 const mappings = (...rules: [from: string, to: string][]) =>
-  `mappings: [${rules.map(([from, to]) => `{ from: "${from}", to: "${to}" }`).join(", ")}]\n`;
+  `mappings: [${rules.map(([from, to]) => `{ from: "${from}", to: "${to}"${to.includes("$") ? ", limit: 9" : ""} }`).join(", ")}]\n`;
 
 test("a downlink is filled in with defaults", () => {
   const { downlinks } = parseConfig(`${STREAMS}${downlink("devices/${key}/set")}`, "g.yaml").config;
@@ -42,7 +42,7 @@ describe("what would go round is refused", () => {
     ["by a wildcard for everything", mappings(["#rest", "commands"]) + downlink("devices/${key}/set")],
     [
       "by a template's stream",
-      mappings(["devices/+d/+what", "${what}mands"]) + downlink("devices/${key}/com"),
+      `mappings: [{ from: devices/+d/+what, to: "\${what}mands", limit: 3 }]\n${downlink("devices/${key}/com")}`,
     ],
     ["by an MQTT topic that may be any", mappings(["sensors/+", "commands"]) + downlink("${headers.topic}")],
     ["by the fallback", `fallback: commands\n${downlink("devices/${key}/set")}`],

@@ -261,6 +261,7 @@ describe("bounds", () => {
     const { memberId } = await stableMember(groups, clock);
     expect(await groups.commit("third", SIMPLE, [at(0, 1)])).toEqual(["GROUP_MAX_SIZE_REACHED"]);
     groups.leave("g", [{ memberId, groupInstanceId: null }]);
+    clock.advance(1_000);
     expect(await groups.commit("third", SIMPLE, [at(0, 1)])).toEqual(["NONE"]);
     expect(groups.list().map(({ groupId }) => groupId)).toEqual(["kept", "third"]);
   });
