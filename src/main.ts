@@ -18,6 +18,7 @@ const VERBS = {
   up: "start the gateway",
   status: "what the gateway that runs is doing",
   check: "validate a configuration",
+  reload: "make the gateway that runs take over its configuration anew",
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
   streams: "list streams, or describe one",

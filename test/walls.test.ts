@@ -4,11 +4,12 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram"];
+const BASE = ["errors", "logger", "record", "histogram", "ports"];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   errors: [],
   histogram: [],
+  ports: [],
   logger: ["errors"],
   wire: BASE,
   log: ["wire", ...BASE],

@@ -1,5 +1,6 @@
 /** Which running gateway a verb asks: the one on the data folder that is named, or that the configuration names. */
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { DEFAULT_CONFIG_FILE, loadConfig, parseConfig } from "../config/load.ts";
 import { ControlClient } from "../control/client.ts";
@@ -15,17 +16,24 @@ export function gatewayOptions(command: Command): Command {
     .option("--config <file>", `the configuration; default: ${DEFAULT_CONFIG_FILE}, if it is there`);
 }
 
-/** Rejects with ConfigError when the configuration that should name the data folder is wrong. */
 export async function gatewayOf({ data, config: file }: GatewayOptions): Promise<ControlClient> {
   return new ControlClient(data ?? (await dataDirOf(file)));
 }
 
-/** The data folder that the configuration names. */
+/** The data folder that the configuration names. Rejects with ConfigError where it names none. */
 export async function dataDirOf(file: string | undefined): Promise<string> {
   const inputs = { env: process.env };
-  const { config } =
-    file === undefined && !existsSync(DEFAULT_CONFIG_FILE)
-      ? parseConfig("version: 1", "defaults", inputs)
-      : await loadConfig(file ?? DEFAULT_CONFIG_FILE, inputs);
-  return config.dataDir;
+  if (file === undefined && !existsSync(DEFAULT_CONFIG_FILE)) {
+    return parseConfig("version: 1", "defaults", inputs).config.dataDir;
+  }
+  const name = file ?? DEFAULT_CONFIG_FILE;
+  try {
+    return (await loadConfig(name, inputs)).config.dataDir;
+  } catch (error) {
+    // The gateway may well run on an earlier one, and what it says of this one is being asked for.
+    const text = await readFile(name, "utf8").catch(() => "");
+    const dataDir = process.env.SLUICE_DATA_DIR ?? /^dataDir:[ \t]*["']?([^"'#\s]+)/m.exec(text)?.[1];
+    if (dataDir === undefined || !existsSync(dataDir)) throw error;
+    return dataDir;
+  }
 }

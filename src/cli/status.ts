@@ -34,6 +34,7 @@ function statusText(status: GatewayStatus): string {
   const lines: Line[] = [
     ["Process", `${pid}, up ${roughDuration(upMs)}, ${roughSize(memoryBytes)} of memory`],
     ["Data folder", dataDir],
+    ...configLines(status),
     ...clientLines(status),
     ...messageLines(status),
   ];
@@ -41,6 +42,18 @@ function statusText(status: GatewayStatus): string {
     `${pc.bold(name)} is ${STATES[state](state)}`,
     ...lines.map(([title, text]) => `  ${title.padEnd(14)}${text}`),
   ].join("\n");
+}
+
+function configLines({ config }: GatewayStatus): Line[] {
+  if (config === undefined) return [];
+  const { file, version, loadedAt, refused } = config;
+  const time = (at: number): string => new Date(at).toLocaleString("sv");
+  const lines: Line[] = [["Configuration", `${file}, version ${version}, since ${time(loadedAt)}`]];
+  if (refused !== undefined) {
+    lines.push(["", pc.red(`what it says since ${time(refused.at)} was not taken over:`)]);
+    for (const line of refused.message.split("\n")) lines.push(["", `  ${line}`]);
+  }
+  return lines;
 }
 
 function clientLines({ addresses, stats }: GatewayStatus): Line[] {

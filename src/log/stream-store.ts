@@ -7,18 +7,20 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
-import { LogError } from "../errors.ts";
+import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   CATALOG_ID,
   CATALOG_STREAM,
   type CatalogRecord,
+  epochRecord,
   isStreamName,
   newStreamId,
   producerIdsRecord,
   readCatalog,
   type StreamDescription,
+  startRecord,
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
@@ -29,7 +31,8 @@ import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
-import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
+import { LeaderEpochs } from "./leader-epochs.ts";
+import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
@@ -73,6 +76,9 @@ export class StreamStore implements Log {
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
+  private readonly epochs = new LeaderEpochs();
+  /** By `<stream id>/<partition>`, while the catalog is loaded. */
+  private starts: ReadonlyMap<string, number> = new Map();
   private nextId = 0;
   private idsReserved = 0;
   private reserving: Promise<void> | undefined;
@@ -206,13 +212,29 @@ export class StreamStore implements Log {
       checkpoint: () => this.checkpoint(),
     });
     this.visibleSequence = sequence;
-    if (sequence > checkpoint.sequence) await this.checkpoint();
+    const isRecovered = sequence > checkpoint.sequence;
+    if (isRecovered) await this.checkpoint();
     await this.journal.start();
     this.committer = new Committer({
       journal: this.journal,
+      now: this.now,
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.onFailed(error),
     });
+    if (isRecovered) await this.raiseEpoch();
+  }
+
+  /** See leader-epochs.ts. A disk that takes no more must not keep readers out: then the epoch stays. */
+  private async raiseEpoch(): Promise<void> {
+    const { epoch, starts, forgotten } = this.epochs.next(this.streams);
+    try {
+      await this.writeCatalog(epochRecord(epoch, starts), ...forgotten.map((old) => epochRecord(old, null)));
+      this.epochs.begin(epoch, starts);
+      // Or the next start would have this to recover, and raise it again.
+      await this.checkpoint();
+    } catch (error) {
+      this.logger.error({ error: messageOf(error) }, "the leader epoch could not be raised");
+    }
   }
 
   private replay(partition: PartitionLog, batch: Buffer): boolean {
@@ -230,7 +252,9 @@ export class StreamStore implements Log {
       offset = endOffsetOf(found);
       buffers.push(...found);
     }
-    const { streams, nextProducerId } = readCatalog(recordsOf(buffers));
+    const { streams, nextProducerId, starts, epochs } = readCatalog(recordsOf(buffers));
+    this.starts = starts;
+    this.epochs.load(epochs);
     this.nextId = nextProducerId;
     this.idsReserved = nextProducerId;
     for (const description of streams.values()) {
@@ -239,9 +263,9 @@ export class StreamStore implements Log {
   }
 
   private register({ name, id, origin, settings }: StreamDescription): StreamState {
-    const state = new StreamState(name, id, origin, { ...DEFAULT_SETTINGS, ...settings }, () =>
-      this.committer === undefined ? 0 : this.committer.windowNumber,
-    );
+    const commitNumber = () => (this.committer === undefined ? 0 : this.committer.windowNumber);
+    const resolved = { ...DEFAULT_SETTINGS, ...settings };
+    const state = new StreamState(name, id, origin, resolved, commitNumber, this.epochs);
     this.byName.set(name, state);
     this.byId.set(id, state);
     return state;
@@ -251,7 +275,9 @@ export class StreamStore implements Log {
     const added: PartitionLog[] = [];
     for (let index = stream.partitions.length; index < count; index++) {
       const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
-      added.push(new PartitionLog(stream, index, this.fileSystem, folder, this.now));
+      const partition = new PartitionLog(stream, index, this.fileSystem, folder, this.now);
+      partition.deletedBelow = this.starts.get(`${stream.id}/${index}`) ?? 0;
+      added.push(partition);
     }
     await eachOf(added, 8, (partition) =>
       partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
@@ -340,7 +366,9 @@ export class StreamStore implements Log {
       // From here on nothing more is queued for it, so nothing can come behind its tombstone.
       for (const partition of stream.partitions) partition.isGone = true;
       try {
-        await this.writeCatalog(streamTombstone(name));
+        const starts = stream.partitions.filter((one) => one.deletedBelow > 0);
+        const gone = starts.map(({ index }) => startRecord(stream.id, index, null));
+        await this.writeCatalog(streamTombstone(name), ...gone);
       } catch (error) {
         for (const partition of stream.partitions) partition.isGone = false;
         throw error;
@@ -389,13 +417,28 @@ export class StreamStore implements Log {
     return result;
   }
 
-  private writeCatalog({ key, value }: CatalogRecord): Promise<void> {
+  /** All of it in one commit. */
+  private writeCatalog(...records: readonly CatalogRecord[]): Promise<void> {
     const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
+    const timestamp = this.now();
+    const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
-      this.append([{ partition, key, value, headers: NO_HEADERS, timestamp: this.now() }], (error) =>
-        error === null ? resolve() : reject(error),
-      );
+      this.append(entries, (error) => (error === null ? resolve() : reject(error)));
     });
+  }
+
+  async deleteRecords({ stream, index }: Partition, before: number): Promise<number> {
+    const partition = this.streamById(stream.id)?.partitions[index];
+    if (partition === undefined || partition.isGone) {
+      throw new LogError("UNKNOWN_STREAM", `there is no stream ${stream.name}`);
+    }
+    if (before < 0 || before > partition.highWatermark) partition.outOfRange(before);
+    if (before > partition.logStartOffset) {
+      await this.writeCatalog(startRecord(stream.id, index, before));
+      partition.deletedBelow = Math.max(partition.deletedBelow, before);
+      this.upkeep.retainSoon(partition);
+    }
+    return partition.logStartOffset;
   }
 
   async nextProducerId(): Promise<number> {

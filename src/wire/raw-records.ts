@@ -19,6 +19,7 @@ import {
   CRC_FROM,
   codecOf,
   DELETE_HORIZON,
+  hasAppendTime,
   lastOffsetOf,
   putVarint,
   recordCountOf,
@@ -96,6 +97,31 @@ export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
 }
 
 /**
+ * Why the records' lengths do not add up to their count and the body's size; undefined where they do, and for
+ * a compressed body. Cheaper than `rawRecords`: it only steps over them.
+ */
+export function lengthsProblem(batch: Buffer): string | undefined {
+  if (codecOf(batch) !== 0) return undefined;
+  const end = batchBytes(batch);
+  const count = recordCountOf(batch);
+  let at = BATCH_HEADER_BYTES;
+  for (let left = count; left > 0; left--) {
+    let raw = 0;
+    let shift = 0;
+    let byte: number;
+    do {
+      if (at >= end || shift > 28) return `${count} records of which ${left} are not there`;
+      byte = batch[at++] as number;
+      raw += (byte & 0x7f) * 2 ** shift;
+      shift += 7;
+    } while (byte >= 0x80);
+    if (raw % 2 === 1) return "a record of negative length";
+    at += raw / 2;
+  }
+  return at === end ? undefined : `${count} records that end at byte ${at} of ${end}`;
+}
+
+/**
  * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets, codec,
  * producer and sequence as they were. With `deleteHorizonMs` the batch carries that from now on, unless its
  * timestamps are too far from it to be exact.
@@ -134,8 +160,8 @@ export async function keepRecords(
   result.writeInt32BE(result.length - BATCH_PREFIX_BYTES, 8);
   if (deleteHorizonMs !== undefined) result.writeInt16BE(attributesOf(batch) | DELETE_HORIZON, 21);
   writeInt64(result, 27, newBase);
-  // With LogAppendTime (bit 3) the largest timestamp is that of all.
-  if ((attributesOf(batch) & 0x8) === 0) writeInt64(result, 35, baseTimestamp + maxDelta);
+  // With LogAppendTime the largest timestamp is that of all.
+  if (!hasAppendTime(batch)) writeInt64(result, 35, baseTimestamp + maxDelta);
   result.writeInt32BE(count, 57);
   result.writeUInt32BE(crc32c(result.subarray(CRC_FROM)), 17);
   return result;

@@ -425,7 +425,7 @@ describe("compaction", () => {
       await expect(send(store, partition, sentBatch(records, { codec }))).rejects.toMatchObject(refused);
     }
     const garbage = sentBatch([{ key: "a", value: "1" }], { body: Buffer.from("no records") });
-    await expect(send(store, partition, garbage)).rejects.toMatchObject({ code: "CORRUPT_BATCH" });
+    await expect(send(store, partition, garbage)).rejects.toMatchObject({ code: "INVALID_RECORDS" });
     expect(partition.highWatermark).toBe(0);
   });
 
