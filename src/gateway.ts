@@ -2,6 +2,7 @@
  * The composition root, the only file that knows everybody. It reads as the way of the data:
  *
  *     MQTT broker → ingest (mapper) → log → Kafka server (groups) → subscribers
+ *                                       └→ uplinks → Kafka clusters
  *
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
@@ -23,6 +24,8 @@ import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
 import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
 import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+import type { UplinkOptions } from "./uplink/options.ts";
+import { Uplinks } from "./uplink/uplinks.ts";
 
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
@@ -72,6 +75,7 @@ export class Gateway {
   private readonly broker: MqttBroker;
   private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
+  private uplinks: Uplinks | undefined;
   /** What runs, in the order in which it was started. */
   private readonly running: { readonly name: string; readonly part: Startable }[] = [];
   private starting: Promise<GatewayAddresses> | undefined;
@@ -166,6 +170,9 @@ export class Gateway {
     const kafka = new KafkaServer(kafkaOptions(config), services, this.logger);
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
+    const { logger, log, groups } = this;
+    this.uplinks = new Uplinks(uplinkOptions(config), { log, groups, logger, logId: log.clusterId });
+    await this.startPart("uplinks", this.uplinks);
     await this.startPart("mqtt", this.broker);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
@@ -195,6 +202,7 @@ export class Gateway {
     this.broker.use(mqttThen);
     kafka.use(kafkaOptions(config));
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
+    await this.uplinks?.use(uplinkOptions(config));
     await this.settleStreams(config);
   }
 
@@ -311,6 +319,24 @@ function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
     autoCreate: kafka.autoCreate,
     dataDir,
   };
+}
+
+function uplinkOptions({ name: gateway, uplinks }: Config): UplinkOptions[] {
+  return uplinks.map(({ streams, to, interval, rate, ...uplink }) => ({
+    ...uplink,
+    gateway,
+    streams: streams.map((one) =>
+      typeof one === "string" ? { pattern: one, to } : { pattern: one.stream, to: one.to },
+    ),
+    intervalMs: interval,
+    maxTransactionBytes: uplink.maxTransaction,
+    maxBatchBytes: uplink.maxBatch,
+    connectTimeoutMs: uplink.connectTimeout,
+    requestTimeoutMs: uplink.requestTimeout,
+    transactionTimeoutMs: uplink.transactionTimeout,
+    rate,
+    warnAtMs: uplink.warnAt.toSorted((a, b) => b - a),
+  }));
 }
 
 function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {

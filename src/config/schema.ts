@@ -15,6 +15,7 @@ import {
   parseSize,
   UNLIMITED,
 } from "./units.ts";
+import { uplinksSchema } from "./uplink-schema.ts";
 
 export type { Address } from "./units.ts";
 
@@ -191,6 +192,8 @@ export const configSchema = z.strictObject({
    */
   fallback: z.string().optional(),
   kafka: section(z.strictObject(kafka)),
+  /** Kafka clusters that get the streams: see docs/uplink.md. */
+  uplinks: uplinksSchema({ size, duration: durationWithin, count, address, refuse }),
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
@@ -199,3 +202,4 @@ type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonl
 export type Config = DeepReadonly<z.output<typeof configSchema>>;
 export type StreamConfig = Config["streams"][string];
 export type MappingConfig = Config["mappings"][number];
+export type UplinkConfig = Config["uplinks"][number];

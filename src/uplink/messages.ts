@@ -3,7 +3,7 @@
  * (src/kafka/apis): in the words of Kafka's own definitions, before the flexible encodings.
  */
 import type { Exchange } from "../kafka/client.ts";
-import { array, bool, bytes, type Fields, int16, int32, int64, message, string } from "../wire/schema.ts";
+import { array, bool, type Fields, int16, int32, int64, message, string } from "../wire/schema.ts";
 
 function exchange<Q extends Fields, R extends Fields>(
   key: number,
@@ -74,26 +74,5 @@ export const txnOffsetCommit = exchange(
       name: string(),
       partitions: array({ partitionIndex: int32(), errorCode: int16() }),
     }),
-  },
-);
-
-/** 1 */
-export const saslHandshake = exchange(
-  17,
-  "SaslHandshake",
-  { mechanism: string() },
-  { errorCode: int16(), mechanisms: array(string()) },
-);
-
-/** 0–1 */
-export const saslAuthenticate = exchange(
-  36,
-  "SaslAuthenticate",
-  { authBytes: bytes() },
-  {
-    errorCode: int16(),
-    errorMessage: string({ nullable: "0+", default: null }),
-    authBytes: bytes(),
-    sessionLifetimeMs: int64({ versions: "1+" }),
   },
 );

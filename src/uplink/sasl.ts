@@ -6,8 +6,10 @@ import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from "no
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { messageOf } from "../errors.ts";
+import { saslHandshake } from "../kafka/apis/17-sasl-handshake.ts";
+import { saslAuthenticate } from "../kafka/apis/36-sasl-authenticate.ts";
 import type { KafkaClient } from "../kafka/client.ts";
-import { saslAuthenticate, saslHandshake } from "./messages.ts";
+
 import { KafkaError, NamedError } from "./words.ts";
 
 export type Sasl =
