@@ -334,6 +334,7 @@ function uplinkOptions({ name: gateway, uplinks }: Config): UplinkOptions[] {
     connectTimeoutMs: uplink.connectTimeout,
     requestTimeoutMs: uplink.requestTimeout,
     transactionTimeoutMs: uplink.transactionTimeout,
+    maxBackoffMs: uplink.maxBackoff,
     rate,
     warnAtMs: uplink.warnAt.toSorted((a, b) => b - a),
   }));

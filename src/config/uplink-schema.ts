@@ -120,6 +120,8 @@ export const uplinksSchema = ({ size, duration, count, address, refuse }: Pieces
     requestTimeout: duration({ min: SECOND, max: 10 * MINUTE }).prefault("30s"),
     /** After it the cluster gives a transaction up whose gateway is silent; until then its readers wait. */
     transactionTimeout: duration({ min: SECOND, max: 15 * MINUTE }).prefault("60s"),
+    /** Between two tries to connect; they begin at 250 ms, and there is no end of them. */
+    maxBackoff: duration({ min: 250, max: HOUR }).prefault("15s"),
     rate: z
       .strictObject({
         ...perSecond,

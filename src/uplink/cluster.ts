@@ -53,6 +53,7 @@ export const GROUP = 0;
 export const TRANSACTION = 1;
 
 interface Broker {
+  readonly address: string;
   readonly client: KafkaClient;
   readonly versions: ReadonlyMap<number, { min: number; max: number }>;
   /** Monotonic; when the SASL session must have been replaced. */
@@ -102,7 +103,7 @@ export class Cluster {
   async refresh(names: readonly string[]): Promise<void> {
     const broker = await this.anyBroker();
     const version = this.versionFor(broker, metadata.key, metadata.name, 4, 12);
-    const answer = await broker.client.ask(metadata, version, {
+    const answer = await this.askOf(broker, metadata, version, {
       topics: names.map((name) => ({ name })),
       allowAutoTopicCreation: false,
     });
@@ -128,8 +129,7 @@ export class Cluster {
     const place = `${kind}:${key}`;
     const known = this.coordinators.get(place);
     if (known !== undefined) return known;
-    const { client } = await this.anyBroker();
-    const answer = await client.ask(findCoordinator, 2, { key, keyType: kind });
+    const answer = await this.askOf(await this.anyBroker(), findCoordinator, 2, { key, keyType: kind });
     if (answer.errorCode !== 0) {
       throw new KafkaError(answer.errorCode, "FindCoordinator", answer.errorMessage);
     }
@@ -155,18 +155,21 @@ export class Cluster {
     body: Partially<Shape<Q>>,
     timeoutMs = this.options.requestTimeoutMs,
   ): Promise<Shape<R>> {
-    const broker = await this.broker(nodeId);
-    try {
-      return await broker.client.ask(exchange, version, body, timeoutMs);
-    } catch (error) {
-      if (error instanceof SluiceError) throw error;
-      throw new ConnectError(this.addressOf(nodeId), error, undefined);
-    }
+    return this.askOf(await this.broker(nodeId), exchange, version, body, timeoutMs);
   }
 
-  private addressOf(nodeId: number): string {
-    const { host, port } = this.addresses.get(nodeId) ?? { host: `broker ${nodeId}`, port: 0 };
-    return `${host}:${port}`;
+  private async askOf<Q extends Fields, R extends Fields>(
+    { client, address }: Broker,
+    exchange: Exchange<Q, R>,
+    version: number,
+    body: Partially<Shape<Q>>,
+    timeoutMs = this.options.requestTimeoutMs,
+  ): Promise<Shape<R>> {
+    try {
+      return await client.ask(exchange, version, body, timeoutMs);
+    } catch (error) {
+      throw new ConnectError(address, error, undefined);
+    }
   }
 
   private versionFor({ versions }: Broker, key: number, name: string, min: number, max: number): number {
@@ -262,6 +265,7 @@ export class Cluster {
         const { apiKeys } = await client.ask(apiVersions, 0, {}, connectTimeoutMs);
         const lifetimeMs = sasl === undefined ? 0 : await authenticate(client, sasl);
         return {
+          address: `${host}:${port}`,
           client,
           versions: new Map(
             apiKeys.map(({ apiKey, minVersion, maxVersion }) => [

@@ -27,6 +27,8 @@ export interface UplinkOptions {
   readonly connectTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly transactionTimeoutMs: number;
+  /** Between two tries to connect, of which there is no end. */
+  readonly maxBackoffMs: number;
   readonly rate: RateOptions;
   readonly onPoison: "stop" | "skip" | "dead-letter";
   /** The stream of the gateway's that takes them. */
@@ -64,25 +66,6 @@ export interface RateWindow {
   readonly bytes?: number | undefined;
   readonly records?: number | undefined;
 }
-
-export const DEFAULTS = {
-  delivery: "exactly-once",
-  from: "beginning",
-  partitioning: "same",
-  headers: true,
-  compression: "none",
-  create: { replication: -1, settings: {} },
-  intervalMs: 20,
-  maxTransactionBytes: 4 << 20,
-  maxBatchBytes: 900_000,
-  connectTimeoutMs: 10_000,
-  requestTimeoutMs: 30_000,
-  transactionTimeoutMs: 60_000,
-  rate: { share: 1, schedule: [] },
-  onPoison: "stop",
-  onPlaceLost: "ask",
-  warnAtMs: [],
-} as const satisfies Partial<UplinkOptions>;
 
 /** What a pattern matches in whole. */
 export function matcherOf(pattern: string): RegExp {

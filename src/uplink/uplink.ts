@@ -25,7 +25,6 @@ import { Source } from "./source.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
 const FIRST_BACKOFF_MS = 250;
-const MAX_BACKOFF_MS = 30_000;
 /** New streams and partitions are looked for. */
 const SCAN_MS = 2_000;
 /** The gateway's own group follows the cluster; a commit each time would double the writes to the disk. */
@@ -156,7 +155,7 @@ export class Uplink implements LaneHost {
         this.session = undefined;
       }
       if (this.isClosed || this.problem.report === undefined) continue;
-      const most = Math.min(FIRST_BACKOFF_MS * 2 ** failures, MAX_BACKOFF_MS);
+      const most = Math.min(FIRST_BACKOFF_MS * 2 ** failures, this.options.maxBackoffMs);
       failures = Math.min(failures + 1, 20);
       await this.rest(most * (0.5 + Math.random() / 2));
     }

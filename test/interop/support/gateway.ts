@@ -16,6 +16,7 @@ export interface GatewayOptions {
   /** Further keys of the configuration's `mqtt` and `kafka` sections. */
   readonly mqtt?: object;
   readonly kafka?: object;
+  readonly uplinks?: readonly object[];
   /** A data folder of the caller's own, which stays. */
   readonly dataDir?: string;
   readonly nodeArgs?: readonly string[];
@@ -100,6 +101,7 @@ export class Gateway {
       kafka: { ...options.kafka, bind: `127.0.0.1:${kafkaPort}` },
       streams: options.streams ?? STANDARD.streams,
       mappings: options.mappings ?? STANDARD.mappings,
+      uplinks: options.uplinks ?? [],
     };
     await writeFile(join(folder, "gateway.yaml"), stringify(config, { aliasDuplicateObjects: false }));
     const gateway = new Gateway(folder, mqttPort, kafkaPort, options);

@@ -34,6 +34,7 @@ export const TOOLS = {
   mosquitto: { path: inPath("mosquitto"), get: "apt install mosquitto" },
   mosquitto_pub: { path: inPath("mosquitto_pub"), get: "apt install mosquitto-clients" },
   mosquitto_sub: { path: inPath("mosquitto_sub"), get: "apt install mosquitto-clients" },
+  openssl: { path: inPath("openssl"), get: "apt install openssl" },
   stdbuf: { path: inPath("stdbuf"), get: "apt install coreutils" },
   java: { path: inPath("java"), get: "apt install openjdk-17-jre-headless" },
   "kafka's jars": {
