@@ -28,9 +28,6 @@ import type { BatchPlace } from "./producer-state.ts";
 export const MAX_WINDOW_BYTES = 4 << 20;
 /** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
 const MAX_RUN_BYTES = 256 << 10;
-/** Compressed records that are larger are not looked into for their keys: it would hold everybody up. */
-const MAX_CHECKED_BYTES = 4 << 20;
-
 /** Records that become one batch. */
 interface Run {
   readonly records: RecordAppend[];
@@ -279,13 +276,17 @@ function checkEntries(entries: readonly Append[]): number {
 
 /** A record without a key could never be replaced by a later one (Kafka: INVALID_RECORD). */
 function checkKeys(entry: Append, stream: string): void {
-  if ("batch" in entry ? hasKeyEverywhere(entry.batch) : entry.key !== null) return;
+  if ("batch" in entry ? hasKeyEverywhere(entry.batch, stream) : entry.key !== null) return;
   throw new LogError("KEYLESS_RECORD", `stream ${stream} is compacted and takes no record without a key`);
 }
 
-function hasKeyEverywhere(batch: Buffer): boolean {
-  const body = bodyOfSync(batch, MAX_CHECKED_BYTES);
-  if (body === undefined) return true;
+/** What cannot be looked into now could not be compacted later: a body of no known codec, or a bomb. */
+function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
+  const body = bodyOfSync(batch, MAX_WINDOW_BYTES);
+  if (body === undefined) {
+    const words = `stream ${stream} is compacted and takes no batch that cannot be decompressed to at most ${MAX_WINDOW_BYTES} bytes`;
+    throw new LogError("INVALID_RECORDS", words);
+  }
   try {
     for (const { key } of rawRecords(batch, body)) if (key === null) return false;
     return true;

@@ -2,12 +2,13 @@
  * A batch's records as they lie, and a batch made anew of some of them: what compaction needs.
  *
  * Nothing of a record is decoded but what says where it ends, its key, and whether it has a value; what is
- * kept is copied byte for byte. Batches compressed otherwise than with gzip cannot be looked into.
+ * kept is copied byte for byte, and what was compressed in any way is compressed again, in gzip.
  */
 import { promisify } from "node:util";
-import { gunzip, gunzipSync, gzip } from "node:zlib";
+import { gzip } from "node:zlib";
 import { ProtocolError } from "../errors.ts";
 import { Reader } from "./buffer.ts";
+import { Codec, decompress, decompressLater } from "./compression.ts";
 import { crc32c } from "./crc32c.ts";
 import {
   attributesOf,
@@ -28,7 +29,8 @@ import {
   zigZag,
 } from "./record-batch.ts";
 
-const GZIP = 1;
+/** `attributes`: which codec. */
+const CODEC_BITS = 0x7;
 /** A varlong's bytes at most. */
 const MAX_DELTA_BYTES = 10;
 /** Deltas beyond it are not exact in a double once they are zig-zagged. */
@@ -45,27 +47,25 @@ export interface RawRecord {
   readonly isTombstone: boolean;
 }
 
-const gunzipLater = promisify(gunzip);
 const gzipLater = promisify(gzip);
 
 /** The records' bytes, uncompressed; undefined where they cannot be had within `maxBytes`. */
 export async function bodyOf(batch: Buffer, maxBytes: number): Promise<Buffer | undefined> {
   const body = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
-  if (codecOf(batch) === 0) return body;
-  if (codecOf(batch) !== GZIP) return undefined;
-  return gunzipLater(body, { maxOutputLength: maxBytes }).catch(() => undefined);
+  return decompressLater(codecOf(batch), body, maxBytes).catch(undefinedFor);
 }
 
 /** As `bodyOf`, at once. */
 export function bodyOfSync(batch: Buffer, maxBytes: number): Buffer | undefined {
-  const body = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
-  if (codecOf(batch) === 0) return body;
-  if (codecOf(batch) !== GZIP) return undefined;
   try {
-    return gunzipSync(body, { maxOutputLength: maxBytes });
-  } catch {
-    return undefined;
+    return decompress(codecOf(batch), batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch)), maxBytes);
+  } catch (error) {
+    return undefinedFor(error);
   }
+}
+
+function undefinedFor(error: unknown): undefined {
+  if (!(error instanceof ProtocolError)) throw error;
 }
 
 /** The records in `body`; throws ProtocolError where they do not parse or their offsets do not ascend. */
@@ -101,7 +101,7 @@ export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
  * a compressed body. Cheaper than `rawRecords`: it only steps over them.
  */
 export function lengthsProblem(batch: Buffer): string | undefined {
-  if (codecOf(batch) !== 0) return undefined;
+  if (codecOf(batch) !== Codec.NONE) return undefined;
   const end = batchBytes(batch);
   const count = recordCountOf(batch);
   let at = BATCH_HEADER_BYTES;
@@ -122,7 +122,7 @@ export function lengthsProblem(batch: Buffer): string | undefined {
 }
 
 /**
- * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets, codec,
+ * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets,
  * producer and sequence as they were. With `deleteHorizonMs` the batch carries that from now on, unless its
  * timestamps are too far from it to be exact.
  */
@@ -155,10 +155,12 @@ export async function keepRecords(
     end += body.copy(kept, end, restFrom, to);
   }
   const raw = kept.subarray(0, end);
-  const encoded = codecOf(batch) === GZIP ? await gzipLater(raw) : raw;
+  const codec = codecOf(batch) === Codec.NONE ? Codec.NONE : Codec.GZIP;
+  const encoded = codec === Codec.GZIP ? await gzipLater(raw) : raw;
   const result = Buffer.concat([batch.subarray(0, BATCH_HEADER_BYTES), encoded]);
   result.writeInt32BE(result.length - BATCH_PREFIX_BYTES, 8);
-  if (deleteHorizonMs !== undefined) result.writeInt16BE(attributesOf(batch) | DELETE_HORIZON, 21);
+  const horizon = deleteHorizonMs === undefined ? 0 : DELETE_HORIZON;
+  result.writeInt16BE((attributesOf(batch) & ~CODEC_BITS) | codec | horizon, 21);
   writeInt64(result, 27, newBase);
   // With LogAppendTime the largest timestamp is that of all.
   if (!hasAppendTime(batch)) writeInt64(result, 35, baseTimestamp + maxDelta);

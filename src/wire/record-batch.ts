@@ -21,10 +21,10 @@
  * ```
  * (Kafka documentation, "Message Format"; records are compressed together where the codec is not 0.)
  */
-import { gunzipSync } from "node:zlib";
 import { ProtocolError } from "../errors.ts";
 import type { RecordHeader, StoredRecord } from "../record.ts";
 import { Reader } from "./buffer.ts";
+import { decompress } from "./compression.ts";
 import { crc32c } from "./crc32c.ts";
 
 export const BATCH_HEADER_BYTES = 61;
@@ -242,16 +242,10 @@ export function batchProblem(source: Buffer, at: number, maxBytes: number): stri
   return undefined;
 }
 
-/**
- * The records of a batch, values as slices. Only gzip and uncompressed batches can be looked into (the log
- * itself never needs to); throws `ProtocolError` on others and on records that do not parse.
- */
+/** The records of a batch, values as slices; throws `ProtocolError` on what does not parse, or is more than `maxBytes`. */
 export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[] {
-  const size = batchBytes(batch);
-  let body = batch.subarray(BATCH_HEADER_BYTES, size);
-  const codec = codecOf(batch);
-  if (codec === 1) body = gunzipSync(body, { maxOutputLength: maxBytes });
-  else if (codec !== 0) throw new ProtocolError(`records compressed with codec ${codec} cannot be read here`);
+  const stored = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
+  const body = decompress(codecOf(batch), stored, maxBytes);
   const baseOffset = baseOffsetOf(batch);
   const baseTimestamp = baseTimestampOf(batch);
   const appendTime = hasAppendTime(batch) ? maxTimestampOf(batch) : undefined;
