@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import type { ConnectionOptions } from "node:tls";
-import { messageOf, SluiceError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import { metadata } from "../kafka/apis/03-metadata.ts";
 import { findCoordinator } from "../kafka/apis/10-find-coordinator.ts";
 import { apiVersions } from "../kafka/apis/18-api-versions.ts";

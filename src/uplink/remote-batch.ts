@@ -15,6 +15,8 @@ import {
   baseOffsetOf,
   baseTimestampOf,
   CRC_FROM,
+  hasAppendTime,
+  maxTimestampOf,
   putVarint,
   recordCountOf,
   varintBytes,
@@ -198,11 +200,13 @@ export function takeRecords(
   const reader = new Reader(body);
   const baseOffset = baseOffsetOf(head);
   const baseTimestamp = baseTimestampOf(head);
+  const appendTime = hasAppendTime(head) ? maxTimestampOf(head) : undefined;
   let taken = 0;
   for (let left = recordCountOf(head); left > 0; left--) {
     const to = reader.varint() + reader.position;
     reader.int8();
-    const timestamp = baseTimestamp + reader.varlong();
+    const delta = reader.varlong();
+    const timestamp = appendTime ?? baseTimestamp + delta;
     const offset = baseOffset + reader.varint();
     if (to > body.length) throw new ProtocolError(`a record at offset ${offset} that does not parse`);
     if (offset < limits.from) {
