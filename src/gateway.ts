@@ -7,6 +7,7 @@
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
  */
+import { statfs } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "./config/load.ts";
@@ -24,7 +25,9 @@ import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
 import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
 import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+import * as uplinkCommands from "./uplink/commands.ts";
 import type { UplinkOptions } from "./uplink/options.ts";
+import type { UplinkReport } from "./uplink/report.ts";
 import { Uplinks } from "./uplink/uplinks.ts";
 
 /** Where the gateway is reached, with the ports that it really has. */
@@ -52,6 +55,7 @@ export interface GatewayStatus {
   readonly config?: ConfigStatus | undefined;
   readonly addresses?: GatewayAddresses | undefined;
   readonly stats?: GatewayStats;
+  readonly uplinks?: readonly UplinkReport[];
 }
 
 interface Startable {
@@ -97,6 +101,7 @@ export class Gateway {
     }
     this.control.route("GET /status", () => this.status);
     this.control.route("POST /reload", () => this.reload());
+    this.routeUplinks();
   }
 
   /**
@@ -155,7 +160,13 @@ export class Gateway {
       memoryBytes: process.memoryUsage.rss(),
       dataDir: resolve(dataDir),
       config: this.reloader?.status,
-      ...(addresses === undefined ? {} : { addresses, stats: this.stats }),
+      ...(addresses === undefined
+        ? {}
+        : {
+            addresses,
+            stats: this.stats,
+            uplinks: this.uplinks ? uplinkCommands.reports(this.uplinks) : [],
+          }),
     };
   }
 
@@ -166,12 +177,17 @@ export class Gateway {
     await this.settleStreams(config);
     await this.startPart("groups", this.groups);
     // Made late: the cluster's identity lies in the data folder.
-    const services = { log: this.log, groups: this.groups, clusterId: this.log.clusterId };
-    const kafka = new KafkaServer(kafkaOptions(config), services, this.logger);
+    const brokerServices = { log: this.log, groups: this.groups, clusterId: this.log.clusterId };
+    const kafka = new KafkaServer(kafkaOptions(config), brokerServices, this.logger);
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
     const { logger, log, groups } = this;
-    this.uplinks = new Uplinks(uplinkOptions(config), { log, groups, logger, logId: log.clusterId });
+    const freeBytes = async (): Promise<number> => {
+      const { bavail, bsize } = await statfs(config.dataDir);
+      return bavail * bsize;
+    };
+    const services = { log, groups, logger, logId: log.clusterId, freeBytes };
+    this.uplinks = new Uplinks(uplinkOptions(config), services);
     await this.startPart("uplinks", this.uplinks);
     await this.startPart("mqtt", this.broker);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
@@ -204,6 +220,23 @@ export class Gateway {
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.uplinks?.use(uplinkOptions(config));
     await this.settleStreams(config);
+  }
+
+  private routeUplinks(): void {
+    const { control } = this;
+    const uplinks = (): Uplinks => {
+      if (this.uplinks !== undefined) return this.uplinks;
+      throw new SluiceError("NOT_NOW", "the gateway is starting", { exitCode: 69 });
+    };
+    control.route("GET /uplinks", () => uplinkCommands.reports(uplinks()));
+    const post = <B>(what: string, act: (uplinks: Uplinks, body: B) => unknown): void =>
+      control.route(`POST /uplinks/${what}`, ({ body }) => act(uplinks(), (body ?? {}) as B));
+    post<uplinkCommands.Chosen>("pause", (all, body) => uplinkCommands.rest(all, body, true));
+    post<uplinkCommands.Chosen>("resume", (all, body) => uplinkCommands.rest(all, body, false));
+    post("reset", uplinkCommands.reset);
+    post("skip", uplinkCommands.skip);
+    post("dry-run", uplinkCommands.dryRun);
+    post("verify", uplinkCommands.verifyAll);
   }
 
   private mapper({ mappings }: Config): Mapper {

@@ -24,7 +24,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
   demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
-  cli: ["control", "demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
+  cli: ["control", "uplink", "demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
   main: ["cli", "config", ...BASE],
 };
 

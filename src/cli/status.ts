@@ -4,6 +4,7 @@ import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { uplinkLines } from "./uplink-text.ts";
 
 interface Options extends GatewayOptions {
   readonly json?: boolean;
@@ -41,6 +42,9 @@ function statusText(status: GatewayStatus): string {
   return [
     `${pc.bold(name)} is ${STATES[state](state)}`,
     ...lines.map(([title, text]) => `  ${title.padEnd(14)}${text}`),
+    ...(status.uplinks ?? []).flatMap((uplink) =>
+      uplinkLines(uplink).map((line, index) => `  ${(index === 0 ? "Uplink" : "").padEnd(14)}${line}`),
+    ),
   ].join("\n");
 }
 

@@ -46,6 +46,8 @@ export interface RemoteTopic {
   /** Empty before Kafka 2.8. */
   readonly id: string;
   readonly partitions: readonly RemotePartition[];
+  /** What the user may do, by bits of `AclOperation`; -2147483648 where the cluster does not say. */
+  readonly operations: number;
 }
 
 /** Of the coordinator's two kinds (FindCoordinator's `key_type`). */
@@ -106,6 +108,7 @@ export class Cluster {
     const answer = await this.askOf(broker, metadata, version, {
       topics: names.map((name) => ({ name })),
       allowAutoTopicCreation: false,
+      includeTopicAuthorizedOperations: true,
     });
     this.clusterId = answer.clusterId;
     this.controllerId = answer.controllerId;
@@ -116,11 +119,12 @@ export class Cluster {
       const before = known.get(nodeId);
       if (before !== undefined && (before.host !== host || before.port !== port)) this.drop(nodeId);
     }
-    for (const { name, errorCode, topicId, partitions } of answer.topics) {
+    for (const { name, errorCode, topicId: id, partitions, ...topic } of answer.topics) {
       if (name === null) continue;
       const sorted = partitions.toSorted((a, b) => a.partitionIndex - b.partitionIndex);
       const found = sorted.map(({ leaderId, errorCode: code }) => ({ leader: leaderId, errorCode: code }));
-      this.topics.set(name, { name, errorCode, id: topicId, partitions: found });
+      const { topicAuthorizedOperations: operations } = topic;
+      this.topics.set(name, { name, errorCode, id, partitions: found, operations });
     }
   }
 
@@ -137,6 +141,11 @@ export class Cluster {
     if (!this.addresses.has(nodeId)) this.addresses.set(nodeId, { host, port });
     this.coordinators.set(place, nodeId);
     return nodeId;
+  }
+
+  /** Connects; resolves with the address that the cluster tells of it. */
+  async reach(nodeId: number): Promise<string> {
+    return (await this.broker(nodeId)).address;
   }
 
   forgetCoordinators(): void {

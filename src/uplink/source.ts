@@ -94,6 +94,13 @@ export class Source {
     return all === 0 ? 0 : Math.round((sizeBytes * this.waitingRecords) / all);
   }
 
+  /** What the partition has ever taken, by its present mean. */
+  get bytesSinceBegin(): number {
+    const { highWatermark, logStartOffset, sizeBytes } = this.partition;
+    const all = highWatermark - logStartOffset;
+    return all === 0 ? 0 : (sizeBytes * highWatermark) / all;
+  }
+
   isDue(now: number): boolean {
     return (this.state === "failing" || this.state === "new") && now >= this.retryAt;
   }

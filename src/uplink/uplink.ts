@@ -18,8 +18,10 @@ import type { Gap, Notes } from "./notes.ts";
 import { identityOf, matcherOf, remoteTopicOf, type UplinkOptions } from "./options.ts";
 import { Pace } from "./pace.ts";
 import { decide, markOf, readMark } from "./places.ts";
-import { Problem, type ProblemReport } from "./problem.ts";
+import { Problem } from "./problem.ts";
 import { type Place, type PlaceKey, placeName } from "./producer.ts";
+import { streamReports, sum, type UplinkReport } from "./report.ts";
+import { RunwayMarks, RunwayMeter } from "./runway.ts";
 import { compressorOf, MAIN_LANES, Session } from "./session.ts";
 import { Source } from "./source.ts";
 import { KafkaError, NamedError } from "./words.ts";
@@ -27,6 +29,7 @@ import { KafkaError, NamedError } from "./words.ts";
 const FIRST_BACKOFF_MS = 250;
 /** New streams and partitions are looked for. */
 const SCAN_MS = 2_000;
+const MEASURE_MS = 10_000;
 /** The gateway's own group follows the cluster; a commit each time would double the writes to the disk. */
 const LOCAL_SAVE_MS = 1_000;
 /** Kafka forgets the offsets of a group that is silent for a week (`offsets.retention.minutes`). */
@@ -39,6 +42,8 @@ export interface UplinkServices {
   readonly groups: GroupCoordinator;
   readonly notes: Notes;
   readonly logger: Logger;
+  /** What the data folder's disk still takes. */
+  readonly freeBytes: () => Promise<number | undefined>;
 }
 
 export type UplinkState = "connecting" | "running" | "down" | "paused" | "fenced" | "stopped";
@@ -76,12 +81,16 @@ export class Uplink implements LaneHost {
   private timers: NodeJS.Timeout[] = [];
   private saving: Promise<unknown> = Promise.resolve();
   private renewedAt = performance.now();
+  private readonly meter = new RunwayMeter();
+  private readonly marks: RunwayMarks;
+  private freeBytes: number | undefined;
 
   constructor(options: UplinkOptions, services: UplinkServices) {
     this.options = options;
     this.services = services;
     this.logger = services.logger;
     this.pace = new Pace(options.rate);
+    this.marks = new RunwayMarks(options.warnAtMs);
     const { name, streams } = options;
     this.problem = new Problem(({ message, mend }) => {
       this.logger.warn({ uplink: name, mend }, `uplink ${name}: ${message}`);
@@ -106,8 +115,10 @@ export class Uplink implements LaneHost {
 
   start(): void {
     this.scan();
+    void this.measure();
     this.timers = [
       setInterval(() => this.scan(), SCAN_MS),
+      setInterval(() => void this.measure(), MEASURE_MS),
       setInterval(() => this.saveLocal(), LOCAL_SAVE_MS),
     ];
     for (const timer of this.timers) timer.unref();
@@ -247,6 +258,28 @@ export class Uplink implements LaneHost {
       source.state = "new";
     }
     this.again();
+  }
+
+  /** What the cluster holds now. */
+  async remotePlaces(sources: readonly Source[]): Promise<Map<Source, number>> {
+    const { session } = this;
+    if (session === undefined) {
+      throw new SluiceError("NOT_CONNECTED", `uplink ${this.name} is not connected`, { exitCode: 69 });
+    }
+    const places = await session.side.producer.places(sources.map(({ place }) => place));
+    return new Map(
+      sources.flatMap((source) => {
+        const place = places.get(placeName(source.place));
+        return place === undefined ? [] : [[source, place.offset] as const];
+      }),
+    );
+  }
+
+  /** How far it was by the gateway's own group. */
+  localPlace(name: string): number | undefined {
+    return this.services.groups
+      .committedOffsets(this.localGroup)
+      .find(({ stream, partition }) => `${stream}/${partition}` === name)?.offset;
   }
 
   // ── sources ────────────────────────────────────────────────────────────────────────────────────────────
@@ -397,7 +430,8 @@ export class Uplink implements LaneHost {
     await this.services.notes.addGap(this.name, { stream, partition, from, to, why, at: Date.now() });
   }
 
-  delivered({ parts, bytes, records }: Load, _tookMs: number): void {
+  delivered({ parts, bytes, records, isFull }: Load, tookMs: number): void {
+    if (isFull) this.meter.noteDelivery(records, bytes, tookMs, MAIN_LANES);
     this.counts.deliveries++;
     this.counts.records += records;
     this.counts.bytes += bytes;
@@ -496,8 +530,53 @@ export class Uplink implements LaneHost {
     this.saving = this.services.groups.commit(this.localGroup, identity, offsets);
   }
 
-  get problemReport(): ProblemReport | undefined {
-    return this.problem.report;
+  // ── the meter ──────────────────────────────────────────────────────────────────────────────────────────
+
+  private async measure(): Promise<void> {
+    this.freeBytes = await this.services.freeBytes().catch(() => undefined);
+    const all = [...this.sources.values()];
+    const records = sum(all, ({ partition }) => partition.highWatermark);
+    this.meter.note(
+      performance.now(),
+      records,
+      sum(all, ({ bytesSinceBegin }) => bytesSinceBegin),
+    );
+    const { diskMs, drainMs } = this.meter.forecast(this.freeBytes, this.waitingRecords);
+    if (this.state === "running") return this.marks.clear();
+    const mark = this.marks.pass(diskMs);
+    if (mark === undefined) return;
+    this.logger.warn(
+      { uplink: this.name, diskMs, drainMs, waitingRecords: this.waitingRecords },
+      `uplink ${this.name}: the cluster is away, and at today's rate the disk lasts ${Math.round((diskMs as number) / 3_600_000)} h`,
+    );
+  }
+
+  private get waitingRecords(): number {
+    return sum([...this.sources.values()], ({ waitingRecords }) => waitingRecords);
+  }
+
+  get report(): UplinkReport {
+    const { name, options, state, since, clusterId, localGroup: group, counts: sent } = this;
+    const { brokers, delivery } = options;
+    const gaps = this.services.notes.gapsOf(name);
+    const streams = streamReports(this.sources.values());
+    return {
+      name,
+      state,
+      since,
+      brokers: brokers.map(({ host, port }) => `${host}:${port}`),
+      clusterId,
+      delivery,
+      group,
+      problem: this.problem.report,
+      waitingRecords: this.waitingRecords,
+      waitingBytes: sum(streams, ({ waitingBytes }) => waitingBytes),
+      sent,
+      runway: this.meter.forecast(this.freeBytes, this.waitingRecords),
+      streams,
+      gaps: gaps.slice(-20),
+      gapRecords: sum(gaps, ({ from, to }) => to - from),
+    };
   }
 }
 

@@ -154,8 +154,8 @@ export class Audit {
       (_, index) => new UniqueSensor(mqttUrl, `s${index}`, 10 + Math.floor(this.random() * 20)),
     );
     await eventually(async () => (await this.endOffsets()) > 100, "the first records in Kafka", 60_000);
-    for (let fault = 0; fault < this.options.faults; fault++) {
-      const name = await this.breakSomething();
+    for (const [fault, kind] of this.plan().entries()) {
+      const name = await this.breakSomething(kind);
       this.done.set(name, (this.done.get(name) ?? 0) + 1);
       this.options.say?.(`${fault + 1}/${this.options.faults}: ${name}`);
       // Most of the time it recovers first; the next fault may just as well meet it while it does.
@@ -189,15 +189,25 @@ export class Audit {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  private async breakSomething(): Promise<string> {
-    const die = this.random();
-    if (die < 0.36) return this.breakKafka();
-    if (die < 0.56) {
-      await this.gateway.kill();
-      await this.gateway.again();
-      return "gateway killed";
-    }
-    return this.breakConnection();
+  /** A third of the faults are Kafka's, a fifth the gateway's; the order is drawn. */
+  private plan(): readonly ("Kafka" | "gateway" | "connection")[] {
+    const { faults } = this.options;
+    const kinds = Array.from({ length: faults }, (_, index) => {
+      if (index < Math.ceil(faults / 3)) return "Kafka";
+      return index < faults * 0.53 ? "gateway" : "connection";
+    });
+    return kinds
+      .map((kind) => ({ kind, at: this.random() }))
+      .sort((a, b) => a.at - b.at)
+      .map(({ kind }) => kind as "Kafka" | "gateway" | "connection");
+  }
+
+  private async breakSomething(kind: "Kafka" | "gateway" | "connection"): Promise<string> {
+    if (kind === "Kafka") return this.breakKafka();
+    if (kind === "connection") return this.breakConnection();
+    await this.gateway.kill();
+    await this.gateway.again();
+    return "gateway killed";
   }
 
   private async breakKafka(): Promise<string> {
