@@ -2,7 +2,8 @@
  * The composition root, the only file that knows everybody. It reads as the way of the data:
  *
  *     MQTT broker → ingest (mapper) → log → Kafka server (groups) → subscribers
- *                                       └→ uplinks → Kafka clusters
+ *           ↑                          │└→ uplinks → Kafka clusters
+ *           └──────── downlinks ───────┘
  *
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
@@ -14,21 +15,27 @@ import type { LoadedConfig } from "./config/load.ts";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
+import { UNLIMITED } from "./config/units.ts";
 import { ControlServer } from "./control/server.ts";
+import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
-import type { StreamSettings } from "./log/log.ts";
+import type { LogStats, StreamSettings } from "./log/log.ts";
 import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
-import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
+import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
 import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
 import * as uplinkCommands from "./uplink/commands.ts";
 import type { UplinkOptions } from "./uplink/options.ts";
 import type { UplinkReport } from "./uplink/report.ts";
 import { Uplinks } from "./uplink/uplinks.ts";
+
+export type { LogStats } from "./log/log.ts";
+
+const TELL_PROGRESS_MS = 2_000;
 
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
@@ -38,9 +45,10 @@ export interface GatewayAddresses {
 
 /** Counters since the start, and what is open now. */
 export interface GatewayStats {
-  readonly log: StreamStore["stats"];
+  readonly log: LogStats;
   readonly ingest: IngestStats;
   readonly mqtt: MqttStats;
+  readonly downlinks: DownlinkStats;
   readonly kafka: KafkaServerStats | undefined;
 }
 
@@ -77,6 +85,7 @@ export class Gateway {
   private readonly groups: GroupCoordinator;
   private readonly ingest: Ingest;
   private readonly broker: MqttBroker;
+  private readonly downlinks: Downlinks;
   private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
   private uplinks: Uplinks | undefined;
@@ -91,10 +100,28 @@ export class Gateway {
     this.config = config;
     this.logger = logger;
     this.control = new ControlServer(logger);
-    this.log = new StreamStore({ dataDir: config.dataDir, logger, onVisitor: this.control.accept });
-    this.groups = new GroupCoordinator(this.log, {}, logger);
-    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config));
+    this.log = new StreamStore({
+      dataDir: config.dataDir,
+      logger,
+      onVisitor: this.control.accept,
+      lingerMs: config.commit.linger,
+    });
+    const { offsetRetention } = config.kafka;
+    const offsetRetentionMs = offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention;
+    this.groups = new GroupCoordinator(this.log, { offsetRetentionMs }, logger);
+    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
+    this.downlinks = new Downlinks(
+      config.downlinks,
+      {
+        log: this.log,
+        groups: this.groups,
+        publish: (messages, more) => this.broker.publish(messages, more),
+        topicProblem: publishProblem,
+        deadLetter: () => undefined,
+      },
+      logger,
+    );
     if (origin !== undefined) {
       const { loaded, load } = origin;
       this.reloader = new Reloader(loaded, load, (next) => this.use(next.config), logger);
@@ -145,6 +172,7 @@ export class Gateway {
       log: this.log.stats,
       ingest: this.ingest.stats,
       mqtt: this.broker.stats,
+      downlinks: this.downlinks.stats,
       kafka: this.kafka?.stats,
     };
   }
@@ -171,6 +199,20 @@ export class Gateway {
   }
 
   private async startParts(): Promise<GatewayAddresses> {
+    const startedAt = performance.now();
+    const telling = setInterval(() => {
+      const ms = Math.round(performance.now() - startedAt);
+      const what = this.log.progress ?? this.running.at(-1)?.name;
+      this.logger.info({ ms }, `still starting: ${what}`);
+    }, TELL_PROGRESS_MS);
+    try {
+      return await this.startEach();
+    } finally {
+      clearInterval(telling);
+    }
+  }
+
+  private async startEach(): Promise<GatewayAddresses> {
     const { config } = this;
     await this.startPart("log", this.log);
     await this.addStreams(config);
@@ -190,6 +232,7 @@ export class Gateway {
     this.uplinks = new Uplinks(uplinkOptions(config), services);
     await this.startPart("uplinks", this.uplinks);
     await this.startPart("mqtt", this.broker);
+    await this.startPart("downlinks", this.downlinks);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     return this.addresses;
@@ -216,7 +259,9 @@ export class Gateway {
     this.config = config;
     this.ingest.use(mapper, ingestOptions(config));
     this.broker.use(mqttThen);
+    this.downlinks.use(config.downlinks);
     kafka.use(kafkaOptions(config));
+    this.log.lingerMs = config.commit.linger;
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.uplinks?.use(uplinkOptions(config));
     await this.settleStreams(config);
@@ -251,6 +296,7 @@ export class Gateway {
   }
 
   private async stopParts(): Promise<void> {
+    this.log.stopLingering();
     await this.control.close();
     for (const { name, part } of this.running.splice(0).reverse()) {
       try {
@@ -354,7 +400,8 @@ function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
   };
 }
 
-function uplinkOptions({ name: gateway, uplinks }: Config): UplinkOptions[] {
+function uplinkOptions({ name: gateway, uplinks, streams: all }: Config): UplinkOptions[] {
+  const waiting = Object.entries(all).filter(([, { retention }]) => retention.waitForUplink);
   return uplinks.map(({ streams, to, interval, rate, ...uplink }) => ({
     ...uplink,
     gateway,
@@ -368,6 +415,8 @@ function uplinkOptions({ name: gateway, uplinks }: Config): UplinkOptions[] {
     requestTimeoutMs: uplink.requestTimeout,
     transactionTimeoutMs: uplink.transactionTimeout,
     maxBackoffMs: uplink.maxBackoff,
+    waitFor: waiting.map(([stream]) => stream),
+    keepFreeBytes: uplink.keepFree,
     rate,
     warnAtMs: uplink.warnAt.toSorted((a, b) => b - a),
   }));

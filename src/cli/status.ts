@@ -5,6 +5,7 @@ import { formatAddress, grouped, plural, roughDuration, roughSize } from "../con
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
 import { uplinkLines } from "./uplink-text.ts";
+import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
   readonly json?: boolean;
@@ -70,7 +71,16 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
   ];
 }
 
-function messageLines({ stats }: GatewayStatus): Line[] {
+function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line[] {
+  const { sent, expired, failed } = downlinks;
+  if (sent + expired + failed === 0) return [];
+  const parts = [`${grouped(sent)} sent to MQTT`];
+  if (expired > 0) parts.push(`${grouped(expired)} expired`);
+  if (failed > 0) parts.push(pc.yellow(`${grouped(failed)} could not be sent`));
+  return [["Downlinks", parts.join(", ")]];
+}
+
+function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   if (stats === undefined) return [];
   const { ingest, log } = stats;
   const lost = [
@@ -81,12 +91,9 @@ function messageLines({ stats }: GatewayStatus): Line[] {
   ] as const;
   const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);
   return [
+    ...downlinkLines(stats),
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
-    [
-      "Log",
-      log.readOnly
-        ? pc.red("takes nothing: the disk failed")
-        : `${plural(log.commits, "commit")}, ${roughSize(log.committedBytes)} taken`,
-    ],
+    ["Log", log.readOnly ? pc.red("takes nothing: the disk failed") : plural(log.commits, "commit")],
+    ["Disk", wearText(wearBetween(undefined, log, upMs))],
   ];
 }

@@ -105,6 +105,7 @@ function statusText(report: UplinkReport): string {
     ...uplinkLines(report),
     table(["STREAM", "TO", "PARTITIONS", "WAITING", "BYTES", "HELD UP"], rows),
     pc.dim(`${plural(rows.length, "stream")}, ${plural(report.waitingRecords, "record")} waiting`),
+    ...report.unmatched.map((pattern) => pc.yellow(`  no stream fits "${pattern}"`)),
     ...troubled,
     ...(gaps.length === 0
       ? []

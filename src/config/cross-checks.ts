@@ -5,6 +5,7 @@
  */
 import { type CompiledRule, compileRule, type RuleDefinition } from "../mapping/rule.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
+import { checkDownlinks } from "./downlink-checks.ts";
 import { type Checked, placeOf, valueAt, wordsOf } from "./issue-words.ts";
 import { didYouMean, type Problem } from "./problems.ts";
 import { configSchema } from "./schema.ts";
@@ -21,8 +22,10 @@ export function crossCheck(checked: Checked): Problem[] {
   checks.streamNames();
   checks.mappings();
   checks.fallback();
+  checks.downlinks();
   checks.ports();
   checks.sizes();
+  checks.uplinks();
   return checks.problems;
 }
 
@@ -104,6 +107,14 @@ class CrossChecks {
     this.report(["fallback"], `fallback: ${needsKey(fallback)}, and what no mapping matches has none`);
   }
 
+  downlinks(): void {
+    checkDownlinks(
+      this.config,
+      (stream, path) => this.declared(stream, path),
+      (...problem) => this.report(...problem),
+    );
+  }
+
   private isCompacted(stream: string | undefined): stream is string {
     if (stream === undefined || !this.streams.includes(stream)) return false;
     return mapOf(mapOf(this.config.streams)[stream]).cleanup === "compact";
@@ -146,6 +157,27 @@ class CrossChecks {
         path,
         `${wordsOf(path)} is smaller than mqtt.maxPacket, which is ${formatSize(maxPacket)}: larger messages could never be stored`,
       );
+    }
+  }
+
+  uplinks(): void {
+    const { uplinks } = this.config;
+    const firstOf = new Map<unknown, number>();
+    for (const [index, uplink] of (Array.isArray(uplinks) ? uplinks : []).entries()) {
+      const { name, onPoison, deadLetters } = mapOf(uplink);
+      const at = ["uplinks", index];
+      const first = firstOf.get(name);
+      if (first === undefined) firstOf.set(name, index);
+      else if (typeof name === "string")
+        this.report([...at, "name"], `uplinks[${first}] has the name "${name}" already`);
+      if (typeof deadLetters === "string") this.declared(deadLetters, [...at, "deadLetters"]);
+      else if (onPoison === "dead-letter") {
+        this.report(
+          [...at, "onPoison"],
+          `${wordsOf([...at, "onPoison"])}: dead-letter needs a stream`,
+          "add  deadLetters: <stream>",
+        );
+      }
     }
   }
 }

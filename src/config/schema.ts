@@ -72,6 +72,18 @@ const address = z
   .union([z.string(), z.number()], { error: () => "must be text" })
   .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
+/** What another machine can connect to. */
+function advertised(text: string, context: z.core.$RefinementCtx): Address {
+  const address = settle(parseAddress(text), context);
+  const isAll = address.host === "0.0.0.0" || address.host === "::";
+  if (!isAll) return address;
+  return refuse(
+    context,
+    `is ${text}, which no client can connect to`,
+    "auto, or the host:port at which clients reach this gateway",
+  );
+}
+
 /** A section that is there but empty (`mqtt:` with everything below it commented out) holds the defaults. */
 const section = <S extends z.ZodType>(schema: S) => z.preprocess((value) => value ?? {}, schema);
 
@@ -118,6 +130,8 @@ const stream = {
     z.strictObject({
       time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
       size: size({ min: 64 * KiB, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("unlimited"),
+      /** Nothing is deleted that an uplink has not sent yet, until the disk runs short (`keepFree` of the uplink). */
+      waitForUplink: z.boolean().default(false),
     }),
   ),
   /** A segment is closed at this size or age, whichever comes first; retention takes closed ones only. */
@@ -151,12 +165,27 @@ const mapping = z
   })
   .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
 
+const downlink = z
+  .strictObject({
+    /** For logs and reports; `from` when left out. */
+    name: z.string().min(1).max(100).optional(),
+    /** A stream; what Kafka producers write there goes to MQTT. */
+    from: z.string(),
+    /** The MQTT topic, as text or a template; see mapping/downlink-rule.ts. */
+    to: mappingText,
+    qos: z.union([z.literal(0), z.literal(1), z.literal(2)]).default(1),
+    retain: z.boolean().default(false),
+    /** From the record's timestamp; what is older is not sent, and what waits for a device so long is given up. */
+    expiry: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).optional(),
+  })
+  .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
+
 const kafka = {
   bind: address.prefault("127.0.0.1:9092"),
   /** What clients are told to connect to; `auto`: the address on which they reached us. */
   advertise: z
     .string()
-    .transform((text, context) => (text === "auto" ? text : settle(parseAddress(text), context)))
+    .transform((text, context) => (text === "auto" ? text : advertised(text, context)))
     .pipe(z.custom<"auto" | Address>())
     .prefault("auto"),
   /** The largest request. */
@@ -170,6 +199,10 @@ const kafka = {
   /** Streams that a client names and nobody declared. */
   autoCreate: section(
     z.strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) }),
+  ),
+  /** How long a consumer group's offsets are kept when it has no member and commits nothing. */
+  offsetRetention: durationWithin({ min: MINUTE, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault(
+    "7d",
   ),
 };
 
@@ -191,9 +224,20 @@ export const configSchema = z.strictObject({
    * are dropped, counted and reported.
    */
   fallback: z.string().optional(),
+  /** From streams to MQTT topics; the first of a stream takes its records. */
+  downlinks: z.array(downlink).max(1_000).default([]),
   kafka: section(z.strictObject(kafka)),
   /** Kafka clusters that get the streams: see docs/uplink.md. */
   uplinks: uplinksSchema({ size, duration: durationWithin, count, address, refuse }),
+  commit: section(
+    z.strictObject({
+      /**
+       * How long what comes is gathered before it is written and synced, all of it at once. Acknowledgements and
+       * subscribers wait so long; flash wears less.
+       */
+      linger: durationWithin({ min: 0, max: 5 * SECOND }).prefault("0ms"),
+    }),
+  ),
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;

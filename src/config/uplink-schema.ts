@@ -98,7 +98,7 @@ export const uplinksSchema = ({ size, duration, count, address, refuse }: Pieces
     partitioning: z.enum(["same", "key", "modulo"]).default("same"),
     /** Adds sluice.gateway, sluice.stream, sluice.partition and sluice.offset. */
     headers: z.boolean().default(true),
-    compression: z.enum(["none", "gzip", "snappy", "lz4", "zstd"]).default("none"),
+    compression: z.enum(["none", "gzip", "snappy"]).default("none"),
     /** Topics that the cluster has not; `false` leaves them to a person. */
     create: z
       .union([
@@ -140,6 +140,8 @@ export const uplinksSchema = ({ size, duration, count, address, refuse }: Pieces
     deadLetters: z.string().optional(),
     /** When the cluster has forgotten how far it was, or says what cannot be. */
     onPlaceLost: z.enum(["ask", "resume", "restart"]).default("ask"),
+    /** With less than this free on the disk, `retention.waitForUplink` waits no longer. */
+    keepFree: size({ min: 0, max: 1024 * GiB }).prefault("256MiB"),
     /** Warns when the disk lasts no longer than this at today's rate, while the cluster is away. */
     warnAt: z
       .array(duration({ min: MINUTE, max: 10_000 * HOUR }))

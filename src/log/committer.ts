@@ -56,6 +56,9 @@ class Window {
   readonly buckets = new Map<PartitionLog, Bucket>();
   readonly waiting: Waiting[] = [];
   bytes = 0;
+  /** When the first append came, by `performance.now`. */
+  openedAt = 0;
+  isUrgent = false;
 
   constructor(number: number) {
     this.number = number;
@@ -85,6 +88,9 @@ export class Committer {
   private running = false;
   private scheduled = false;
   private idle: (() => void) | undefined;
+  /** How long a window gathers from its first append on, for fewer syncs; a full one does not. */
+  lingerMs = 0;
+  private endLinger: (() => void) | undefined;
   /** Set once appends are refused. */
   private refusal: LogError | undefined;
   commits = 0;
@@ -113,6 +119,7 @@ export class Committer {
       const bytes = checkEntries(entries);
       const window = this.windowFor(bytes);
       const queued = this.enqueue(window, entries);
+      if (window.waiting.length === 0) window.openedAt = performance.now();
       window.bytes += bytes;
       window.waiting.push({ done, queued });
     } catch (error) {
@@ -126,6 +133,7 @@ export class Committer {
   private windowFor(bytes: number): Window {
     const last = this.windows.at(-1) as Window;
     if (last.bytes === 0 || last.bytes + bytes <= MAX_WINDOW_BYTES) return last;
+    this.hurry();
     const window = new Window(last.number + 1);
     this.windows.push(window);
     return window;
@@ -165,6 +173,7 @@ export class Committer {
   private async run(): Promise<void> {
     this.running = true;
     while ((this.windows[0] as Window).waiting.length > 0) {
+      if (this.lingerMs > 0) await this.linger();
       const window = this.windows.shift() as Window;
       if (this.windows.length === 0) this.windows.push(new Window(window.number + 1));
       await this.commit(window);
@@ -172,6 +181,26 @@ export class Committer {
     this.running = false;
     this.idle?.();
     this.idle = undefined;
+  }
+
+  private async linger(): Promise<void> {
+    const { openedAt, isUrgent } = this.windows[0] as Window;
+    const left = openedAt + this.lingerMs - performance.now();
+    if (left <= 0 || isUrgent || this.windows.length > 1) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, left);
+      this.endLinger = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.endLinger = undefined;
+  }
+
+  /** What has been queued so far is committed without waiting for more. */
+  hurry(): void {
+    (this.windows.at(-1) as Window).isUrgent = true;
+    this.endLinger?.();
   }
 
   private async commit(window: Window): Promise<void> {
@@ -221,6 +250,7 @@ export class Committer {
   /** Refuses appends from now on. */
   refuse(error: LogError): void {
     this.refusal ??= error;
+    this.hurry();
   }
 
   /** Resolves when everything that was queued has been written. */

@@ -35,7 +35,7 @@ const HINT = /^sluice-compaction 1\n(\d+)\n$/;
 
 export interface CompactionOptions {
   readonly maxKeys: number;
-  /** Wall clock, milliseconds. */
+  /** Log time. */
   readonly now: () => number;
   readonly signal: AbortSignal;
 }

@@ -32,6 +32,21 @@ export interface StreamSettings {
 /** Who made a stream: what the configuration states stays the configuration's. */
 export type StreamOrigin = "config" | "protocol" | "internal";
 
+/** What a log has done since its start. */
+export interface LogStats {
+  readonly commits: number;
+  readonly records: number;
+  /** Of record batches: what was taken. */
+  readonly committedBytes: number;
+  /** What went to the disk for it: see counted-disk.ts. */
+  readonly writtenBytes: number;
+  readonly syncs: number;
+  /** On the device under the data folder, by whomever, by the kernel's counter; left out where there is none. */
+  readonly deviceBytes?: number;
+  /** The disk failed: nothing more is taken. */
+  readonly readOnly: boolean;
+}
+
 export interface Log {
   /** Streams by name, internal ones included. */
   stream(name: string): Stream | undefined;
@@ -159,4 +174,10 @@ export interface Partition {
    * deleted, until the returned function is called.
    */
   onCommit(listener: () => void): () => void;
+
+  /**
+   * Retention by time and size leaves what lies at `offset` or behind it as long as `owner` wants it; undefined
+   * wants nothing any more. DeleteRecords and deletion of the stream do not ask.
+   */
+  hold(owner: string, offset: number | undefined): void;
 }

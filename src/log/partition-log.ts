@@ -22,6 +22,7 @@ import { settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
+import type { SegmentAge } from "./timekeeper.ts";
 
 /** More pieces would cost more in the system call than they save in copying. */
 const MAX_PIECES = 512;
@@ -45,6 +46,7 @@ export class PartitionLog implements Partition {
   isGone = false;
   readonly fileSystem: FileSystem;
   readonly folder: string;
+  /** Log time. */
   private readonly now: () => number;
   /** Never changed but at its end: who goes through it while it is replaced goes through what was. */
   private segments: Segment[] = [];
@@ -53,6 +55,8 @@ export class PartitionLog implements Partition {
   private readonly tail = new Deque<TailBatch>();
   /** How many of `tail`, from the front, are in their segments' files. */
   private flushedCount = 0;
+  /** Who still wants which offset; see `hold`. */
+  private readonly holds = new Map<string, number>();
   private readonly listeners = new Set<() => void>();
   /** One past the last committed offset. */
   private next = 0;
@@ -106,8 +110,11 @@ export class PartitionLog implements Partition {
     return this.next > this.recoveryPoint;
   }
 
-  /** Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. */
-  async open(recoveryPoint: number): Promise<void> {
+  /**
+   * Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. A segment
+   * of which no age is known counts from now.
+   */
+  async open(recoveryPoint: number, ages: readonly SegmentAge[] = []): Promise<void> {
     const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
     this.hasFolder = metadata !== undefined;
     if (metadata !== undefined && !metadata.toString().includes(this.stream.id)) {
@@ -120,6 +127,9 @@ export class PartitionLog implements Partition {
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
       .sort((a, b) => a - b);
+    // What goes here, or has gone in a start that was killed, may not be gone for good: were it back after the
+    // recovery point has passed it, it would stand for what now lies elsewhere.
+    this.namesUnsynced = names.length > 0;
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
@@ -127,8 +137,6 @@ export class PartitionLog implements Partition {
         this.segments.push(segment);
       } else {
         await segment.remove();
-        // Were it back after the recovery point has passed it, it would stand for what now lies elsewhere.
-        this.namesUnsynced = true;
       }
     }
     this.segments.forEach((segment, at) => {
@@ -139,6 +147,13 @@ export class PartitionLog implements Partition {
     this.recoveryPoint = recoveryPoint;
     const active = this.segments.at(-1);
     await Promise.all(this.segments.map((segment) => segment.measure()));
+    const known = new Map(ages.map((age) => [age.base, age]));
+    for (const segment of this.segments) {
+      const age = known.get(segment.baseOffset);
+      segment.firstAddedAt = Math.min(age?.first ?? Number.POSITIVE_INFINITY, this.now());
+      const isWhole = age?.end === Math.min(segment.end, recoveryPoint);
+      segment.lastAddedAt = isWhole ? Math.min(age.last, this.now()) : this.now();
+    }
     if (active !== undefined) await this.openActive(active, recoveryPoint);
     else if (recoveryPoint > 0) this.damaged(`is gone, and held the offsets below ${recoveryPoint}`);
   }
@@ -149,7 +164,6 @@ export class PartitionLog implements Partition {
       const name = segmentName(active.baseOffset, "log");
       this.damaged(`${name} is sound up to offset ${end}, and held everything below ${recoveryPoint}`);
     }
-    active.firstAddedAt = this.now();
     await active.truncate();
   }
 
@@ -216,6 +230,8 @@ export class PartitionLog implements Partition {
 
   /** `compacted` takes the place of `run`, whose readers finish undisturbed. */
   exchange(run: readonly Segment[], compacted: Segment): void {
+    compacted.firstAddedAt = run[0]?.firstAddedAt;
+    compacted.lastAddedAt = run.at(-1)?.lastAddedAt;
     const at = this.segments.indexOf(run[0] as Segment);
     this.setSegments(this.segments.toSpliced(at, run.length, compacted));
     for (const segment of run) void segment.retire();
@@ -501,12 +517,32 @@ export class PartitionLog implements Partition {
     }
   }
 
-  /** Deletes segments that retention no longer wants; returns how many bytes that freed. */
-  retain(nowMs: number): Promise<number> {
-    return this.maintain(() => this.retainNow(nowMs));
+  /** What `open` wants to know of its segments the next time. */
+  *ages(): Generator<SegmentAge> {
+    for (const { baseOffset: base, end, firstAddedAt, lastAddedAt } of this.segments) {
+      if (firstAddedAt === undefined || lastAddedAt === undefined) continue;
+      yield { base, end: Math.min(end, this.next), first: firstAddedAt, last: lastAddedAt };
+    }
   }
 
-  private async retainNow(nowMs: number): Promise<number> {
+  /**
+   * Deletes segments that retention no longer wants; returns how many bytes that freed. Age counts from when
+   * the last batch came, in log time: what a record's own timestamp says depends on the sensor's clock.
+   */
+  hold(owner: string, offset: number | undefined): void {
+    if (offset === undefined) this.holds.delete(owner);
+    else this.holds.set(owner, offset);
+  }
+
+  private get heldFrom(): number {
+    return Math.min(...this.holds.values(), Number.POSITIVE_INFINITY);
+  }
+
+  retain(): Promise<number> {
+    return this.maintain(() => this.retainNow());
+  }
+
+  private async retainNow(): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
     if (!cleanup.includes("delete") || this.isDestroyed) return 0;
     let freed = 0;
@@ -518,8 +554,9 @@ export class PartitionLog implements Partition {
       if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
       const isDeleted = end <= this.deletedBelow;
-      const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
+      const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
       if (!isDeleted && !isLarge && !isOld) return freed;
+      if (!isDeleted && end > this.heldFrom) return freed;
       // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
       // before is gone for good, so that a power cut leaves no hole.
       await (this.segments[1] ?? this.roll()).flush([]);

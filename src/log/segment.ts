@@ -51,8 +51,9 @@ export class Segment {
   private writtenOffsets = 0;
   private writtenTimes = 0;
   private hasIndexFiles = false;
-  /** When its first batch was added, by the caller's clock; for `segment.ms`. */
+  /** When its first and its last batch were added, in log time (see timekeeper.ts). */
   firstAddedAt: number | undefined;
+  lastAddedAt: number | undefined;
 
   constructor(
     fileSystem: FileSystem,
@@ -241,6 +242,7 @@ export class Segment {
   /** A committed batch that follows the last one; the file gets it by `flush`. */
   add(batch: Buffer, now: number): void {
     this.firstAddedAt ??= now;
+    this.lastAddedAt = now;
     (this.index as SegmentIndex).add(this.bytes, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
     this.bytes += batch.length;
   }

@@ -7,9 +7,10 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
+import type { Clock } from "../clock.ts";
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   CATALOG_ID,
   CATALOG_STREAM,
@@ -24,19 +25,22 @@ import {
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
-import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT } from "./checkpoint-file.ts";
+import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
+import { CountedDisk, deviceBytes } from "./counted-disk.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
-import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import type { Append, Log, LogStats, Partition, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
+import { type SegmentAge, type SegmentAges, Timekeeper } from "./timekeeper.ts";
 import { Upkeep } from "./upkeep.ts";
+import { wholePartition } from "./whole-partition.ts";
 import { WriteBehind } from "./write-behind.ts";
 
 export interface StreamStoreOptions {
@@ -45,8 +49,9 @@ export interface StreamStoreOptions {
   readonly fileSystem?: FileSystem;
   /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
   readonly onVisitor?: OnVisitor;
-  /** Wall clock, milliseconds; for retention and compaction only. */
-  readonly now?: () => number;
+  readonly clock?: Clock;
+  /** How long commits gather, for fewer syncs; acknowledgements wait for it. */
+  readonly lingerMs?: number;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
@@ -63,8 +68,10 @@ const MAX_PARTITIONS = 10_000;
 export class StreamStore implements Log {
   private readonly dataDir: string;
   private readonly logger: Logger;
-  private readonly fileSystem: FileSystem;
-  private readonly now: () => number;
+  private readonly fileSystem: CountedDisk;
+  /** What time it is, for whoever stamps records too. */
+  readonly time: Timekeeper;
+  private ages: SegmentAges = new Map();
   private readonly options: StreamStoreOptions;
   private unlock: (() => Promise<void>) | undefined;
   private readonly byName = new Map<string, StreamState>();
@@ -86,16 +93,21 @@ export class StreamStore implements Log {
   private catalogChange: Promise<unknown> = Promise.resolve();
   /** Bytes of batches committed since the start. */
   committedBytes = 0;
+  private deviceBytesBefore = 0;
+  private wasKilled = false;
+  /** While it starts: what it is doing, in words. */
+  progress: string | undefined;
 
   constructor(options: StreamStoreOptions) {
     this.options = options;
     this.dataDir = options.dataDir;
     this.logger = options.logger;
-    this.fileSystem = options.fileSystem ?? nodeFileSystem;
-    this.now = options.now ?? Date.now;
+    this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
+    this.time = new Timekeeper(options.logger, options.clock);
     this.upkeep = new Upkeep({
       logger: options.logger,
-      now: this.now,
+      time: this.time,
+      saveTime: () => this.saveTime(),
       streams: () => this.streams,
       checkMs: options.upkeepMs ?? 60_000,
       maxCompactionKeys: options.maxCompactionKeys,
@@ -111,9 +123,27 @@ export class StreamStore implements Log {
     return [...this.byName.values()];
   }
 
-  get stats(): { commits: number; records: number; committedBytes: number; readOnly: boolean } {
+  get stats(): LogStats {
     const { commits, records, isRefusing } = this.working;
-    return { commits, records, committedBytes: this.committedBytes, readOnly: isRefusing };
+    const { committedBytes } = this;
+    const { writtenBytes, syncs } = this.fileSystem;
+    const device = deviceBytes(this.dataDir);
+    return {
+      ...{ commits, records, committedBytes, writtenBytes, syncs, readOnly: isRefusing },
+      ...(device === undefined ? {} : { deviceBytes: device - this.deviceBytesBefore }),
+    };
+  }
+
+  /** How long commits gather. */
+  set lingerMs(ms: number) {
+    this.working.lingerMs = ms;
+  }
+
+  /** Before a stop: what has been appended is committed at once, and so is what still comes. */
+  stopLingering(): void {
+    if (this.committer === undefined) return;
+    this.committer.lingerMs = 0;
+    this.committer.hurry();
   }
 
   stream(name: string): StreamState | undefined {
@@ -137,14 +167,20 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
+    this.deviceBytesBefore = deviceBytes(dataDir) ?? 0;
     this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
+      this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
+      this.ages = new Map();
+      await this.saveTime();
     } catch (error) {
       await this.unlock?.();
       throw error;
     }
+    this.progress = undefined;
     this.upkeep.start();
+    if (this.wasKilled) void this.upkeep.check();
   }
 
   private async recover(): Promise<void> {
@@ -162,6 +198,7 @@ export class StreamStore implements Log {
       partitions: () => this.streams.flatMap((stream) => stream.partitions),
     });
     const journalFolder = join(dataDir, "journal");
+    const { mark } = this.folder as FolderMeta;
 
     // The catalog first: it says which streams the other entries belong to.
     const catalog = this.register({
@@ -173,16 +210,17 @@ export class StreamStore implements Log {
     });
     await this.openPartitions(catalog, 1);
     const catalogLog = catalog.partitions[0] as PartitionLog;
-    const files = await journalFilesBehind(fileSystem, journalFolder, checkpoint);
-    await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
+    const files = await journalFilesBehind(fileSystem, journalFolder, mark, checkpoint);
+    await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, batch } of entry.batches) {
         if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
       }
     });
     await this.loadCatalog(catalogLog);
 
+    this.progress = "reading the journal";
     const replayed = { batches: 0 };
-    const end = await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
+    const end = await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
         // One that is not known any more has been deleted since.
         const stream = this.byId.get(streamId.toString("base64url"));
@@ -192,6 +230,7 @@ export class StreamStore implements Log {
     });
     await this.beginWriting(checkpoint, end.sequence, end.generation);
     if (replayed.batches > 0) {
+      this.wasKilled = true;
       const ms = Math.round(performance.now() - began);
       this.logger.warn(
         { batches: replayed.batches, ms },
@@ -205,6 +244,7 @@ export class StreamStore implements Log {
     this.journal = new Journal({
       folder: join(this.dataDir, "journal"),
       fileSystem: this.fileSystem,
+      mark: (this.folder as FolderMeta).mark,
       fileBytes: this.options.journalFileBytes ?? 16 << 20,
       maxFiles: this.options.maxJournalFiles ?? 4,
       generation: generation + 1,
@@ -212,15 +252,17 @@ export class StreamStore implements Log {
       checkpoint: () => this.checkpoint(),
     });
     this.visibleSequence = sequence;
+    this.progress = "writing to the segments what the journal held";
     const isRecovered = sequence > checkpoint.sequence;
     if (isRecovered) await this.checkpoint();
     await this.journal.start();
     this.committer = new Committer({
       journal: this.journal,
-      now: this.now,
+      now: () => this.time.now(),
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.onFailed(error),
     });
+    this.lingerMs = this.options.lingerMs ?? 0;
     if (isRecovered) await this.raiseEpoch();
   }
 
@@ -237,6 +279,17 @@ export class StreamStore implements Log {
     }
   }
 
+  /** Writes down what time it is, and how old what is stored; comes by itself, too. */
+  saveTime(): Promise<void> {
+    const ages = function* (streams: readonly StreamState[]): Generator<readonly [string, SegmentAge]> {
+      for (const { id, settings, partitions } of streams) {
+        if (!settings.cleanup.includes("delete")) continue;
+        for (const one of partitions) for (const age of one.ages()) yield [partitionKey(id, one.index), age];
+      }
+    };
+    return this.time.save(this.fileSystem, this.dataDir, ages(this.streams));
+  }
+
   private replay(partition: PartitionLog, batch: Buffer): boolean {
     // A copy: the file it is a slice of would stay in memory with it.
     const own = Buffer.from(batch);
@@ -247,17 +300,15 @@ export class StreamStore implements Log {
 
   private async loadCatalog(log: PartitionLog): Promise<void> {
     const buffers: Buffer[] = [];
-    for (let offset = log.logStartOffset; offset < log.highWatermark; ) {
-      const found = await log.read(offset, 1 << 20);
-      offset = endOffsetOf(found);
-      buffers.push(...found);
-    }
+    for await (const found of wholePartition(log)) buffers.push(...found);
     const { streams, nextProducerId, starts, epochs } = readCatalog(recordsOf(buffers));
     this.starts = starts;
     this.epochs.load(epochs);
     this.nextId = nextProducerId;
     this.idsReserved = nextProducerId;
+    let opened = 0;
     for (const description of streams.values()) {
+      this.progress = `opening stream ${++opened} of ${streams.size}`;
       await this.openPartitions(this.register(description), description.partitions);
     }
   }
@@ -275,13 +326,14 @@ export class StreamStore implements Log {
     const added: PartitionLog[] = [];
     for (let index = stream.partitions.length; index < count; index++) {
       const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
-      const partition = new PartitionLog(stream, index, this.fileSystem, folder, this.now);
+      const partition = new PartitionLog(stream, index, this.fileSystem, folder, () => this.time.logTime);
       partition.deletedBelow = this.starts.get(`${stream.id}/${index}`) ?? 0;
       added.push(partition);
     }
-    await eachOf(added, 8, (partition) =>
-      partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
-    );
+    await eachOf(added, 8, (partition) => {
+      const ages = this.ages.get(partitionKey(stream.id, partition.index));
+      return partition.open(this.writes.recoveryPointOf(stream.id, partition.index), ages);
+    });
     stream.partitions.push(...added);
   }
 
@@ -420,10 +472,12 @@ export class StreamStore implements Log {
   /** All of it in one commit. */
   private writeCatalog(...records: readonly CatalogRecord[]): Promise<void> {
     const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
-    const timestamp = this.now();
+    const timestamp = this.time.now();
     const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
       this.append(entries, (error) => (error === null ? resolve() : reject(error)));
+      // Changes of the catalog come one after the other; each would wait for the whole time.
+      this.working.hurry();
     });
   }
 
@@ -485,6 +539,7 @@ export class StreamStore implements Log {
     await this.writes.settled();
     // What failed has been said, and the journal holds everything.
     await this.checkpoint().catch(() => {});
+    await this.saveTime().catch(() => {});
     await this.journal?.close();
     for (const stream of this.streams) for (const partition of stream.partitions) await partition.close();
     await this.unlock?.();

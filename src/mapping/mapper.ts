@@ -21,6 +21,8 @@ import { RenderError, type Scope, type Template } from "./template.ts";
 export const TOPIC_HEADER = "mqtt.topic";
 /** In a record whose mapping failed in part, or that went to the fallback stream: why. */
 export const ERROR_HEADER = "sluice.mapping.error";
+/** In a record that came while the machine's clock was not set: its time of arrival is a guess, and too early. */
+export const CLOCK_MARK: RecordHeader = { key: "sluice.clock", value: Buffer.from("unset") };
 
 export interface Mapped extends MappedRecord {
   readonly outcome: "mapped";

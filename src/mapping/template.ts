@@ -59,6 +59,11 @@ export class Template {
     return typeof first === "string" && others.length === 0 ? first : undefined;
   }
 
+  /** The literal parts, with an empty one where an expression stands. */
+  get literals(): string[] {
+    return this.parts.map((part) => (typeof part === "string" ? part : ""));
+  }
+
   /**
    * The value: of a template that is one expression alone the expression's own (a number stays a number),
    * otherwise text. Throws `RenderError` where a value is missing or null.

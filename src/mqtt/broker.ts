@@ -15,7 +15,7 @@ import { type Logger, RateLimitedLog } from "../logger.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import { Deliveries } from "./deliveries.ts";
-import type { Ingest } from "./ingest.ts";
+import type { Companions, Ingest } from "./ingest.ts";
 import { type Listener, Listeners, READ_AHEAD_BYTES } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
 import { Persistence } from "./persistence.ts";
@@ -60,6 +60,16 @@ export interface MqttBrokerOptions {
   readonly limits?: Partial<MqttLimits>;
 }
 
+/** A message of the gateway's own. */
+export interface OwnMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: 0 | 1 | 2;
+  readonly retain: boolean;
+  /** Milliseconds since the epoch, from which on no session gets it any more. */
+  readonly expiresAt?: number | undefined;
+}
+
 export interface MqttStats {
   /** Clients connected now. */
   readonly connections: number;
@@ -76,6 +86,8 @@ export interface MqttStats {
   readonly queuedBytes: number;
   /** Messages that made way in a full session's queue. */
   readonly queueOverflows: number;
+  /** Messages that their session came for too late. */
+  readonly expiredMessages: number;
   readonly evictedSessions: number;
   /** Messages not retained because `maxRetainedMessages` others are. */
   readonly notRetained: number;
@@ -95,6 +107,7 @@ export class MqttBroker {
   private readonly options: MqttBrokerOptions;
   /** One object that all parts look at; `use` changes it. */
   private readonly limits: MqttLimits;
+  private readonly log: Log;
   private readonly ingest: Ingest;
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
@@ -108,6 +121,7 @@ export class MqttBroker {
   constructor(options: MqttBrokerOptions, log: Log, ingest: Ingest, logger: Logger) {
     this.options = options;
     this.limits = { ...DEFAULT_MQTT_LIMITS, ...options.limits };
+    this.log = log;
     this.ingest = ingest;
     this.logger = logger;
     this.tcp = new Listeners(this.limits, (socket) => this.aedes?.handle(socket), logger);
@@ -295,6 +309,37 @@ export class MqttBroker {
     return new Promise((resolve) => this.append(publisher, packet, true, () => resolve()));
   }
 
+  /**
+   * Publishes messages of the gateway's own, which no mapping sees: what sessions are owed and what is retained
+   * goes to disk in one commit with `more`, then live subscribers get them. Resolves when these have taken what
+   * they may be behind by, or are gone; rejects with LogError when nothing of it was written. The MQTT topics
+   * are ones that `publishProblem` has nothing against.
+   */
+  async publish(messages: readonly OwnMessage[], more: readonly Companions[]): Promise<void> {
+    const packets = messages.map((message): StoredPacket => ({ cmd: "publish", ...message }));
+    const own = packets.flatMap((packet) => this.sessions.companions(null, packet, false) ?? []);
+    const all = [...own, ...more];
+    await new Promise<void>((resolve, reject) => {
+      this.log.append(
+        all.flatMap((one) => one.entries()),
+        (error) => {
+          for (const one of all) one.settle(error);
+          if (error === null) resolve();
+          else reject(error);
+        },
+      );
+    });
+    const aedes = this.aedes as Aedes;
+    await Promise.all(
+      packets.map(
+        (packet) =>
+          new Promise<void>((resolve) =>
+            aedes.publish({ ...packet, dup: false } as Publish, () => resolve()),
+          ),
+      ),
+    );
+  }
+
   private append(
     publisher: Publisher | null,
     packet: StoredPacket,
@@ -309,7 +354,7 @@ export class MqttBroker {
         retain: packet.retain,
         clientId: publisher?.id ?? "",
         username: publisher?.username,
-        receivedAt: Date.now(),
+        receivedAt: this.ingest.now(),
         companions: this.sessions.companions(publisher, packet, isWill),
       },
       done,
@@ -333,7 +378,7 @@ export class MqttBroker {
 }
 
 /** Why nobody may publish there, in words that follow "a publish to", or undefined. */
-function publishProblem(mqttTopic: string): string | undefined {
+export function publishProblem(mqttTopic: string): string | undefined {
   if (mqttTopic === "") return "an empty MQTT topic"; // [MQTT-4.7.3-1]
   if (/[+#\0]/.test(mqttTopic)) return "an MQTT topic with a wildcard or U+0000"; // [MQTT-3.3.2-2], [MQTT-4.7.3-2]
   if (mqttTopic.startsWith(SYS)) return `${SYS}, which is the broker's own`; // section 4.7.2

@@ -7,9 +7,11 @@
  */
 import { LogError } from "../errors.ts";
 import type { Log, Partition, RecordAppend } from "../log/log.ts";
+import type { ReceivingClock } from "../log/timekeeper.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { fallbackHeaders, type Mapped, type Mapper } from "../mapping/mapper.ts";
+import { CLOCK_MARK, fallbackHeaders, type Mapped, type Mapper } from "../mapping/mapper.ts";
 import type { PublishPacket } from "../record.ts";
+import { withHeader } from "../wire/record-batch.ts";
 
 export interface IngestOptions {
   /** Where messages go that no rule matches, or whose rule gives no usable stream. Without it: counted, dropped. */
@@ -54,12 +56,14 @@ export interface IncomingPublish extends PublishPacket {
 }
 
 const MAX_STREAMS = 10_000;
+const ALWAYS_SET: ReceivingClock = { now: Date.now, isSet: true };
 
 export class Ingest {
   private mapper: Mapper;
   private readonly log: Log;
   private readonly logger: Logger;
   private options: IngestOptions;
+  private readonly clock: ReceivingClock;
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
   private readonly idle: (() => void)[] = [];
@@ -73,11 +77,24 @@ export class Ingest {
     inFlight: 0,
   };
 
-  constructor(mapper: Mapper, log: Log, logger: Logger, options: IngestOptions = {}) {
+  /** `clock` stamps what comes; the machine's own, believed, when left out. */
+  constructor(
+    mapper: Mapper,
+    log: Log,
+    logger: Logger,
+    options: IngestOptions = {},
+    clock: ReceivingClock = ALWAYS_SET,
+  ) {
     this.mapper = mapper;
     this.log = log;
     this.logger = logger;
     this.options = options;
+    this.clock = clock;
+  }
+
+  /** For `receivedAt`. */
+  now(): number {
+    return this.clock.now();
   }
 
   /** From the next message on. */
@@ -142,7 +159,7 @@ export class Ingest {
       partition,
       key: record.key,
       value: record.value,
-      headers: record.headers,
+      headers: this.clock.isSet ? record.headers : withHeader(record.headers, CLOCK_MARK),
       timestamp: record.timestamp,
     };
     const { companions } = packet;

@@ -4,7 +4,7 @@ import { createTopics } from "../kafka/apis/19-create-topics.ts";
 import { describeConfigs } from "../kafka/apis/32-describe-configs.ts";
 import { type Cluster, TRANSACTION } from "./cluster.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
-import { Producer } from "./producer.ts";
+import { placesReader } from "./session.ts";
 import type { Source } from "./source.ts";
 import { KafkaError } from "./words.ts";
 
@@ -53,26 +53,15 @@ export async function* inspect(
   if (options.delivery === "exactly-once") {
     yield await tried("transactions", async () => {
       await cluster.coordinator(TRANSACTION, group);
-      await producerOf(cluster, options, `${group}.dry-run`).begin();
+      await placesReader(cluster, options, `${group}.dry-run`).begin();
       return `as ${group}.0 and on`;
     });
   }
   yield await tried("places", async () => {
-    const places = await producerOf(cluster, options, undefined).places(sources.map(({ place }) => place));
+    const places = await placesReader(cluster, options).places(sources.map(({ place }) => place));
     return places.size === 0
       ? `none yet in group ${group}: it would begin at the ${options.from}`
       : `${places.size} of ${sources.length} in group ${group}`;
-  });
-}
-
-function producerOf(cluster: Cluster, options: UplinkOptions, transactionalId: string | undefined): Producer {
-  return new Producer(cluster, {
-    group: identityOf(options.gateway, options.name),
-    transactionalId,
-    transactionTimeoutMs: options.transactionTimeoutMs,
-    produceTimeoutMs: options.requestTimeoutMs,
-    codec: "none",
-    compress: undefined,
   });
 }
 

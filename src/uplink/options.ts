@@ -34,6 +34,9 @@ export interface UplinkOptions {
   /** The stream of the gateway's that takes them. */
   readonly deadLetters?: string | undefined;
   readonly onPlaceLost: "ask" | "resume" | "restart";
+  /** Streams whose retention leaves what is not in the cluster yet, as long as the disk has `keepFreeBytes`. */
+  readonly waitFor: readonly string[];
+  readonly keepFreeBytes: number;
   /** Runway marks, longest first: a warning when the disk lasts no longer. */
   readonly warnAtMs: readonly number[];
 }

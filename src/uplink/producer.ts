@@ -210,8 +210,8 @@ export class Producer {
   private async produceTo(leader: number, batches: readonly RemoteBatch[]): Promise<Map<string, KafkaError>> {
     const { transactionalId, produceTimeoutMs, codec, compress } = this.options;
     const { producerId, producerEpoch } = this;
-    // zstd needs 7 (KIP-110); the remote's own words come with 8.
-    const version = await this.cluster.version(leader, produce, codec === "zstd" ? 7 : 3, 11);
+    // The remote's own words come with 8.
+    const version = await this.cluster.version(leader, produce, 3, 11);
     const sealed = await Promise.all(
       batches.map(async (batch) => ({
         name: batch.topic,

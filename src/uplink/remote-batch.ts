@@ -25,7 +25,7 @@ import {
 } from "../wire/record-batch.ts";
 
 /** Kafka's codec numbers. */
-export const CODECS = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
+export const CODECS = { none: 0, gzip: 1, snappy: 2 } as const;
 export type Codec = keyof typeof CODECS;
 export type Compress = (body: Buffer) => Promise<Buffer>;
 

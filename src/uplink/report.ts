@@ -44,6 +44,8 @@ export interface UplinkReport {
   readonly sent: UplinkCounts;
   readonly runway: Runway;
   readonly streams: readonly StreamReport[];
+  /** Patterns of the configuration that no stream fits. */
+  readonly unmatched: readonly string[];
   /** Records that the cluster will never get: the newest gaps, and the number of records in all that are known. */
   readonly gaps: readonly Gap[];
   readonly gapRecords: number;

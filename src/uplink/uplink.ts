@@ -22,7 +22,7 @@ import { Problem } from "./problem.ts";
 import { type Place, type PlaceKey, placeName } from "./producer.ts";
 import { streamReports, sum, type UplinkReport } from "./report.ts";
 import { RunwayMarks, RunwayMeter } from "./runway.ts";
-import { compressorOf, MAIN_LANES, Session } from "./session.ts";
+import { clusterOf, compressorOf, MAIN_LANES, placesReader, Session } from "./session.ts";
 import { Source } from "./source.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
@@ -84,6 +84,8 @@ export class Uplink implements LaneHost {
   private readonly meter = new RunwayMeter();
   private readonly marks: RunwayMarks;
   private freeBytes: number | undefined;
+  /** The disk has less than it is to keep. */
+  private isShort = false;
 
   constructor(options: UplinkOptions, services: UplinkServices) {
     this.options = options;
@@ -133,6 +135,7 @@ export class Uplink implements LaneHost {
     this.wakeUp?.();
     await this.running;
     for (const stop of this.listening.values()) stop();
+    for (const { partition } of this.sources.values()) partition.hold(this.name, undefined);
     this.listening.clear();
     this.saveLocal();
     await this.saving;
@@ -160,7 +163,7 @@ export class Uplink implements LaneHost {
         await session.run();
       } catch (error) {
         if (this.counts.deliveries > before) failures = 0;
-        if (!isAbort(error) && !this.isClosed) await this.broken(error, session);
+        if (!isAbort(error) && !this.isClosed) await this.broken(error);
       } finally {
         session.close();
         this.session = undefined;
@@ -188,9 +191,9 @@ export class Uplink implements LaneHost {
     this.become("running");
   }
 
-  private async broken(error: unknown, session: Session): Promise<void> {
+  private async broken(error: unknown): Promise<void> {
     if (error instanceof KafkaError && error.isFenced) {
-      const other = await this.whoElse(session).catch(() => undefined);
+      const other = await this.whoElse().catch(() => undefined);
       if (other !== undefined) {
         this.problem.note(
           new NamedError(
@@ -208,13 +211,24 @@ export class Uplink implements LaneHost {
   }
 
   /** A transaction that timed out is fenced, too; only another one's place says that there is another. */
-  private async whoElse(session: Session): Promise<string | undefined> {
-    const places = await session.side.producer.places([...this.sources.values()].map(({ place }) => place));
+  private async whoElse(): Promise<string | undefined> {
+    const places = await this.askPlaces([...this.sources.values()]);
     for (const { metadata } of places.values()) {
       const { run } = readMark(metadata);
       if (run !== undefined && !this.seenRuns.has(run)) return run;
     }
     return undefined;
+  }
+
+  /** Over a connection of its own: no producer is begun for it, so nobody is fenced. */
+  private async askPlaces(sources: readonly Source[]): Promise<Map<string, Place>> {
+    const cluster = clusterOf(this.options);
+    try {
+      await cluster.refresh([]);
+      return await placesReader(cluster, this.options).places(sources.map(({ place }) => place));
+    } finally {
+      cluster.close();
+    }
   }
 
   private become(state: UplinkState): void {
@@ -262,11 +276,7 @@ export class Uplink implements LaneHost {
 
   /** What the cluster holds now. */
   async remotePlaces(sources: readonly Source[]): Promise<Map<Source, number>> {
-    const { session } = this;
-    if (session === undefined) {
-      throw new SluiceError("NOT_CONNECTED", `uplink ${this.name} is not connected`, { exitCode: 69 });
-    }
-    const places = await session.side.producer.places(sources.map(({ place }) => place));
+    const places = await this.askPlaces(sources);
     return new Map(
       sources.flatMap((source) => {
         const place = places.get(placeName(source.place));
@@ -316,6 +326,7 @@ export class Uplink implements LaneHost {
       partition.onCommit(() => this.laneOf(source)?.wake()),
     );
     this.laneOf(source)?.wake();
+    this.hold(source);
   }
 
   /**
@@ -336,6 +347,29 @@ export class Uplink implements LaneHost {
     this.sources.delete(name);
     this.listening.get(name)?.();
     this.listening.delete(name);
+  }
+
+  // ── what retention leaves ──────────────────────────────────────────────────────────────────────────────
+
+  /** Until the place is known, what was known of it here: never ahead of the cluster. */
+  private hold(source: Source): void {
+    const { options } = this;
+    const isWanted = options.waitFor.includes(source.stream) && !this.isShort && !this.isClosed;
+    const from =
+      source.next >= 0 ? source.next : (this.localPlace(source.name) ?? source.partition.logStartOffset);
+    source.partition.hold(this.name, isWanted ? from : undefined);
+  }
+
+  private holdAll(): void {
+    const wasShort = this.isShort;
+    this.isShort = this.freeBytes !== undefined && this.freeBytes < this.options.keepFreeBytes;
+    for (const source of this.sources.values()) this.hold(source);
+    if (this.options.waitFor.length === 0 || wasShort === this.isShort) return;
+    const { freeBytes } = this;
+    const words = this.isShort
+      ? "the disk runs short: retention no longer waits, and what it takes will be missing in the cluster"
+      : "retention waits for the uplink again";
+    this.logger.warn({ uplink: this.name, freeBytes }, `uplink ${this.name}: ${words}`);
   }
 
   private renew(): void {
@@ -437,6 +471,7 @@ export class Uplink implements LaneHost {
     this.counts.bytes += bytes;
     for (const { source, records: own } of parts) {
       source.sentRecords += own;
+      this.hold(source);
       this.unsaved.add(source);
     }
   }
@@ -534,6 +569,7 @@ export class Uplink implements LaneHost {
 
   private async measure(): Promise<void> {
     this.freeBytes = await this.services.freeBytes().catch(() => undefined);
+    this.holdAll();
     const all = [...this.sources.values()];
     const records = sum(all, ({ partition }) => partition.highWatermark);
     this.meter.note(
@@ -574,6 +610,9 @@ export class Uplink implements LaneHost {
       sent,
       runway: this.meter.forecast(this.freeBytes, this.waitingRecords),
       streams,
+      unmatched: this.options.streams
+        .map(({ pattern }) => pattern)
+        .filter((_, rank) => ![...this.sources.values()].some((source) => source.rank === rank)),
       gaps: gaps.slice(-20),
       gapRecords: sum(gaps, ({ from, to }) => to - from),
     };

@@ -8,6 +8,7 @@
  * A seed gives the same history again as long as the code under test does the same.
  */
 import { pino } from "pino";
+import type { Clock } from "../../src/clock.ts";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
 import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
 import { Actor, settingsOf, timeOf } from "./actor.ts";
@@ -60,14 +61,19 @@ export interface History {
   readonly failure: unknown;
 }
 
-/** A log on a simulated disk, not started. `now` follows the number of records. */
+/** Only this moves it. */
+function clockOf(now: () => number): Clock {
+  return { now, wallTime: now, schedule: () => () => {} };
+}
+
+/** A log on a simulated disk, not started. Its clock follows the number of records. */
 export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, Log: Store): StreamStore {
   const { journalFileBytes, maxJournalFiles, maxTailBytes } = sizes;
   const options: StreamStoreOptions = {
     dataDir: DATA,
     logger: silent,
     fileSystem: disk,
-    now: () => timeOf(chronicle.now.nextRecord),
+    clock: clockOf(() => timeOf(chronicle.now.nextRecord)),
     journalFileBytes,
     maxJournalFiles,
     maxTailBytes,

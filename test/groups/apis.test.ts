@@ -6,7 +6,7 @@ import { apis } from "../../src/kafka/apis/index.ts";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { decode, encode } from "../../src/wire/schema.ts";
-import { FakeClock } from "./fake-clock.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { FakeLog } from "./fake-log.ts";
 import { coordinatorOn } from "./harness.ts";
 

@@ -212,12 +212,17 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
     for (const [name, key] of Object.entries(phases)) {
       for (const fate of ["cut before", "cut after"] as const) {
         let met = false;
+        // What only a new session sends comes when an old one has broken.
+        let isBroken = key !== 22 && key !== 9;
         proxy.onRequest = (apiKey) => {
-          if (met || apiKey !== key) return "pass";
+          if (apiKey === 0 && !isBroken) {
+            isBroken = true;
+            return "cut before";
+          }
+          if (met || !isBroken || apiKey !== key) return "pass";
           met = true;
           return fate;
         };
-        if (key === 22 || key === 9) proxy.cut();
         await publish(gateway, 10, sent);
         sent += 10;
         await eventually(() => met, `${name} ${fate}`);
@@ -285,16 +290,16 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
       const { gateway } = await forwarding({ partitioning });
       await publish(gateway, 100);
       await inKafka(topic, 100);
-      const records = await readAll(kafka.brokers, topic);
-      expect(records).toHaveLength(100);
+      const format = ["-e", "-q", "-f", "%p %k %s\\n"];
+      const { stdout } = await kcat(["-b", kafka.brokers, "-C", "-t", topic, "-o", "beginning", ...format]);
       const seen = new Map<string, number>();
       const homes = new Map<string, number>();
-      for (const { key, value, partition } of records) {
-        const number = Number(value?.split(" ")[1]);
-        expect(number).toBeGreaterThan(seen.get(key as string) ?? -1);
-        seen.set(key as string, number);
-        expect(homes.get(key as string) ?? partition).toBe(partition);
-        homes.set(key as string, partition);
+      for (const line of stdout.trimEnd().split("\n")) {
+        const [partition = "", key = "", , number = ""] = line.split(" ");
+        expect(Number(number)).toBeGreaterThan(seen.get(key) ?? -1);
+        seen.set(key, Number(number));
+        expect(homes.get(key) ?? Number(partition)).toBe(Number(partition));
+        homes.set(key, Number(partition));
       }
       // The place is found again.
       await gateway.kill();
@@ -423,7 +428,9 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line).missing);
-    expect(missing.reduce((sum: number, one: number) => sum + one, 0)).toBe(3);
+    // Markers of transactions take offsets too, so some of the three were none.
+    const total = missing.reduce((sum: number, one: number) => sum + one, 0);
+    expect([1, 2, 3]).toContain(total);
   });
 
   test("pause rests through a restart, resume goes on; the gateway's own group shows the lag", async () => {

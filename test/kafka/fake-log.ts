@@ -1,6 +1,7 @@
 /** A `Log` in memory with the promises that the Kafka server builds on; a commit takes one turn of the loop. */
 import { randomBytes } from "node:crypto";
 import { LogError } from "../../src/errors.ts";
+import { isStreamName } from "../../src/log/catalog.ts";
 import type {
   ActiveProducer,
   Append,
@@ -100,6 +101,8 @@ export class FakePartition implements Partition {
     return found;
   }
 
+  hold(): void {}
+
   onCommit(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -177,7 +180,7 @@ export class FakeLog implements Log {
     origin: StreamOrigin,
   ): Promise<Stream> {
     await Promise.resolve();
-    if (!/^[a-zA-Z0-9._-]{1,249}$/.test(name)) throw new LogError("INVALID_STREAM", name);
+    if (!isStreamName(name)) throw new LogError("INVALID_STREAM", name);
     if (this.byName.has(name)) throw new LogError("STREAM_EXISTS", name);
     const stream = new FakeStream(name, { ...SETTINGS, ...settings }, origin);
     stream.grow(partitions);

@@ -255,13 +255,17 @@ export class Audit {
     const name = names[Math.floor(this.random() * names.length)] as string;
     const fate: Fate = this.random() < 0.5 ? "cut before" : "cut after";
     let met = false;
+    // What only a new session sends comes when an old one has broken.
+    let isBroken = name !== "InitProducerId" && name !== "OffsetFetch";
     this.proxy.onRequest = (apiKey) => {
-      if (met || apiKey !== PHASES[name]) return "pass";
+      if (apiKey === PHASES.Produce && !isBroken) {
+        isBroken = true;
+        return "cut before";
+      }
+      if (met || !isBroken || apiKey !== PHASES[name]) return "pass";
       met = true;
       return fate;
     };
-    // What only a new session sends comes when there is one.
-    if (name === "InitProducerId" || name === "OffsetFetch") this.proxy.cut();
     await eventually(() => met, `a ${name}`, 60_000);
     return `${name} ${fate}`;
   }
