@@ -132,7 +132,7 @@ const SINGLE: readonly Case[] = [
     says: [
       'g.yaml:4:18  unknown option "days" in streams.t.retention',
       "  4 |     retention: { days: 7 }",
-      "    |                  ^^^^  it takes time, size",
+      "    |                  ^^^^  it takes time, size, waitForUplink",
     ],
   },
   {
