@@ -21,6 +21,7 @@ import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
+import type { StorageRules } from "./log/disk-space.ts";
 import type { LogStats, StreamSettings } from "./log/log.ts";
 import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
@@ -105,6 +106,7 @@ export class Gateway {
       logger,
       onVisitor: this.control.accept,
       lingerMs: config.commit.linger,
+      storage: storageRules(config),
     });
     const { offsetRetention } = config.kafka;
     const offsetRetentionMs = offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention;
@@ -226,7 +228,7 @@ export class Gateway {
     const { logger, log, groups } = this;
     const freeBytes = async (): Promise<number> => {
       const { bavail, bsize } = await statfs(config.dataDir);
-      return bavail * bsize;
+      return Math.max(0, bavail * bsize - this.config.storage.minFree);
     };
     const services = { log, groups, logger, logId: log.clusterId, freeBytes };
     this.uplinks = new Uplinks(uplinkOptions(config), services);
@@ -262,6 +264,7 @@ export class Gateway {
     this.downlinks.use(config.downlinks);
     kafka.use(kafkaOptions(config));
     this.log.lingerMs = config.commit.linger;
+    this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.uplinks?.use(uplinkOptions(config));
     await this.settleStreams(config);
@@ -284,8 +287,8 @@ export class Gateway {
     post("verify", uplinkCommands.verifyAll);
   }
 
-  private mapper({ mappings }: Config): Mapper {
-    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
+  private mapper({ mappings, tables }: Config): Mapper {
+    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0, { tables });
   }
 
   private async startPart(name: string, part: Startable): Promise<void> {
@@ -361,8 +364,8 @@ function refuseFixed({ dataDir: now }: Config, { dataDir: then }: Config): void 
 
 // ── From the configuration to the parts' own options
 
-function ingestOptions({ fallback, kafka }: Config): IngestOptions {
-  return { fallbackStream: fallback, autoCreate: kafka.autoCreate };
+function ingestOptions({ fallback, deadLetters, kafka }: Config): IngestOptions {
+  return { fallbackStream: fallback, deadLetterStream: deadLetters, autoCreate: kafka.autoCreate };
 }
 
 function mqttOptions({ mqtt }: Config): MqttBrokerOptions {
@@ -416,10 +419,13 @@ function uplinkOptions({ name: gateway, uplinks, streams: all }: Config): Uplink
     transactionTimeoutMs: uplink.transactionTimeout,
     maxBackoffMs: uplink.maxBackoff,
     waitFor: waiting.map(([stream]) => stream),
-    keepFreeBytes: uplink.keepFree,
     rate,
     warnAtMs: uplink.warnAt.toSorted((a, b) => b - a),
   }));
+}
+
+function storageRules({ storage: { minFree, whenFull } }: Config): StorageRules {
+  return { minFreeBytes: minFree, whenFull };
 }
 
 function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {

@@ -80,6 +80,19 @@ function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line
   return [["Downlinks", parts.join(", ")]];
 }
 
+function logText({
+  readOnly,
+  diskFull,
+  droppedRecords,
+  commits,
+}: NonNullable<GatewayStatus["stats"]>["log"]): string {
+  if (readOnly) return pc.red("takes nothing until the disk does: it refuses writes");
+  const dropped = droppedRecords > 0 ? `, ${plural(droppedRecords, "record")} dropped for want of room` : "";
+  return (
+    (diskFull ? pc.red("takes nothing: the disk is full") : plural(commits, "commit")) + pc.yellow(dropped)
+  );
+}
+
 function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   if (stats === undefined) return [];
   const { ingest, log } = stats;
@@ -93,7 +106,7 @@ function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   return [
     ...downlinkLines(stats),
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
-    ["Log", log.readOnly ? pc.red("takes nothing: the disk failed") : plural(log.commits, "commit")],
+    ["Log", logText(log)],
     ["Disk", wearText(wearBetween(undefined, log, upMs))],
   ];
 }

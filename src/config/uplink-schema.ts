@@ -140,8 +140,6 @@ export const uplinksSchema = ({ size, duration, count, address, refuse }: Pieces
     deadLetters: z.string().optional(),
     /** When the cluster has forgotten how far it was, or says what cannot be. */
     onPlaceLost: z.enum(["ask", "resume", "restart"]).default("ask"),
-    /** With less than this free on the disk, `retention.waitForUplink` waits no longer. */
-    keepFree: size({ min: 0, max: 1024 * GiB }).prefault("256MiB"),
     /** Warns when the disk lasts no longer than this at today's rate, while the cluster is away. */
     warnAt: z
       .array(duration({ min: MINUTE, max: 10_000 * HOUR }))

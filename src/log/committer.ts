@@ -6,7 +6,7 @@
  * window begins to be written at the end of the turn of the event loop in which its first append came, so
  * that everything that was read from the sockets together is in it.
  */
-import { LogError, ProtocolError } from "../errors.ts";
+import { LogError, messageOf, ProtocolError } from "../errors.ts";
 import { bodyOfSync, lengthsProblem, rawRecords } from "../wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
@@ -77,7 +77,7 @@ export interface CommitterOptions {
   readonly now: () => number;
   /** Called when a commit is durable and before anybody is told; what it does is visible at once. */
   readonly onCommitted: (committed: readonly CommittedBatches[], bytes: number) => void;
-  /** Called when the journal refused, before those who wait are told. */
+  /** Called when the journal refused (READ_ONLY), before those who wait are told. */
   readonly onFailed: (error: LogError) => void;
 }
 
@@ -91,8 +91,10 @@ export class Committer {
   /** How long a window gathers from its first append on, for fewer syncs; a full one does not. */
   lingerMs = 0;
   private endLinger: (() => void) | undefined;
-  /** Set once appends are refused. */
+  /** Set while appends are refused. */
   private refusal: LogError | undefined;
+  /** Set while public streams take nothing. */
+  publicRefusal: LogError | undefined;
   commits = 0;
   records = 0;
 
@@ -116,6 +118,9 @@ export class Committer {
       return;
     }
     try {
+      if (this.publicRefusal !== undefined && entries.some(({ partition }) => !partition.stream.internal)) {
+        throw this.publicRefusal;
+      }
       const bytes = checkEntries(entries);
       const window = this.windowFor(bytes);
       const queued = this.enqueue(window, entries);
@@ -233,12 +238,10 @@ export class Committer {
   /** Nothing of this window, and nothing that was queued behind it, may be taken for written. */
   private fail(window: Window, cause: unknown): void {
     const error =
-      cause instanceof LogError
+      cause instanceof LogError && cause.code === "TOO_LARGE"
         ? cause
-        : new LogError("READ_ONLY", `the journal could not be written: ${(cause as Error).message}`, {
-            cause,
-          });
-    this.options.onFailed(error);
+        : new LogError("READ_ONLY", `the journal could not be written: ${messageOf(cause)}`, { cause });
+    if (error.code === "READ_ONLY") this.options.onFailed(error);
     const failed = [window, ...this.windows];
     this.windows = [new Window((this.windows.at(-1) as Window).number + 1)];
     for (const { buckets } of failed) {
@@ -247,10 +250,15 @@ export class Committer {
     for (const { waiting } of failed) for (const { done } of waiting) done(error);
   }
 
-  /** Refuses appends from now on. */
+  /** Refuses appends from now on: CLOSED for good, anything else until `admit`. */
   refuse(error: LogError): void {
-    this.refusal ??= error;
+    if (this.refusal?.code !== "CLOSED") this.refusal = error;
     this.hurry();
+  }
+
+  /** Takes appends again. */
+  admit(): void {
+    if (this.refusal?.code !== "CLOSED") this.refusal = undefined;
   }
 
   /** Resolves when everything that was queued has been written. */

@@ -36,6 +36,7 @@ export class CountedDisk implements FileSystem {
   makeFolder: FileSystem["makeFolder"] = (path) => this.inner.makeFolder(path);
   rename: FileSystem["rename"] = (from, to) => this.inner.rename(from, to);
   remove: FileSystem["remove"] = (path) => this.inner.remove(path);
+  freeBytes: FileSystem["freeBytes"] = (path) => this.inner.freeBytes(path);
   readFile: FileSystem["readFile"] = (path) => this.inner.readFile(path);
   lockFolder: FileSystem["lockFolder"] = (...args) => this.inner.lockFolder(...args);
 }

@@ -18,7 +18,7 @@ import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
 import { ProducerState } from "./producer-state.ts";
-import { settleReplacements } from "./replacement.ts";
+import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -67,8 +67,12 @@ export class PartitionLog implements Partition {
   private flushing: Promise<void> = Promise.resolve();
   /** Retention or compaction, one at a time. */
   private upkeep: Promise<unknown> = Promise.resolve();
+  /** Compaction or a repair has been at its segments. */
+  private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
+  /** Readers know it no more, but the disk has refused to remove it; before the next one goes it has to. */
+  private readonly notRemoved: Segment[] = [];
   private isDestroyed = false;
   private snapshotAt = -1;
 
@@ -123,6 +127,7 @@ export class PartitionLog implements Partition {
       this.hasFolder = false;
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
+    this.mayHaveGaps = this.stream.settings.cleanup.includes("compact") || names.some(isSignOfGaps);
     const bases = names
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
@@ -133,6 +138,7 @@ export class PartitionLog implements Partition {
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
+      segment.mayHaveGaps = this.mayHaveGaps;
       if (base <= recoveryPoint) {
         this.segments.push(segment);
       } else {
@@ -208,6 +214,7 @@ export class PartitionLog implements Partition {
   private roll(): Segment {
     const segment = new Segment(this.fileSystem, this.folder, this.next);
     segment.startEmpty();
+    segment.mayHaveGaps = false;
     const before = this.segments.at(-1);
     if (before !== undefined) before.end = segment.baseOffset;
     this.segments.push(segment);
@@ -321,7 +328,12 @@ export class PartitionLog implements Partition {
     this.closeIdleSegments(undefined);
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
-      await this.fileSystem.syncFolder(this.folder);
+      try {
+        await this.fileSystem.syncFolder(this.folder);
+      } catch (error) {
+        this.namesUnsynced = true;
+        throw error;
+      }
     }
     await this.saveSnapshot(reached);
     return reached;
@@ -525,10 +537,6 @@ export class PartitionLog implements Partition {
     }
   }
 
-  /**
-   * Deletes segments that retention no longer wants; returns how many bytes that freed. Age counts from when
-   * the last batch came, in log time: what a record's own timestamp says depends on the sensor's clock.
-   */
   hold(owner: string, offset: number | undefined): void {
     if (offset === undefined) this.holds.delete(owner);
     else this.holds.set(owner, offset);
@@ -538,8 +546,21 @@ export class PartitionLog implements Partition {
     return Math.min(...this.holds.values(), Number.POSITIVE_INFINITY);
   }
 
+  /**
+   * Deletes segments that retention no longer wants; returns how many bytes that freed. Age counts from when
+   * the last batch came, in log time: what a record's own timestamp says depends on the sensor's clock.
+   */
   retain(): Promise<number> {
     return this.maintain(() => this.retainNow());
+  }
+
+  /** Deletes the oldest segment, whatever its age; returns how many bytes that freed, undefined where none may go. */
+  dropOldest(): Promise<number | undefined> {
+    return this.maintain(() => this.removeOldest());
+  }
+
+  get hasClosedSegments(): boolean {
+    return this.segments.length > 1;
   }
 
   private async retainNow(): Promise<number> {
@@ -548,23 +569,35 @@ export class PartitionLog implements Partition {
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
-      const isOnly = this.segments.length === 1;
-      // Only what is in the segments for good: what the journal may bring back is not deleted.
-      const end = this.segments[1]?.baseOffset ?? this.next;
-      if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
+      if (oldest === undefined) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
-      const isDeleted = end <= this.deletedBelow;
+      const isDeleted = (this.segments[1]?.baseOffset ?? this.next) <= this.deletedBelow;
       const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
-      if (!isDeleted && !isLarge && !isOld) return freed;
-      if (!isDeleted && end > this.heldFrom) return freed;
-      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
-      // before is gone for good, so that a power cut leaves no hole.
-      await (this.segments[1] ?? this.roll()).flush([]);
-      await this.fileSystem.syncFolder(this.folder);
-      freed += oldest.bytes;
-      this.setSegments(this.segments.slice(1));
-      await oldest.remove();
+      const isHeld = (this.segments[1]?.baseOffset ?? this.next) > this.heldFrom;
+      const goes = isDeleted || (!isHeld && (isLarge || isOld));
+      const bytes = goes ? await this.removeOldest() : undefined;
+      if (bytes === undefined) return freed;
+      freed += bytes;
     }
+  }
+
+  private async removeOldest(): Promise<number | undefined> {
+    const oldest = this.segments[0];
+    // Only what is in the segments for good: what the journal may bring back is not deleted.
+    const end = this.segments[1]?.baseOffset ?? this.next;
+    const isEmpty = this.segments.length === 1 && oldest?.bytes === 0;
+    if (this.isDestroyed || oldest === undefined || isEmpty || end > this.recoveryPoint) return undefined;
+    // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+    // before is gone for good, so that a power cut leaves no hole.
+    for (const segment of this.notRemoved) await segment.remove();
+    this.notRemoved.length = 0;
+    await (this.segments[1] ?? this.roll()).flush([]);
+    await this.fileSystem.syncFolder(this.folder);
+    this.setSegments(this.segments.slice(1));
+    this.notRemoved.push(oldest);
+    await oldest.remove();
+    this.notRemoved.length = 0;
+    return oldest.bytes;
   }
 
   async close(): Promise<void> {

@@ -29,12 +29,14 @@ import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "
 import { type CommittedBatches, Committer } from "./committer.ts";
 import { CountedDisk, deviceBytes } from "./counted-disk.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
+import { DiskSpace, type StorageRules } from "./disk-space.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
 import type { Append, Log, LogStats, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import { Outage } from "./outage.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
@@ -58,6 +60,11 @@ export interface StreamStoreOptions {
   readonly maxTailBytes?: number;
   /** Between two rounds of retention and compaction. */
   readonly upkeepMs?: number;
+  readonly storage?: StorageRules;
+  /** Between two looks at the room on the disk. */
+  readonly spaceCheckMs?: number;
+  /** From a failed attempt to write the journal to the next; each wait is twice the one before, up to a hundred times this. */
+  readonly retryMs?: number;
   /** Keys that compaction knows at a time, 32 bytes each. */
   readonly maxCompactionKeys?: number;
 }
@@ -83,6 +90,8 @@ export class StreamStore implements Log {
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
+  private readonly outage: Outage;
+  private readonly space: DiskSpace;
   private readonly epochs = new LeaderEpochs();
   /** By `<stream id>/<partition>`, while the catalog is loaded. */
   private starts: ReadonlyMap<string, number> = new Map();
@@ -104,6 +113,28 @@ export class StreamStore implements Log {
     this.logger = options.logger;
     this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
     this.time = new Timekeeper(options.logger, options.clock);
+    this.outage = new Outage({
+      logger: options.logger,
+      moveOn: async () => {
+        const journal = this.journal as Journal;
+        await journal.moveOn();
+        this.visibleSequence = journal.lastSequence;
+      },
+      retryMs: options.retryMs ?? 100,
+      onBegin: (error) => this.working.refuse(error),
+      onEnd: () => this.working.admit(),
+    });
+    this.space = new DiskSpace({
+      ...{ dataDir: options.dataDir, fileSystem: this.fileSystem, logger: options.logger },
+      checkMs: options.spaceCheckMs ?? 1_000,
+      partitions: () => this.streams.flatMap((stream) => stream.partitions),
+      retain: () => this.retain(),
+      checkpoint: () => this.checkpoint(),
+      onChange: (refusal) => {
+        this.working.publicRefusal = refusal;
+      },
+    });
+    if (options.storage !== undefined) this.space.rules = options.storage;
     this.upkeep = new Upkeep({
       logger: options.logger,
       time: this.time,
@@ -124,14 +155,21 @@ export class StreamStore implements Log {
   }
 
   get stats(): LogStats {
-    const { commits, records, isRefusing } = this.working;
+    const { commits, records, isRefusing, publicRefusal } = this.working;
     const { committedBytes } = this;
+    const { droppedBytes, droppedRecords } = this.space;
     const { writtenBytes, syncs } = this.fileSystem;
     const device = deviceBytes(this.dataDir);
     return {
       ...{ commits, records, committedBytes, writtenBytes, syncs, readOnly: isRefusing },
+      ...{ diskFull: publicRefusal !== undefined, droppedBytes, droppedRecords },
       ...(device === undefined ? {} : { deviceBytes: device - this.deviceBytesBefore }),
     };
+  }
+
+  /** What is to stay free on the disk. */
+  set storage(rules: StorageRules) {
+    this.space.rules = rules;
   }
 
   /** How long commits gather. */
@@ -173,12 +211,16 @@ export class StreamStore implements Log {
       this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
       this.ages = new Map();
-      await this.saveTime();
+      await this.saveTime().catch((error) => {
+        // A full disk keeps no reader out; upkeep tries again.
+        this.logger.error({ error: messageOf(error) }, "the time cannot be kept");
+      });
     } catch (error) {
       await this.unlock?.();
       throw error;
     }
     this.progress = undefined;
+    await this.space.start();
     this.upkeep.start();
     if (this.wasKilled) void this.upkeep.check();
   }
@@ -254,16 +296,20 @@ export class StreamStore implements Log {
     this.visibleSequence = sequence;
     this.progress = "writing to the segments what the journal held";
     const isRecovered = sequence > checkpoint.sequence;
-    if (isRecovered) await this.checkpoint();
-    await this.journal.start();
+    let problem: unknown;
+    if (isRecovered) await this.checkpoint().catch((error) => (problem = error));
+    await this.journal.start(problem === undefined ? -1 : sequence);
     this.committer = new Committer({
       journal: this.journal,
       now: () => this.time.now(),
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
-      onFailed: (error) => this.onFailed(error),
+      onFailed: (error) => this.outage.begin(error),
     });
     this.lingerMs = this.options.lingerMs ?? 0;
-    if (isRecovered) await this.raiseEpoch();
+    if (problem !== undefined) {
+      // The journal keeps what it has, and readers are served from memory.
+      this.outage.begin(new LogError("READ_ONLY", `no checkpoint could be made: ${messageOf(problem)}`));
+    } else if (isRecovered) await this.raiseEpoch();
   }
 
   /** See leader-epochs.ts. A disk that takes no more must not keep readers out: then the epoch stays. */
@@ -351,20 +397,6 @@ export class StreamStore implements Log {
   /** Makes the segments hold everything that is committed, and the journal files before it free. */
   checkpoint(): Promise<void> {
     return this.writes.checkpoint(this.journal as Journal, this.visibleSequence);
-  }
-
-  private onFailed(error: LogError): void {
-    if (error.code === "JOURNAL_FULL") {
-      this.logger.error(
-        "the journal is full and the segments cannot be written; appends are refused for now",
-      );
-      return;
-    }
-    this.logger.fatal(
-      { error: error.message },
-      "the disk refused a commit: nothing more is taken, subscribers can go on reading; mend the disk and start again",
-    );
-    this.working.refuse(new LogError("READ_ONLY", error.message, { cause: error }));
   }
 
   async createStream(
@@ -534,6 +566,8 @@ export class StreamStore implements Log {
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
     await this.upkeep.close();
     await committer.drain();
+    await this.space.close();
+    await this.outage.close();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.
     await this.writes.settled();

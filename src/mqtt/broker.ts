@@ -33,6 +33,8 @@ export interface MqttLimits extends SessionLimits {
   readonly maxClientIdBytes: number;
   /** The bound of `close()`. */
   readonly stopTimeoutMs: number;
+  /** How long, give or take half, a client whose message the disk refuses is kept before it is disconnected. */
+  readonly refusalDelayMs: number;
 }
 
 export const DEFAULT_MQTT_LIMITS: MqttLimits = {
@@ -44,6 +46,7 @@ export const DEFAULT_MQTT_LIMITS: MqttLimits = {
   maxPendingDeliveryBytes: 16 << 20,
   maxClientIdBytes: 256,
   stopTimeoutMs: 3_000,
+  refusalDelayMs: 2_000,
   maxQueuedMessages: 1_000,
   maxQueuedBytes: 16 << 20,
   maxQueuedMessagesInAll: 100_000,
@@ -357,8 +360,17 @@ export class MqttBroker {
         receivedAt: this.ingest.now(),
         companions: this.sessions.companions(publisher, packet, isWill),
       },
-      done,
+      (error) => {
+        // Told at once it would be back at once, and so would all others, for as long as the disk is away.
+        if (error?.code === "READ_ONLY" || error?.code === "DISK_FULL") this.refuseLater(() => done(error));
+        else done(error);
+      },
     );
+  }
+
+  private refuseLater(refuse: () => void): void {
+    const { refusalDelayMs } = this.limits;
+    setTimeout(refuse, refusalDelayMs * (0.5 + Math.random())).unref();
   }
 
   /**

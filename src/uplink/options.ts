@@ -34,9 +34,8 @@ export interface UplinkOptions {
   /** The stream of the gateway's that takes them. */
   readonly deadLetters?: string | undefined;
   readonly onPlaceLost: "ask" | "resume" | "restart";
-  /** Streams whose retention leaves what is not in the cluster yet, as long as the disk has `keepFreeBytes`. */
+  /** Streams whose retention leaves what is not in the cluster yet; a full disk goes by its own rule. */
   readonly waitFor: readonly string[];
-  readonly keepFreeBytes: number;
   /** Runway marks, longest first: a warning when the disk lasts no longer. */
   readonly warnAtMs: readonly number[];
 }

@@ -84,8 +84,6 @@ export class Uplink implements LaneHost {
   private readonly meter = new RunwayMeter();
   private readonly marks: RunwayMarks;
   private freeBytes: number | undefined;
-  /** The disk has less than it is to keep. */
-  private isShort = false;
 
   constructor(options: UplinkOptions, services: UplinkServices) {
     this.options = options;
@@ -354,22 +352,10 @@ export class Uplink implements LaneHost {
   /** Until the place is known, what was known of it here: never ahead of the cluster. */
   private hold(source: Source): void {
     const { options } = this;
-    const isWanted = options.waitFor.includes(source.stream) && !this.isShort && !this.isClosed;
+    const isWanted = options.waitFor.includes(source.stream) && !this.isClosed;
     const from =
       source.next >= 0 ? source.next : (this.localPlace(source.name) ?? source.partition.logStartOffset);
     source.partition.hold(this.name, isWanted ? from : undefined);
-  }
-
-  private holdAll(): void {
-    const wasShort = this.isShort;
-    this.isShort = this.freeBytes !== undefined && this.freeBytes < this.options.keepFreeBytes;
-    for (const source of this.sources.values()) this.hold(source);
-    if (this.options.waitFor.length === 0 || wasShort === this.isShort) return;
-    const { freeBytes } = this;
-    const words = this.isShort
-      ? "the disk runs short: retention no longer waits, and what it takes will be missing in the cluster"
-      : "retention waits for the uplink again";
-    this.logger.warn({ uplink: this.name, freeBytes }, `uplink ${this.name}: ${words}`);
   }
 
   private renew(): void {
@@ -569,7 +555,7 @@ export class Uplink implements LaneHost {
 
   private async measure(): Promise<void> {
     this.freeBytes = await this.services.freeBytes().catch(() => undefined);
-    this.holdAll();
+    for (const source of this.sources.values()) this.hold(source);
     const all = [...this.sources.values()];
     const records = sum(all, ({ partition }) => partition.highWatermark);
     this.meter.note(

@@ -1,7 +1,14 @@
 import { expect, test } from "vitest";
 import { wearBetween, wearText } from "../../src/cli/wear.ts";
 
-const stats = { commits: 1, records: 1, readOnly: false };
+const stats = {
+  commits: 1,
+  records: 1,
+  readOnly: false,
+  diskFull: false,
+  droppedBytes: 0,
+  droppedRecords: 0,
+};
 
 test("wear is what was written for what was taken, since the last look", () => {
   const before = { ...stats, committedBytes: 1_000, writtenBytes: 8_192, syncs: 2, deviceBytes: 10_000 };

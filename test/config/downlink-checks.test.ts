@@ -13,7 +13,7 @@ function problemsOf(yaml: string): string[] {
 }
 const downlink = (to: string, from = "commands") => `downlinks: [{ from: ${from}, to: "${to}" }]\n`;
 const mappings = (...rules: [from: string, to: string][]) =>
-  `mappings: [${rules.map(([from, to]) => `{ from: "${from}", to: "${to}" }`).join(", ")}]\n`;
+  `mappings: [${rules.map(([from, to]) => `{ from: "${from}", to: "${to}"${to.includes("$") ? ", limit: 9" : ""} }`).join(", ")}]\n`;
 
 test("a downlink is filled in with defaults", () => {
   const { downlinks } = parseConfig(`${STREAMS}${downlink("devices/${key}/set")}`, "g.yaml").config;

@@ -205,6 +205,10 @@ describe("a file", () => {
       username: undefined,
       receivedAt: 1_790_000_000_000,
     });
-    expect(mapping).toMatchObject({ outcome: "mapped", stream, key: Buffer.from(key), problem: undefined });
+    expect(mapping).toMatchObject({
+      outcome: "mapped",
+      records: [{ stream, key: Buffer.from(key) }],
+      problem: undefined,
+    });
   });
 });

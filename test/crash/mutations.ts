@@ -242,8 +242,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "partition-log.ts",
-        find: "      this.namesUnsynced = false;\n      await this.fileSystem.syncFolder(this.folder);",
-        replace: "",
+        find: "        await this.fileSystem.syncFolder(this.folder);\n      } catch",
+        replace: "      } catch",
       },
     ],
   },

@@ -88,7 +88,7 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
 
   afterAll(async () => {
     await proxy?.close();
-    await kafka?.dispose();
+    await kafka?.close();
     await rm(folder, { recursive: true, force: true });
   });
 
@@ -569,7 +569,7 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
     [
       "an unreachable advertised address",
       () => ({ brokers: [`127.0.0.1:${port.WRONG}`] }),
-      /the address that 127.0.0.1:\d+ tells of broker 1: nothing listens there.*Set advertised.listeners of broker 1/,
+      /the address that 127.0.0.1:\d+ tells of broker 0: nothing listens there.*Set advertised.listeners of broker 0/,
     ],
     [
       "an unknown topic that may not be made",

@@ -88,18 +88,19 @@ describe("with the real log", () => {
     expect(third).toEqual({ timestamp: today, headers });
   });
 
-  it("a message without the key that a compacted stream needs goes where unmatched ones go, acknowledged", async () => {
+  it("a message without the key that a compacted stream needs is a dead letter, acknowledged", async () => {
     const store = await openStore(await temporaryFolder());
     await store.createStream("states", 1, { cleanup: "compact" }, "config");
-    await store.createStream("unmapped", 1, {}, "config");
-    const rules = [{ name: "states", from: "s/+", to: "states", key: "${payload.id}", headers: {} }];
-    const { port } = await startBroker(store, { rules, ingest: { fallbackStream: "unmapped" } });
+    const rules = [
+      { name: "states", from: "s/+", to: "states", key: "${payload.id}", onError: "pass" as const },
+    ];
+    const { port } = await startBroker(store, { rules, ingest: { deadLetterStream: "dead" } });
     const client = await RawClient.connect(port, "c");
     client.publish("s/1", '{"id":"x"}', 1, 1);
     client.publish("s/2", "no id", 1, 2);
     await client.until("puback", 2);
     expect((await readAll(partitionOf(store.stream("states")))).map(({ key }) => String(key))).toEqual(["x"]);
-    const [stray] = await readAll(partitionOf(store.stream("unmapped")));
+    const [stray] = await readAll(partitionOf(store.stream("dead")));
     expect(String(stray?.value)).toBe("no id");
     expect(stray?.headers.some(({ value }) => /states.*no record without a key/.test(String(value)))).toBe(
       true,

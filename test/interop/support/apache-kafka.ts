@@ -1,11 +1,16 @@
-/** Apache Kafka itself, one node in KRaft mode: started, killed, started again on the same data. */
+/**
+ * Apache Kafka 4 itself, one node in KRaft mode, as its own start script would run it: started, killed, started
+ * again on the same data. The measure, the rival, and the cluster behind an uplink.
+ */
+import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Kafka, logLevel } from "kafkajs";
-import { accepts, freePort } from "./gateway.ts";
-import { eventually, Running, run } from "./process.ts";
-import { javaArgs, tool } from "./tools.ts";
+import { freePort } from "./gateway.ts";
+import { java } from "./kafka-tools.ts";
+import { Running } from "./process.ts";
+import { tool } from "./tools.ts";
 
 export interface Listener {
   readonly name: string;
@@ -27,14 +32,14 @@ export interface ApacheKafkaOptions {
 export class ApacheKafka {
   readonly folder: string;
   readonly brokers: string;
-  private readonly port: number;
+  readonly dataDir: string;
   private readonly heap: string;
   process: Running;
 
   private constructor(folder: string, port: number, heap: string) {
     this.folder = folder;
-    this.port = port;
     this.brokers = `127.0.0.1:${port}`;
+    this.dataDir = join(folder, "data");
     this.heap = heap;
     this.process = this.spawn();
   }
@@ -48,8 +53,8 @@ export class ApacheKafka {
     ];
     const settings = {
       "process.roles": "broker,controller",
-      "node.id": 1,
-      "controller.quorum.voters": `1@127.0.0.1:${controller}`,
+      "node.id": 0,
+      "controller.quorum.voters": `0@127.0.0.1:${controller}`,
       listeners: [
         ...listeners.map((one) => `${one.name}://127.0.0.1:${one.port}`),
         `CONTROLLER://127.0.0.1:${controller}`,
@@ -75,30 +80,41 @@ export class ApacheKafka {
     const properties = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
     const file = join(folder, "server.properties");
     await writeFile(file, properties.join("\n"));
-    const storage = (args: readonly string[]) => run(tool("java"), javaArgs("kafka.tools.StorageTool", args));
-    const uuid = (await storage(["random-uuid"])).stdout.trim();
-    await storage(["format", "-t", uuid, "-c", file, ...(options.formatArgs ?? [])]);
+    const uuid = randomBytes(16).toString("base64url").replace(/^-/, "A");
+    const format = ["format", "-t", uuid, "-c", file, ...(options.formatArgs ?? [])];
+    await java("kafka.tools.StorageTool", format);
     const kafka = new ApacheKafka(folder, port, options.heap ?? "512m");
-    await kafka.ready();
-    return kafka;
+    try {
+      await kafka.ready();
+      return kafka;
+    } catch (error) {
+      await kafka.close();
+      throw error;
+    }
   }
 
   private spawn(): Running {
-    const classPath = join(tool("kafka's jars"), "*");
-    const args = [`-Xmx${this.heap}`, "-XX:+UseSerialGC", "-cp", classPath, "kafka.Kafka"];
-    return new Running(tool("java"), [...args, join(this.folder, "server.properties")]);
+    return new Running(tool("java"), [
+      // Those of kafka-server-start.sh.
+      ...[`-Xmx${this.heap}`, `-Xms${this.heap}`, "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"],
+      ...["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"],
+      ...["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", join(tool("kafka's jars"), "*")],
+      ...["kafka.Kafka", join(this.folder, "server.properties")],
+    ]);
   }
 
   /** Clients are answered. */
   async ready(): Promise<void> {
-    await eventually(() => accepts(this.port), "Kafka's port", 60_000);
+    const admin = this.client().admin();
+    await admin.connect();
+    await admin.disconnect();
   }
 
   client(): Kafka {
     return new Kafka({
       brokers: [this.brokers],
       logLevel: logLevel.NOTHING,
-      retry: { initialRetryTime: 200, retries: 30, multiplier: 1.2 },
+      retry: { initialRetryTime: 200, retries: 60, multiplier: 1.1 },
     });
   }
 
@@ -121,7 +137,7 @@ export class ApacheKafka {
     await this.ready();
   }
 
-  async dispose(): Promise<void> {
+  async close(): Promise<void> {
     await this.kill();
     await rm(this.folder, { recursive: true, force: true });
   }

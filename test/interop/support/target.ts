@@ -13,19 +13,15 @@ export interface Target {
 /** Streams by name, with their number of partitions. */
 export type Streams = Readonly<Record<string, number>>;
 
-export const judgingKafka = process.env.INTEROP_TARGET === "apache-kafka";
-
 export async function startTarget(streams: Streams): Promise<Target> {
-  if (judgingKafka) return startApacheKafka(streams);
+  if (process.env.INTEROP_TARGET === "apache-kafka") {
+    const kafka = await ApacheKafka.start();
+    await kafka.createTopics(streams);
+    return kafka;
+  }
   const gateway = await Gateway.start({
     streams: Object.fromEntries(Object.entries(streams).map(([name, partitions]) => [name, { partitions }])),
     mappings: [],
   });
   return { brokers: gateway.brokers, close: () => gateway.dispose() };
-}
-
-async function startApacheKafka(streams: Streams): Promise<Target> {
-  const kafka = await ApacheKafka.start();
-  await kafka.createTopics(streams);
-  return { brokers: kafka.brokers, close: () => kafka.dispose() };
 }

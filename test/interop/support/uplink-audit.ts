@@ -185,7 +185,7 @@ export class Audit {
     await Promise.allSettled(this.sensors.map((sensor) => sensor.close()));
     await this.gateway?.dispose();
     await this.proxy?.close();
-    await this.kafka?.dispose();
+    await this.kafka?.close();
     await rm(this.folder, { recursive: true, force: true });
   }
 
