@@ -124,6 +124,7 @@ class CrossChecks {
   downlinks(): void {
     checkDownlinks(
       this.config,
+      this.read,
       (stream, path) => this.declared(stream, path),
       (...problem) => this.report(...problem),
     );

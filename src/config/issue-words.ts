@@ -18,8 +18,18 @@ export interface Checked {
   keysAt(path: Path): string[];
 }
 
+/** Of a choice, what is wrong with the one that was meant: the one that fails further inside. */
+function meant(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code !== "invalid_union") return [issue];
+  const inside = (one: z.core.$ZodIssue) => one.path.length > 0 || one.code === "unrecognized_keys";
+  const branch = issue.errors.find((errors) => errors.length > 0 && errors.every(inside));
+  if (branch === undefined) return [issue];
+  return branch.flatMap((one) => meant({ ...one, path: [...issue.path, ...one.path] }));
+}
+
 /** One problem for each thing that a person has to mend. */
-export function problemsOf(issues: readonly z.core.$ZodIssue[], checked: Checked): Problem[] {
+export function problemsOf(given: readonly z.core.$ZodIssue[], checked: Checked): Problem[] {
+  const issues = given.flatMap(meant);
   const unknown = issues.flatMap((issue) =>
     issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...(issue.path as Path), key]) : [],
   );

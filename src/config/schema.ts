@@ -8,6 +8,7 @@ import { z } from "zod";
 import type { Tables } from "../mapping/functions.ts";
 import { PAYLOAD_KINDS } from "../mapping/payload.ts";
 import type { RuleDefinition } from "../mapping/rule.ts";
+import { testsSchema } from "./test-schema.ts";
 import {
   type Address,
   formatDuration,
@@ -214,6 +215,12 @@ const downlink = z
     retain: z.boolean().default(false),
     /** From the record's timestamp; what is older is not sent, and what waits for a device so long is given up. */
     expiry: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).optional(),
+    /** An expression: is it for this record? */
+    when: mappingText.optional(),
+    /** An expression for the message's payload; the record's value, untouched, when left out. */
+    value: mappingText.optional(),
+    /** How expressions see the record's value. */
+    payload: z.enum(PAYLOAD_KINDS).optional(),
   })
   .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
 
@@ -296,6 +303,8 @@ export const configSchema = z.strictObject({
       linger: durationWithin({ min: 0, max: 5 * SECOND }).prefault("0ms"),
     }),
   ),
+  /** What `sluice check` and every reload try; see tests.ts. */
+  tests: testsSchema,
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;

@@ -30,19 +30,39 @@ export interface Moved {
   readonly to: number;
 }
 
-export function reports(uplinks: Uplinks): UplinkReport[] {
-  return uplinks.all.map(({ report }) => report);
+type Ask = (request: { readonly body: unknown }) => unknown;
+
+/** By method and path. `current` is undefined while the gateway starts. */
+export function uplinkRoutes(current: () => Uplinks | undefined): Record<string, Ask> {
+  const uplinks = (): Uplinks => {
+    const all = current();
+    if (all !== undefined) return all;
+    throw new SluiceError("NOT_NOW", "the gateway is starting", { exitCode: 69 });
+  };
+  const by =
+    <B>(act: (uplinks: Uplinks, body: B) => unknown): Ask =>
+    ({ body }) =>
+      act(uplinks(), (body ?? {}) as B);
+  return {
+    "GET /uplinks": () => uplinks().reports,
+    "POST /uplinks/pause": by<Chosen>((all, body) => rest(all, body, true)),
+    "POST /uplinks/resume": by<Chosen>((all, body) => rest(all, body, false)),
+    "POST /uplinks/reset": by(reset),
+    "POST /uplinks/skip": by(skip),
+    "POST /uplinks/dry-run": by(dryRun),
+    "POST /uplinks/verify": by(verifyAll),
+  };
 }
 
 /** "pause" rests until "resume"; "resume" ends a fencing too. */
-export async function rest(uplinks: Uplinks, { name }: Chosen, isResting: boolean): Promise<UplinkReport> {
+async function rest(uplinks: Uplinks, { name }: Chosen, isResting: boolean): Promise<UplinkReport> {
   const uplink = uplinks.named(name);
   await uplink.setResting(isResting ? "paused" : undefined);
   return uplink.report;
 }
 
 /** With `dryRun` nothing is changed. */
-export async function reset(
+async function reset(
   uplinks: Uplinks,
   { to, dryRun = false, ...chosen }: Chosen & { readonly to: ResetTo; readonly dryRun?: boolean },
 ): Promise<Moved[]> {
@@ -92,7 +112,7 @@ async function offsetFor(
 }
 
 /** Leaves out the record that holds up a partition. */
-export async function skip(
+async function skip(
   uplinks: Uplinks,
   { deadLetter = false, ...chosen }: Chosen & { readonly deadLetter?: boolean },
 ): Promise<{ stream: string; partition: number; from: number; to: number }[]> {
@@ -110,7 +130,7 @@ export async function skip(
   );
 }
 
-export async function* dryRun(uplinks: Uplinks, chosen: Chosen): AsyncGenerator<Finding> {
+async function* dryRun(uplinks: Uplinks, chosen: Chosen): AsyncGenerator<Finding> {
   const uplink = uplinks.named(chosen.name);
   const cluster = clusterOf(uplink.options);
   try {
@@ -120,7 +140,7 @@ export async function* dryRun(uplinks: Uplinks, chosen: Chosen): AsyncGenerator<
   }
 }
 
-export async function* verifyAll(
+async function* verifyAll(
   uplinks: Uplinks,
   { lastMs, ...chosen }: Chosen & { readonly lastMs?: number | undefined },
 ): AsyncGenerator<VerifiedPartition> {

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 import { SluiceError } from "../errors.ts";
 import { Notes } from "./notes.ts";
 import type { UplinkOptions } from "./options.ts";
+import type { UplinkReport } from "./report.ts";
 import { Uplink, type UplinkServices } from "./uplink.ts";
 
 export class Uplinks {
@@ -17,6 +18,10 @@ export class Uplinks {
 
   get all(): readonly Uplink[] {
     return [...this.uplinks.values()];
+  }
+
+  get reports(): readonly UplinkReport[] {
+    return this.all.map(({ report }) => report);
   }
 
   /** Never waits for a cluster: sensors and subscribers notice nothing of one that is away. */
