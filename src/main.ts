@@ -16,6 +16,7 @@ const USAGE_EXIT_CODE = 64;
 /** The verbs in the order of the help, each a file in cli/ that exports `register(program)`. */
 const VERBS = {
   demo: "10 sensors, 10 subscribers, real sockets: what a gateway is for, on one screen",
+  init: "write a configuration to start from",
   up: "start the gateway",
   status: "what the gateway that runs is doing",
   check: "validate a configuration and run its tests",
@@ -25,6 +26,7 @@ const VERBS = {
   reload: "make the gateway that runs take over its configuration anew",
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
+  uplink: "how far the streams are in a Kafka cluster; pause, reset, verify",
   streams: "list streams, or describe one",
   groups: "list consumer groups, or one group's members and lag",
 } as const;
@@ -32,6 +34,7 @@ const VERBS = {
 const EXAMPLES = `
 Examples:
   $ sluice demo                                   see it work
+  $ sluice init --from zigbee2mqtt                a configuration to start from
   $ sluice up --config config/gateway.yaml        start the gateway
   $ sluice check config/gateway.yaml              is the configuration right?
   $ sluice subscribe telemetry --from beginning   read a stream
