@@ -22,6 +22,7 @@ const VERBS = {
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
   streams: "list streams, or describe one",
+  log: "look a data folder over, or mend it",
   groups: "list consumer groups, or one group's members and lag",
 } as const;
 

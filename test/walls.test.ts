@@ -25,7 +25,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
   demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
-  cli: ["control", "demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
+  cli: ["control", "demo", "gateway", "kafka", "devices", "subscriber", "config", "log", "wire", ...BASE],
   main: ["cli", "config", ...BASE],
 };
 
