@@ -72,8 +72,9 @@ function missingPackages() {
     kcat: "kcat",
     mosquitto: "mosquitto",
     mosquitto_pub: "mosquitto-clients",
-    java: "default-jre-headless",
+    javac: "default-jdk-headless",
     mvn: "maven",
+    openssl: "openssl",
   };
   const isThere = (program) =>
     spawnSync("sh", ["-c", `PATH="$PATH:/usr/sbin" command -v ${program}`]).status === 0;

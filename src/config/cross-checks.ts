@@ -31,6 +31,7 @@ export function crossCheck(
   checks.downlinks();
   checks.ports();
   checks.sizes();
+  checks.uplinks();
   return { problems: checks.problems, notes: checks.notes };
 }
 
@@ -71,7 +72,7 @@ class CrossChecks {
         this.read.set(name, this.attachments.table(file));
       } catch (error) {
         const path = ["tables", name];
-        this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
+        this.report(path, `${wordsOf(path)}: the file ${messageOf(error)}`);
         this.read.set(name, new Map());
       }
     }
@@ -115,7 +116,7 @@ class CrossChecks {
       schema = this.attachments.schema(file);
     } catch (error) {
       const path = ["mappings", index, "schema"];
-      this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
+      this.report(path, `${wordsOf(path)}: the file ${messageOf(error)}`);
     }
     read.set(file, schema);
   }
@@ -123,6 +124,7 @@ class CrossChecks {
   downlinks(): void {
     checkDownlinks(
       this.config,
+      this.read,
       (stream, path) => this.declared(stream, path),
       (...problem) => this.report(...problem),
     );
@@ -179,6 +181,27 @@ class CrossChecks {
         path,
         `${wordsOf(path)} is smaller than mqtt.maxPacket, which is ${formatSize(maxPacket)}: larger messages could never be stored`,
       );
+    }
+  }
+
+  uplinks(): void {
+    const { uplinks } = this.config;
+    const firstOf = new Map<unknown, number>();
+    for (const [index, uplink] of (Array.isArray(uplinks) ? uplinks : []).entries()) {
+      const { name, onPoison, deadLetters } = mapOf(uplink);
+      const at = ["uplinks", index];
+      const first = firstOf.get(name);
+      if (first === undefined) firstOf.set(name, index);
+      else if (typeof name === "string")
+        this.report([...at, "name"], `uplinks[${first}] has the name "${name}" already`);
+      if (typeof deadLetters === "string") this.declared(deadLetters, [...at, "deadLetters"]);
+      else if (onPoison === "dead-letter") {
+        this.report(
+          [...at, "onPoison"],
+          `${wordsOf([...at, "onPoison"])}: dead-letter needs a stream`,
+          "add  deadLetters: <stream>",
+        );
+      }
     }
   }
 }

@@ -8,7 +8,8 @@ import { connect, createServer } from "node:net";
 import kafkajs from "kafkajs";
 import { FrameReader } from "../../src/kafka/frame-reader.ts";
 import { freePort, Gateway } from "../interop/support/gateway.ts";
-import { java, kcat } from "../interop/support/tools.ts";
+import { java } from "../interop/support/kafka-tools.ts";
+import { kcat } from "../interop/support/tools.ts";
 import { SESSIONS } from "./mutate.ts";
 
 /** Of one API, version and client: the shortest ones, and few of them. */

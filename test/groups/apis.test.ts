@@ -165,6 +165,13 @@ it("FindCoordinator tells the address on which the client reached us, and has no
   expect(refused.errorCode).toBe(ErrorCode.INVALID_REQUEST);
 });
 
+it("DescribeGroups shows a member's address as Kafka does, with Java's slash", async () => {
+  const client = await Client.connect();
+  await client.join(3);
+  const { groups } = await client.ask("DescribeGroups", 5, { groups: ["g"] });
+  expect(groups[0].members[0]).toMatchObject({ clientId: "client", clientHost: "/127.0.0.1" });
+});
+
 it("DescribeGroups calls an unknown group dead, and from version 6 on says that it is not there", async () => {
   const client = await Client.connect();
   for (let version = 0; version <= 6; version++) {
