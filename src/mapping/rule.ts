@@ -95,7 +95,7 @@ export interface CompiledRule {
   readonly schema: Validate | undefined;
   /** The rule's own, then those of `also`. */
   readonly targets: readonly CompiledTarget[];
-  /** Nothing of the message itself is looked at beside its topic. */
+  /** But for its condition, nothing of the message itself is looked at beside its topic. */
   readonly plain: boolean;
 }
 
@@ -182,7 +182,7 @@ class RuleCompiler {
       plain:
         targets.length === 1 &&
         !skipRetained &&
-        [when, split, schema, own.value, own.timestamp, own.partition].every((part) => part === undefined),
+        [split, schema, own.value, own.timestamp, own.partition].every((part) => part === undefined),
     };
   }
 
