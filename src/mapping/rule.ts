@@ -123,6 +123,8 @@ export function compileRuleOrThrow(definition: RuleDefinition, context: RuleCont
   return compileRule(definition, context) as CompiledRule;
 }
 
+/** Of a `to` that names its stream: nothing is made from it. */
+const NO_PATTERN = /^\b$/;
 const NOTHING = Template.parse("", []);
 
 class RuleCompiler {
@@ -252,7 +254,7 @@ class RuleCompiler {
       value: this.expression(target.value, ...own("value")),
       allow: target.allow === undefined ? undefined : patternOf(target.allow.map((one) => one.split("*"))),
       limit: target.limit,
-      toPattern: patternOf([to.literals]),
+      toPattern: to.literal === undefined ? patternOf([to.literals]) : NO_PATTERN,
       fixed: { to: fixed(to), key: fixed(key), headers: headers.every(({ value }) => fixed(value)) },
     };
   }
