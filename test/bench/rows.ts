@@ -19,6 +19,7 @@ import {
   withGateway,
   withMosquitto,
 } from "./measure.ts";
+import { drain, idleUplink, remoteLatency } from "./uplink-rows.ts";
 
 export interface Row {
   /** Selects the row on the command line, as do the words in it. */
@@ -220,6 +221,8 @@ async function demonstration(): Promise<Figure[]> {
   ];
 }
 
+const JAVA = ["java", "kafka's jars"] as const;
+
 export const ROWS: readonly Row[] = [
   { name: "mqtt throughput mosquitto", needs: ["mosquitto"], measure: throughput },
   { name: "end to end kcat", needs: ["kcat"], measure: endToEnd },
@@ -233,6 +236,9 @@ export const ROWS: readonly Row[] = [
   { name: "demo thousand", measure: demonstration },
   { name: "bytes written", measure: bytesWritten },
   { name: "wear linger", measure: wear },
+  { name: "uplink drain", needs: JAVA, measure: drain },
+  { name: "uplink latency", needs: JAVA, measure: remoteLatency },
+  { name: "uplink idle", needs: JAVA, measure: idleUplink },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>

@@ -457,6 +457,27 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
     expect((await valuesIn(topic)).sort()).toEqual(numbers(20));
   });
 
+  test("what is deleted here before it was sent is a gap: counted, shown, and the rest goes on", async () => {
+    const { gateway, topic } = await forwarding({}, { streams: { telemetry: { partitions: 1 } } });
+    await publish(gateway, 10);
+    await inKafka(topic, 10);
+    await sluice(gateway, ["pause"]);
+    await publish(gateway, 10, 10);
+    const admin = kafkaClient(gateway.brokers).admin();
+    await admin.connect();
+    await admin.deleteTopicRecords({ topic: "telemetry", partitions: [{ partition: 0, offset: "15" }] });
+    await admin.disconnect();
+    await sluice(gateway, ["resume"]);
+    await inKafka(topic, 15);
+    const { gaps, gapRecords } = await report(gateway);
+    expect(gapRecords).toBe(5);
+    expect(gaps).toMatchObject([{ stream: "telemetry", partition: 0, from: 10, to: 15, why: "retention" }]);
+    await gateway.kill();
+    await gateway.again();
+    expect((await report(gateway)).gapRecords).toBe(5);
+    expect((await sluice(gateway, ["status"])).stdout).toContain("telemetry/0 10–14: retention");
+  });
+
   // ── listeners ──────────────────────────────────────────────────────────────────────────────────────────
 
   const user = { username: "sensor", password: "secret" };
