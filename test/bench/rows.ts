@@ -19,6 +19,7 @@ import {
   withGateway,
   withMosquitto,
 } from "./measure.ts";
+import { unharmed } from "./unharmed.ts";
 import { drain, idleUplink, remoteLatency } from "./uplink-rows.ts";
 
 export interface Row {
@@ -237,8 +238,9 @@ export const ROWS: readonly Row[] = [
   { name: "bytes written", measure: bytesWritten },
   { name: "wear linger", measure: wear },
   { name: "uplink drain", needs: JAVA, measure: drain },
-  { name: "uplink latency", needs: JAVA, measure: remoteLatency },
-  { name: "uplink idle", needs: JAVA, measure: idleUplink },
+  { name: "uplink remote", needs: JAVA, measure: remoteLatency },
+  { name: "uplink rest", needs: JAVA, measure: idleUplink },
+  { name: "unharmed others", measure: unharmed },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>
