@@ -128,6 +128,7 @@ export class Cut {
       for (const { internal, partitions } of log.streams) if (!internal) await actor.append(partitions);
       await actor.newProducerId();
       if (random.chance(0.5)) await log.checkpoint();
+      if (random.chance(0.3)) await log.compact();
       await actor.settle();
     }
   }

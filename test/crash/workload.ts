@@ -1,7 +1,7 @@
 /**
  * A log's history by seed: several lives on one disk, each ended by a power cut, a kill or a clean stop, in which
  * records are appended to several partitions, batches produced and sent again, streams made, changed and
- * deleted, retention and checkpoints run and readers read, all at once and with every size tiny. Each step of
+ * deleted, retention, compaction and checkpoints run and readers read, all at once and with every size tiny. Each step of
  * the disk is a moment at which the power might have gone: a `Moment` keeps the disk as it was, and how much of
  * the chronicle had happened.
  *
@@ -10,8 +10,8 @@
 import { pino } from "pino";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
 import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
-import { Actor, settingsOf, timeOf } from "./actor.ts";
-import { Chronicle, type Starts } from "./oracle.ts";
+import { Actor, settingsOf } from "./actor.ts";
+import { Chronicle, type Starts, timeOf } from "./oracle.ts";
 import { Random } from "./random.ts";
 import { contentOf } from "./reader.ts";
 import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
@@ -37,6 +37,8 @@ export interface Sizes {
   readonly journalFileBytes: number;
   readonly maxJournalFiles: number;
   readonly maxTailBytes: number;
+  /** Keys that compaction knows at a time. */
+  readonly maxCompactionKeys: number;
 }
 
 /** What kind of use a log is put to; each brings out other bugs. */
@@ -46,8 +48,11 @@ interface Habits {
   /** Many short lives instead of a few long ones: damage of one shows in a later one. */
   readonly isShortLived: boolean;
   readonly recordBytes: number;
+  /** Names of streams: few get more each. */
+  readonly names: readonly string[];
   readonly segmentBytes: readonly number[];
   readonly retentionBytes: readonly number[];
+  readonly cleanup: readonly StreamSettings["cleanup"][];
 }
 
 export interface History {
@@ -62,16 +67,13 @@ export interface History {
 
 /** A log on a simulated disk, not started. `now` follows the number of records. */
 export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, Log: Store): StreamStore {
-  const { journalFileBytes, maxJournalFiles, maxTailBytes } = sizes;
   const options: StreamStoreOptions = {
     dataDir: DATA,
     logger: silent,
     fileSystem: disk,
     now: () => timeOf(chronicle.now.nextRecord),
-    journalFileBytes,
-    maxJournalFiles,
-    maxTailBytes,
-    // Retention runs when the workload says so.
+    ...sizes,
+    // Retention and compaction run when the workload says so.
     upkeepMs: 2 ** 31 - 1,
   };
   return new Log(options);
@@ -89,14 +91,18 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
     journalFileBytes: random.pick([3000, 4096, 10_000]),
     maxJournalFiles: random.pick([2, 3, 4]),
     maxTailBytes: random.pick([500, 2000, 20_000]),
+    maxCompactionKeys: random.pick([2, 1000]),
   };
   const isBulky = random.chance(0.25);
+  const cleanup = random.pick([["delete"], ["compact"], ["delete", "compact"]] as const);
   const habits: Habits = {
     isRegular: random.chance(0.25),
     isShortLived: random.chance(0.5),
     recordBytes: isBulky ? 700 : 160,
-    segmentBytes: isBulky ? [6000, 30_000] : [250, 1000, 6000],
+    names: random.chance(0.5) ? ["a", "b", "c"] : ["a"],
+    segmentBytes: isBulky ? [6000, 30_000] : cleanup.length === 2 ? [250, 1000] : [250, 1000, 6000],
     retentionBytes: random.chance(0.5) ? [-1] : [500, 500, 4000, -1],
+    cleanup,
   };
   const chronicle = new Chronicle();
   const moments: Moment[] = [];
@@ -228,6 +234,7 @@ class Life {
     if (draw < 0.84) return this.remove(random.pick(streams).name);
     if (draw < 0.86) return this.background(actor.newProducerId());
     if (draw < 0.89) return this.retainMeanwhile();
+    if (draw < 0.96 && this.habits.cleanup.includes("compact")) return this.compact();
     for (let turns = random.int(20); turns > 0; turns--)
       await new Promise((resolve) => setImmediate(resolve));
   }
@@ -242,9 +249,16 @@ class Life {
     await this.background(this.store.checkpoint());
   }
 
+  /** Of what a checkpoint has settled; sometimes with everything else going on. */
+  private async compact(): Promise<void> {
+    const { store, random } = this;
+    const work = store.checkpoint().then(() => store.compact());
+    await (random.chance(0.5) ? work : this.background(work));
+  }
+
   private async create(streams: readonly Stream[]): Promise<void> {
     const { random } = this;
-    const free = ["a", "b", "c"].filter((name) => streams.every((stream) => stream.name !== name));
+    const free = this.habits.names.filter((name) => streams.every((stream) => stream.name !== name));
     if (free.length > 0) await this.createNamed(random.pick(free));
   }
 
@@ -260,8 +274,9 @@ class Life {
     const { random, actor } = this;
     await actor.settle();
     if (this.store.stream(name) !== undefined) return;
-    const settings = settingsOf(this.drawSettings());
-    await actor.change({ kind: "create", name, partitions: 1 + random.int(3), settings });
+    const deleteRetentionMs = this.random.pick([0, 5000, 1_000_000]);
+    const settings = settingsOf({ ...this.drawSettings(), deleteRetentionMs });
+    await actor.change({ kind: "create", name, partitions: random.pick([1, 1, 2, 3]), settings });
     await actor.settle();
   }
 
@@ -272,6 +287,7 @@ class Life {
       segmentMs: random.pick([10_000, 1_000_000_000]),
       retentionMs: random.pick([-1, -1, 20_000, 100_000]),
       retentionBytes: random.pick(this.habits.retentionBytes),
+      cleanup: random.pick(this.habits.cleanup),
     };
   }
 
