@@ -109,15 +109,14 @@ export class PartitionLog implements Partition {
       .map((name) => Number(name.slice(0, 20)))
       .sort((a, b) => a - b);
     await this.loadSnapshot(names, recoveryPoint);
+    // A name that was removed just now, or by a process that was killed, may come back; were it back after the
+    // recovery point has passed it, it would stand for what now lies elsewhere.
+    this.namesUnsynced = names.length > 0;
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
       if (base <= recoveryPoint) {
         this.segments.push(segment);
-      } else {
-        await segment.remove();
-        // Were it back after the recovery point has passed it, it would stand for what now lies elsewhere.
-        this.namesUnsynced = true;
-      }
+      } else await segment.remove();
     }
     this.segments.forEach((segment, at) => {
       segment.end = this.segments[at + 1]?.baseOffset ?? segment.end;

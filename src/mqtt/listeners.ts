@@ -61,7 +61,8 @@ export class Listeners {
     this.servers.push(server);
   }
 
-  private accept(socket: Socket): void {
+  /** Serves a client: bounds its packets, then hands it on. */
+  accept(socket: Socket): void {
     if (this.isClosed || this.sockets.size >= this.limits.maxConnections) {
       this.refused++;
       socket.destroy();

@@ -15,10 +15,10 @@ import {
   type Rec,
   type Shown,
   timeOf,
-  Violation,
 } from "./oracle.ts";
 import type { Random } from "./random.ts";
 import { readFrom } from "./reader.ts";
+import { Violation } from "./violation.ts";
 
 /** What an append may be answered besides success: nothing of it is then written. */
 const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM", "KEYLESS_RECORD"];
@@ -46,7 +46,8 @@ export class Actor {
   private inFlightBytes = 0;
   private readonly inFlight = new Set<Promise<void>>();
   private changing: Promise<void> = Promise.resolve();
-  private fail: (error: unknown) => void = () => {};
+  /** A promise is broken, says whoever finds out. */
+  fail: (error: unknown) => void = () => {};
   /** Rejects with the first promise that the log has broken. */
   readonly broken: Promise<never>;
 

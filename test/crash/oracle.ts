@@ -6,6 +6,8 @@
  * had happened, so that a power cut in the past can be judged later.
  */
 import type { StreamSettings } from "../../src/log/log.ts";
+import { Books } from "./books.ts";
+import { Violation } from "./violation.ts";
 
 export interface Rec {
   /** One for each record that was ever appended; the same for one that is sent again. */
@@ -35,7 +37,7 @@ export interface StreamContent {
   readonly partitions: readonly PartitionContent[];
 }
 
-/** All streams but the log's own, by name. */
+/** All streams but the log's own and those that MQTT is mapped to, by name. */
 export type LogContent = ReadonlyMap<string, StreamContent>;
 
 export interface StreamFacts {
@@ -67,9 +69,6 @@ export interface AppendFacts {
 /** Where retention had got to, by "stream/partition". */
 export type Starts = ReadonlyMap<string, number>;
 
-/** A promise that was broken. */
-export class Violation extends Error {}
-
 const REMEMBERED_BATCHES = 5;
 const FIRST_TIMESTAMP = 1_700_000_000_000;
 export const MS_BETWEEN_RECORDS = 1000;
@@ -95,6 +94,8 @@ export class Oracle {
   /** Producers one of whose batches was refused: not heard of again. */
   readonly retired = new Set<number>();
   readonly producerIds = new Set<number>();
+  /** Of those who come over MQTT, and of a consumer group. */
+  readonly books = new Books();
   /** Above the ids of all appends and records so far. */
   nextAppend = 0;
   nextRecord = 0;

@@ -1,7 +1,8 @@
 /** Reads a whole log as a subscriber would, and holds every byte of it against what was appended. */
-import type { Log, Partition } from "../../src/log/log.ts";
+import type { Log, Partition, Stream } from "../../src/log/log.ts";
 import type { StoredRecord } from "../../src/record.ts";
 import { endOffsetOf, recordsOf } from "../../src/wire/record-batch.ts";
+import { isSink } from "./guests.ts";
 import {
   type LogContent,
   type Oracle,
@@ -10,9 +11,9 @@ import {
   type Shown,
   type StreamContent,
   timeOf,
-  Violation,
 } from "./oracle.ts";
 import type { Random } from "./random.ts";
+import { Violation } from "./violation.ts";
 
 const MAX_READ_BYTES = 3000;
 
@@ -53,10 +54,14 @@ function isSame(one: Buffer | null, other: Buffer | null): boolean {
   return one === null || other === null ? one === other : one.equals(other);
 }
 
+/** Those that the actor works on. */
+export function ownStreams(log: Log): Stream[] {
+  return log.streams.filter(({ name, internal }) => !internal && !isSink(name));
+}
+
 export async function contentOf(log: Log, oracle: Oracle): Promise<LogContent> {
   const content = new Map<string, StreamContent>();
-  for (const { name, internal, settings, partitions } of log.streams) {
-    if (internal) continue;
+  for (const { name, settings, partitions } of ownStreams(log)) {
     const read: PartitionContent[] = [];
     for (const partition of partitions) {
       const start = partition.logStartOffset;

@@ -9,14 +9,14 @@
  */
 import { pino } from "pino";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
-import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
+import type { StreamStore, StreamStoreOptions } from "../../src/log/stream-store.ts";
 import { Actor, settingsOf } from "./actor.ts";
+import { Guests } from "./guests.ts";
 import { Chronicle, type Starts, timeOf } from "./oracle.ts";
+import { PROGRAM, type Program } from "./program.ts";
 import { Random } from "./random.ts";
-import { contentOf } from "./reader.ts";
+import { contentOf, ownStreams } from "./reader.ts";
 import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
-
-export type Store = typeof StreamStore;
 
 const DATA = "/var/lib/data";
 /** A life waits this long for the step that it shall end at. */
@@ -35,6 +35,8 @@ export interface Moment {
 export interface Sizes {
   readonly sectorBytes: number;
   readonly journalFileBytes: number;
+  /** The actor's appends that fit into one journal entry whatever is committed with them. */
+  readonly maxInFlightBytes: number;
   readonly maxJournalFiles: number;
   readonly maxTailBytes: number;
   /** Keys that compaction knows at a time. */
@@ -53,10 +55,12 @@ interface Habits {
   readonly segmentBytes: readonly number[];
   readonly retentionBytes: readonly number[];
   readonly cleanup: readonly StreamSettings["cleanup"][];
+  readonly hasGuests: boolean;
 }
 
 export interface History {
   readonly sizes: Sizes;
+  readonly hasGuests: boolean;
   readonly moments: readonly Moment[];
   readonly chronicle: Chronicle;
   /** Starts in it, all but the first after a cut, a kill or a stop; each is judged. */
@@ -66,7 +70,12 @@ export interface History {
 }
 
 /** A log on a simulated disk, not started. `now` follows the number of records. */
-export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, Log: Store): StreamStore {
+export function logOn(
+  disk: SimulatedDisk,
+  sizes: Sizes,
+  chronicle: Chronicle,
+  program: Program,
+): StreamStore {
   const options: StreamStoreOptions = {
     dataDir: DATA,
     logger: silent,
@@ -76,19 +85,21 @@ export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, L
     // Retention and compaction run when the workload says so.
     upkeepMs: 2 ** 31 - 1,
   };
-  return new Log(options);
+  return new program.StreamStore(options);
 }
 
-/** The bytes of appends that fit into one journal entry whatever is committed together. */
-export function maxInFlightBytes({ journalFileBytes }: Sizes): number {
-  return journalFileBytes - 300;
-}
-
-export async function runHistory(seed: number, Log: Store = StreamStore): Promise<History> {
+/** `hasGuests`: through the broker and the group coordinator, too. */
+export async function runHistory(
+  seed: number,
+  hasGuests = false,
+  program: Program = PROGRAM,
+): Promise<History> {
   const random = new Random(seed);
+  const journalFileBytes = random.pick(hasGuests ? [20_000, 40_000] : [3000, 4096, 10_000]);
   const sizes: Sizes = {
     sectorBytes: random.pick([512, 512, 4096]),
-    journalFileBytes: random.pick([3000, 4096, 10_000]),
+    journalFileBytes,
+    maxInFlightBytes: hasGuests ? 6000 : journalFileBytes - 300,
     maxJournalFiles: random.pick([2, 3, 4]),
     maxTailBytes: random.pick([500, 2000, 20_000]),
     maxCompactionKeys: random.pick([2, 1000]),
@@ -99,10 +110,11 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
     isRegular: random.chance(0.25),
     isShortLived: random.chance(0.5),
     recordBytes: isBulky ? 700 : 160,
-    names: random.chance(0.5) ? ["a", "b", "c"] : ["a"],
+    names: !hasGuests && random.chance(0.5) ? ["a", "b", "c"] : ["a"],
     segmentBytes: isBulky ? [6000, 30_000] : cleanup.length === 2 ? [250, 1000] : [250, 1000, 6000],
     retentionBytes: random.chance(0.5) ? [-1] : [500, 500, 4000, -1],
     cleanup,
+    hasGuests,
   };
   const chronicle = new Chronicle();
   const moments: Moment[] = [];
@@ -110,15 +122,15 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
   let failure: unknown;
   let lives = 0;
   try {
-    while (lives < (habits.isShortLived ? 12 : 3)) {
+    while (lives < (hasGuests ? 4 : habits.isShortLived ? 12 : 3)) {
       lives++;
-      const life = new Life({ image, sizes, habits, chronicle, moments, random, Log });
+      const life = new Life({ image, sizes, habits, chronicle, moments, random, program });
       image = await life.live();
     }
   } catch (error) {
     failure = error;
   }
-  return { sizes, moments, chronicle, lives, failure };
+  return { sizes, hasGuests, moments, chronicle, lives, failure };
 }
 
 interface LifeOptions {
@@ -128,7 +140,7 @@ interface LifeOptions {
   readonly chronicle: Chronicle;
   readonly moments: Moment[];
   readonly random: Random;
-  readonly Log: Store;
+  readonly program: Program;
 }
 
 class Life {
@@ -136,6 +148,7 @@ class Life {
   private readonly disk: SimulatedDisk;
   private readonly store: StreamStore;
   private readonly actor: Actor;
+  private readonly guests: Guests | undefined;
   private readonly chronicle: Chronicle;
   private readonly moments: Moment[];
   private readonly random: Random;
@@ -146,7 +159,7 @@ class Life {
   /** It ends at the first of these once its time has come. */
   private readonly lastStep: RegExp;
 
-  constructor({ image, sizes, habits, chronicle, moments, random, Log }: LifeOptions) {
+  constructor({ image, sizes, habits, chronicle, moments, random, program }: LifeOptions) {
     this.random = random;
     this.habits = habits;
     this.chronicle = chronicle;
@@ -154,7 +167,7 @@ class Life {
     this.starts = moments.at(-1)?.starts ?? new Map();
     // Some end while they still recover, or at the first step of a kind.
     const isEarly = random.chance(0.2);
-    const lifetime = 100 + random.int(habits.isShortLived ? 100 : 500);
+    const lifetime = (habits.hasGuests ? 200 : 100) + random.int(habits.isShortLived ? 100 : 500);
     this.boundariesLeft = isEarly ? 1 + random.int(60) : lifetime;
     this.lastStep = random.pick([/./, /during rename/, /during create .*journal/, /during (remove|make)/]);
     if (random.chance(0.2)) this.boundariesLeft = 1;
@@ -162,20 +175,22 @@ class Life {
       latency: new Random(random.int(2 ** 31)),
       onBoundary: ({ moment, step }) => this.onBoundary(`${moment} ${step}`),
     });
-    this.store = logOn(this.disk, sizes, chronicle, Log);
+    this.store = logOn(this.disk, sizes, chronicle, program);
     const { recordBytes, isRegular } = habits;
     this.actor = new Actor({
       log: this.store,
       chronicle,
       random,
-      maxInFlightBytes: maxInFlightBytes(sizes),
+      maxInFlightBytes: sizes.maxInFlightBytes,
       recordBytes,
       isRegular,
     });
+    const fail = (error: unknown): void => this.actor.fail(error);
+    if (habits.hasGuests) this.guests = new Guests({ program, store: this.store, chronicle, fail });
   }
 
   private onBoundary(step: string): void {
-    if (this.isOpen) this.starts = startsOf(this.store.streams);
+    if (this.isOpen) this.starts = startsOf(ownStreams(this.store));
     this.moments.push({
       image: this.disk.image(),
       events: this.chronicle.events.length,
@@ -193,6 +208,7 @@ class Life {
     await Promise.race([this.work(), this.disk.death, this.actor.broken]);
     // Whatever of it still runs is never answered by its disk again; this only ends its timer.
     this.disk.die();
+    this.guests?.end();
     void this.store.close();
     const image = this.disk.image();
     return this.random.chance(0.4) ? image : image.afterPowerCut(this.random, drawCutStyle(this.random));
@@ -205,21 +221,24 @@ class Life {
     chronicle.now.judge(content, this.starts);
     chronicle.tell((oracle) => oracle.recovered(content));
     this.isOpen = true;
+    await this.guests?.start(random);
     for (const batches of [...chronicle.now.producers.values()]) await actor.resend(batches);
     const stopsByItself = random.chance(0.4);
     while (!this.isOver && (!stopsByItself || this.boundariesLeft > 60)) {
-      await this.step();
+      if (this.guests !== undefined && random.chance(0.85)) await this.guests.step(random);
+      else await this.step();
       if (random.chance(0.2)) await actor.settle();
     }
     // A stop with everything in flight.
     if (random.chance(0.5)) await actor.settle();
     await actor.settle();
+    await this.guests?.stop();
     await store.close();
   }
 
   private async step(): Promise<void> {
     const { random, actor, store } = this;
-    const streams = store.streams.filter(({ internal }) => !internal);
+    const streams = ownStreams(store);
     const draw = random.next();
     if (streams.length === 0 || draw < 0.05) return this.create(streams);
     const partition = random.pick(random.pick(streams).partitions);

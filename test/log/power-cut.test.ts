@@ -159,6 +159,22 @@ describe("after a power cut", () => {
     expect(await kept(await open(powerCut(disk)))).toEqual(["a", "b", "c"]);
   });
 
+  it("a segment that a killed recovery removed does not come back after the next one", async () => {
+    let disk = freshDisk();
+    let store = await open(disk);
+    await store.createStream("s", 1, { segmentBytes: 100 }, "config");
+    await add(store, "a");
+    await store.checkpoint();
+    await store.alterStream("s", { settings: { segmentBytes: 10_000 } });
+    await add(store, "b");
+    await add(store, "c");
+    await disk.open(`${DATA}/streams/s-0/${"0".repeat(19)}2.log`, "write");
+    await disk.syncFolder(`${DATA}/streams/s-0`);
+    disk = kill(await diesDuring(/remove .*2\.log/, disk, open));
+    store = await open(disk);
+    expect(await kept(await open(powerCut(disk)))).toEqual(["a", "b", "c"]);
+  });
+
   it("retention has left no hole, and the segment that keeps the place", async () => {
     const disk = freshDisk();
     const store = await open(disk);
