@@ -6,18 +6,23 @@
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
  */
+import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import type { LoadedConfig } from "./config/load.ts";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
+import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
+import { ControlServer } from "./control/server.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
-import { KafkaServer, type KafkaServerStats } from "./kafka/server.ts";
+import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
 import type { StreamSettings } from "./log/log.ts";
+import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
-import { MqttBroker, type MqttStats } from "./mqtt/broker.ts";
-import { Ingest, type IngestStats } from "./mqtt/ingest.ts";
+import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
+import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
 
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
@@ -33,58 +38,61 @@ export interface GatewayStats {
   readonly kafka: KafkaServerStats | undefined;
 }
 
+/** What `GET /status` of the data folder's socket says; what is not there yet while it starts is left out. */
+export interface GatewayStatus {
+  readonly name: string;
+  readonly pid: number;
+  readonly state: "starting" | "running" | "stopping";
+  readonly upMs: number;
+  readonly memoryBytes: number;
+  readonly dataDir: string;
+  readonly config?: ConfigStatus | undefined;
+  readonly addresses?: GatewayAddresses | undefined;
+  readonly stats?: GatewayStats;
+}
+
 interface Startable {
   start(): Promise<void>;
   close(): Promise<void>;
 }
 
+/** Where the configuration came from, so that it can be loaded anew. */
+export interface ConfigOrigin {
+  readonly loaded: LoadedConfig;
+  readonly load: LoadConfig;
+}
+
 export class Gateway {
-  private readonly config: Config;
+  private config: Config;
   private readonly logger: Logger;
+  private readonly control: ControlServer;
   private readonly log: StreamStore;
   private readonly groups: GroupCoordinator;
   private readonly ingest: Ingest;
   private readonly broker: MqttBroker;
+  private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
   /** What runs, in the order in which it was started. */
   private readonly running: { readonly name: string; readonly part: Startable }[] = [];
   private starting: Promise<GatewayAddresses> | undefined;
   private closing: Promise<void> | undefined;
+  private addresses: GatewayAddresses | undefined;
 
-  constructor(config: Config, logger: Logger) {
+  /** Without an `origin` the configuration stays what it is. */
+  constructor(config: Config, logger: Logger, origin?: ConfigOrigin) {
     this.config = config;
     this.logger = logger;
-    const { dataDir, mqtt, fallback, kafka } = config;
-    this.log = new StreamStore({ dataDir, logger });
+    this.control = new ControlServer(logger);
+    this.log = new StreamStore({ dataDir: config.dataDir, logger, onVisitor: this.control.accept });
     this.groups = new GroupCoordinator(this.log, {}, logger);
-    const mapper = new Mapper(config.mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
-    this.ingest = new Ingest(mapper, this.log, logger, {
-      fallbackStream: fallback,
-      autoCreate: kafka.autoCreate,
-    });
-    this.broker = new MqttBroker(
-      {
-        listeners: mqtt.listeners.map(({ bind }) => bind),
-        limits: {
-          maxPacketBytes: mqtt.maxPacket,
-          maxConnections: mqtt.maxConnections,
-          maxInFlight: mqtt.maxInFlight,
-          connectTimeoutMs: mqtt.connectTimeout,
-          drainTimeoutMs: mqtt.drainTimeout,
-          maxQueuedMessages: mqtt.maxQueued,
-          maxQueuedBytes: mqtt.maxQueuedBytes,
-          maxQueuedMessagesInAll: mqtt.maxQueuedInAll,
-          maxQueuedBytesInAll: mqtt.maxQueuedBytesInAll,
-          whenQueueFull: mqtt.whenQueueFull,
-          maxSessions: mqtt.maxSessions,
-          maxRetainedMessages: mqtt.maxRetained,
-          maxRetainedBytes: mqtt.maxRetainedBytes,
-        },
-      },
-      this.log,
-      this.ingest,
-      logger,
-    );
+    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config));
+    this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
+    if (origin !== undefined) {
+      const { loaded, load } = origin;
+      this.reloader = new Reloader(loaded, load, (next) => this.use(next.config), logger);
+    }
+    this.control.route("GET /status", () => this.status);
+    this.control.route("POST /reload", () => this.reload());
   }
 
   /**
@@ -113,6 +121,16 @@ export class Gateway {
     return this.closing;
   }
 
+  /** Loads the configuration anew and goes on with it. Rejects with what is wrong; then nothing has changed. */
+  async reload(): Promise<Reloaded> {
+    if (this.reloader === undefined || this.addresses === undefined || this.closing !== undefined) {
+      throw new SluiceError("NOT_NOW", "a gateway that starts, stops or has no file cannot reload", {
+        exitCode: 69,
+      });
+    }
+    return this.reloader.reload();
+  }
+
   get stats(): GatewayStats {
     return {
       log: this.log.stats,
@@ -122,15 +140,66 @@ export class Gateway {
     };
   }
 
+  get status(): GatewayStatus {
+    const { name, dataDir } = this.config;
+    const { addresses } = this;
+    return {
+      name,
+      pid: process.pid,
+      state: this.closing !== undefined ? "stopping" : addresses === undefined ? "starting" : "running",
+      upMs: Math.round(process.uptime() * 1000),
+      memoryBytes: process.memoryUsage.rss(),
+      dataDir: resolve(dataDir),
+      config: this.reloader?.status,
+      ...(addresses === undefined ? {} : { addresses, stats: this.stats }),
+    };
+  }
+
   private async startParts(): Promise<GatewayAddresses> {
+    const { config } = this;
     await this.startPart("log", this.log);
-    await this.ensureStreams();
+    await this.addStreams(config);
+    await this.settleStreams(config);
     await this.startPart("groups", this.groups);
-    const kafka = this.kafkaServer();
+    // Made late: the cluster's identity lies in the data folder.
+    const services = { log: this.log, groups: this.groups, clusterId: this.log.clusterId };
+    const kafka = new KafkaServer(kafkaOptions(config), services, this.logger);
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
     await this.startPart("mqtt", this.broker);
-    return { mqtt: this.broker.addresses, kafka: kafka.address };
+    if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
+    this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
+    return this.addresses;
+  }
+
+  /**
+   * Takes over another configuration while everything runs. What may fail comes first, and adds only: streams,
+   * partitions, listeners. Then, between two messages, all of it holds. Throws, and goes on as before.
+   */
+  private async use(config: Config): Promise<void> {
+    const kafka = this.kafka as KafkaServer;
+    const [mqttNow, mqttThen] = [mqttOptions(this.config), mqttOptions(config)];
+    refuseFixed(this.config, config);
+    const mapper = this.mapper(config);
+    await this.addStreams(config);
+    await this.broker.open(mqttThen.listeners);
+    try {
+      await kafka.open(config.kafka.bind);
+    } catch (error) {
+      this.broker.use(mqttNow);
+      throw error;
+    }
+    if (config.logLevel !== this.config.logLevel) this.logger.level = config.logLevel;
+    this.config = config;
+    this.ingest.use(mapper, ingestOptions(config));
+    this.broker.use(mqttThen);
+    kafka.use(kafkaOptions(config));
+    this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
+    await this.settleStreams(config);
+  }
+
+  private mapper({ mappings }: Config): Mapper {
+    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
   }
 
   private async startPart(name: string, part: Startable): Promise<void> {
@@ -141,6 +210,7 @@ export class Gateway {
   }
 
   private async stopParts(): Promise<void> {
+    await this.control.close();
     for (const { name, part } of this.running.splice(0).reverse()) {
       try {
         await part.close();
@@ -151,56 +221,101 @@ export class Gateway {
     }
   }
 
-  /** Makes the log's streams what the configuration says; streams that it does not name stay as they are. */
-  private async ensureStreams(): Promise<void> {
-    for (const [name, wanted] of Object.entries(this.config.streams)) {
-      const settings = settingsOf(wanted);
+  /** Streams and partitions that the configuration has and the log has not; others stay as they are. */
+  private async addStreams({ streams }: Config): Promise<void> {
+    for (const [name, { partitions: wanted }] of Object.entries(streams)) {
+      const had = this.log.stream(name)?.partitions.length ?? 0;
+      if (had > wanted) throw fewerPartitions(name, had, wanted);
+    }
+    for (const [name, wanted] of Object.entries(streams)) {
+      const { partitions } = wanted;
       const stream = this.log.stream(name);
-      if (stream === undefined) {
-        await this.log.createStream(name, wanted.partitions, settings, "config");
-        this.logger.info({ stream: name, partitions: wanted.partitions }, "stream created");
-        continue;
-      }
-      const had = stream.partitions.length;
-      if (had > wanted.partitions) {
-        throw new SluiceError(
-          "FEWER_PARTITIONS",
-          `streams.${name}.partitions is ${wanted.partitions}, but the stream has ${had}`,
-          {
-            mend: `A stream cannot lose partitions: write partitions: ${had}, or give it a new name.`,
-            exitCode: CONFIG_EXIT_CODE,
-          },
-        );
-      }
-      if (had === wanted.partitions && isDeepStrictEqual({ ...stream.settings }, settings)) continue;
-      await this.log.alterStream(name, { partitions: wanted.partitions, settings });
-      this.logger.info({ stream: name, partitions: wanted.partitions, ...settings }, "stream altered");
+      if (stream === undefined) await this.log.createStream(name, partitions, settingsOf(wanted), "config");
+      else if (stream.partitions.length < partitions) await this.log.alterStream(name, { partitions });
+      else continue;
+      this.logger.info(
+        { stream: name, partitions },
+        stream === undefined ? "stream created" : "stream grown",
+      );
     }
   }
 
-  /** Made late: the cluster's identity lies in the data folder. */
-  private kafkaServer(): KafkaServer {
-    const { kafka, dataDir } = this.config;
-    return new KafkaServer(
-      {
-        bind: kafka.bind,
-        advertise: kafka.advertise,
-        maxFrameBytes: kafka.maxFrame,
-        maxConnections: kafka.maxConnections,
-        maxInFlight: kafka.maxInFlight,
-        maxPartitionsPerRequest: kafka.maxPartitionsPerRequest,
-        maxBufferedBytes: kafka.maxBuffered,
-        autoCreate: kafka.autoCreate,
-        dataDir,
-      },
-      { log: this.log, groups: this.groups, clusterId: this.log.clusterId },
-      this.logger,
-    );
+  /** Last, as a shorter retention cannot be taken back. */
+  private async settleStreams({ streams }: Config): Promise<void> {
+    for (const [name, wanted] of Object.entries(streams)) {
+      const settings = settingsOf(wanted);
+      const stream = this.log.stream(name);
+      if (stream === undefined || isDeepStrictEqual({ ...stream.settings }, settings)) continue;
+      await this.log.alterStream(name, { settings });
+      this.logger.info({ stream: name, ...settings }, "stream altered");
+    }
   }
+}
+
+function fewerPartitions(name: string, had: number, wanted: number): SluiceError {
+  return new SluiceError(
+    "FEWER_PARTITIONS",
+    `streams.${name}.partitions is ${wanted}, but the stream has ${had}`,
+    {
+      mend: `A stream cannot lose partitions: write partitions: ${had}, or give it a new name.`,
+      exitCode: CONFIG_EXIT_CODE,
+    },
+  );
+}
+
+/** What only a start can change. */
+function refuseFixed({ dataDir: now }: Config, { dataDir: then }: Config): void {
+  if (resolve(now) === resolve(then)) return;
+  throw new SluiceError("RESTART_NEEDED", `dataDir is ${now} and cannot become ${then} while it runs`, {
+    mend: "Restart the gateway for this, or put it back.",
+    exitCode: CONFIG_EXIT_CODE,
+  });
+}
+
+// ── From the configuration to the parts' own options
+
+function ingestOptions({ fallback, kafka }: Config): IngestOptions {
+  return { fallbackStream: fallback, autoCreate: kafka.autoCreate };
+}
+
+function mqttOptions({ mqtt }: Config): MqttBrokerOptions {
+  return {
+    listeners: mqtt.listeners.map(({ bind }) => bind),
+    limits: {
+      maxPacketBytes: mqtt.maxPacket,
+      maxConnections: mqtt.maxConnections,
+      maxInFlight: mqtt.maxInFlight,
+      connectTimeoutMs: mqtt.connectTimeout,
+      drainTimeoutMs: mqtt.drainTimeout,
+      maxQueuedMessages: mqtt.maxQueued,
+      maxQueuedBytes: mqtt.maxQueuedBytes,
+      maxQueuedMessagesInAll: mqtt.maxQueuedInAll,
+      maxQueuedBytesInAll: mqtt.maxQueuedBytesInAll,
+      whenQueueFull: mqtt.whenQueueFull,
+      maxSessions: mqtt.maxSessions,
+      maxRetainedMessages: mqtt.maxRetained,
+      maxRetainedBytes: mqtt.maxRetainedBytes,
+    },
+  };
+}
+
+function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
+  return {
+    bind: kafka.bind,
+    advertise: kafka.advertise,
+    maxFrameBytes: kafka.maxFrame,
+    maxConnections: kafka.maxConnections,
+    maxInFlight: kafka.maxInFlight,
+    maxPartitionsPerRequest: kafka.maxPartitionsPerRequest,
+    maxBufferedBytes: kafka.maxBuffered,
+    autoCreate: kafka.autoCreate,
+    dataDir,
+  };
 }
 
 function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {
   return {
+    ...DEFAULT_SETTINGS,
     retentionMs: retention.time,
     retentionBytes: retention.size,
     segmentBytes: segment.size,

@@ -16,7 +16,9 @@ const USAGE_EXIT_CODE = 64;
 const VERBS = {
   demo: "10 sensors, 10 subscribers, real sockets: what a gateway is for, on one screen",
   up: "start the gateway",
+  status: "what the gateway that runs is doing",
   check: "validate a configuration",
+  reload: "make the gateway that runs take over its configuration anew",
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
   streams: "list streams, or describe one",

@@ -4,11 +4,12 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram"];
+const BASE = ["errors", "logger", "record", "histogram", "ports"];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   errors: [],
   histogram: [],
+  ports: [],
   logger: ["errors"],
   wire: BASE,
   log: ["wire", ...BASE],
@@ -17,11 +18,12 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   kafka: ["groups", "log", "wire", ...BASE],
   mqtt: ["mapping", "log", "wire", ...BASE],
   config: ["mapping", ...BASE],
-  gateway: ["mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
+  control: ["log", ...BASE],
+  gateway: ["control", "mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
   demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
-  cli: ["demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
+  cli: ["control", "demo", "gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
   main: ["cli", "config", ...BASE],
 };
 

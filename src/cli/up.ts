@@ -3,7 +3,8 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import pc from "picocolors";
 import { flag } from "../config/environment.ts";
-import { DEFAULT_CONFIG_FILE, loadConfig, shiftPorts } from "../config/load.ts";
+import { DEFAULT_CONFIG_FILE, type LoadedConfig, loadConfig, shiftPorts } from "../config/load.ts";
+import { loadConfigAside } from "../config/load-aside.ts";
 import type { Address, Config } from "../config/schema.ts";
 import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
 import { Gateway, type GatewayAddresses } from "../gateway.ts";
@@ -39,12 +40,17 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
     ...(data === undefined ? [] : [flag("--data", ["dataDir"], data)]),
     ...(logLevel === undefined ? [] : [flag("--log-level", ["logLevel"], logLevel)]),
   ];
-  const loaded = await loadConfig(file, { env: process.env, flags });
-  const config = shiftPorts(loaded.config, portOffset);
+  const inputs = { env: { ...process.env }, flags };
+  const shifted = (one: LoadedConfig) => ({ ...one, config: shiftPorts(one.config, portOffset) });
+  const loaded = shifted(await loadConfig(file, inputs));
+  const { config } = loaded;
   const logger = createLogger(config.logLevel);
   for (const warning of loaded.warnings) logger.warn(warning);
 
-  const gateway = new Gateway(config, logger);
+  const load = async () => shifted(await loadConfigAside(file, inputs));
+  const gateway = new Gateway(config, logger, { loaded, load });
+  // What is wrong is logged; the terminal of the one who sent it is not this one.
+  process.on("SIGHUP", () => gateway.reload().catch(() => {}));
   // From here on a signal must find someone who stops what has started.
   const stop = stopSignal();
   const stopped = aborted(stop).then(async () => {

@@ -3,12 +3,13 @@
  * that YAML read an unquoted {device} as a map, and what to write instead.
  */
 import type { z } from "zod";
+import type { Source } from "./included.ts";
 import { didYouMean, nearest, type Place, type Problem } from "./problems.ts";
-import type { Path, Within, YamlSource } from "./yaml-source.ts";
+import type { Path, Within } from "./yaml-source.ts";
 
 /** What the words are made from. */
 export interface Checked {
-  readonly source: YamlSource;
+  readonly source: Source;
   /** What the schema was given: the file's values with the overrides laid over them. */
   readonly value: unknown;
   /** The place of what stands outside of the file, if `path` comes from there. */

@@ -3,10 +3,12 @@
  * over the file, the file over the default. Either everything is right, or a `ConfigError` says all that is
  * wrong at once; nothing is repaired in silence, and the file is never written.
  */
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import { crossCheck } from "./cross-checks.ts";
 import { applyOverrides, keysOf, type Override, readEnvironment, schemaAt } from "./environment.ts";
+import { IncludedSources, readIncluded } from "./included.ts";
 import { type Checked, problemsOf } from "./issue-words.ts";
 import { ConfigError, type Problem } from "./problems.ts";
 import { type Config, configSchema } from "./schema.ts";
@@ -23,6 +25,10 @@ export interface ConfigInputs {
 export interface LoadedConfig {
   readonly config: Config;
   readonly file: string;
+  /** All that was read, `file` among them. */
+  readonly files: readonly string[];
+  /** A hash of what the files say: the same text, the same version. */
+  readonly version: string;
   /** Sentences for the log: what was set but is not known. */
   readonly warnings: readonly string[];
 }
@@ -39,20 +45,35 @@ export async function loadConfig(file: string, inputs: ConfigInputs = {}): Promi
       { place: { label: file }, message, mend: "name the configuration with --config <file>" },
     ]);
   }
-  return parseConfig(text, file, inputs);
+  const main = mainSource(text, file);
+  return parseSources(main, await readIncluded(main), inputs);
 }
 
-/** `file` is what places are called by. Throws `ConfigError`. */
-export function parseConfig(
-  text: string,
-  file: string,
-  { env = {}, flags = [] }: ConfigInputs = {},
-): LoadedConfig {
+/** One text that includes no files; `file` is what places are called by. Throws `ConfigError`. */
+export function parseConfig(text: string, file: string, inputs: ConfigInputs = {}): LoadedConfig {
+  return parseSources(mainSource(text, file), [], inputs);
+}
+
+function mainSource(text: string, file: string): YamlSource {
   const source = new YamlSource(file, text);
   if (source.problems.length > 0) throw new ConfigError(source.problems);
+  return source;
+}
+
+function parseSources(
+  main: YamlSource,
+  included: readonly YamlSource[],
+  { env = {}, flags = [] }: ConfigInputs,
+): LoadedConfig {
+  const source = new IncludedSources(main, included);
+  if (source.problems.length > 0) throw new ConfigError(source.problems);
+  const files = [...included, main].map(({ file }) => file);
 
   const environment = readEnvironment(env, configSchema, source.value);
   const overrides = [...environment.overrides, ...flags];
+  const misplaced = overrides
+    .filter(({ path }) => path[0] === "include")
+    .map(({ place }) => ({ place, message: "include can be set in the file only" }));
   const value = applyOverrides(source.value ?? {}, overrides);
   const checked: Checked = {
     source,
@@ -67,11 +88,18 @@ export function parseConfig(
   const result = configSchema.safeParse(value);
   const problems = [
     ...environment.problems,
+    ...misplaced,
     ...problemsOf(result.error?.issues ?? [], checked),
     ...crossCheck(checked),
   ];
-  if (!result.success || problems.length > 0) throw new ConfigError(inOrder(problems));
-  return { config: deepFreeze(result.data), file, warnings: environment.warnings };
+  if (!result.success || problems.length > 0) throw new ConfigError(inOrder(problems, files));
+  return {
+    config: deepFreeze(result.data),
+    file: main.file,
+    files,
+    version: versionOf([...included, main]),
+    warnings: environment.warnings,
+  };
 }
 
 /** The configuration with `offset` added to every port that is fixed; refused beyond 65535. */
@@ -94,17 +122,21 @@ export function shiftPorts(config: Config, offset: number): Config {
   });
 }
 
-/** In the order of the file; what stands outside of it comes after. */
-function inOrder(problems: readonly Problem[]): Problem[] {
-  const position = ({ place: { source } }: Problem) => [
-    source?.line ?? Number.POSITIVE_INFINITY,
-    source?.column ?? 0,
-  ];
-  return [...problems].sort((a, b) => {
-    const [lineA, columnA] = position(a) as [number, number];
-    const [lineB, columnB] = position(b) as [number, number];
-    return lineA === lineB ? columnA - columnB : lineA - lineB;
-  });
+function versionOf(sources: readonly YamlSource[]): string {
+  const hash = createHash("sha256");
+  for (const { text } of sources) hash.update(`${Buffer.byteLength(text)}\n`).update(text);
+  return hash.digest("hex").slice(0, 12);
+}
+
+/** In the order of the files, and within them; what stands outside of them comes after. */
+function inOrder(problems: readonly Problem[], files: readonly string[]): Problem[] {
+  const position = ({ place: { label, source } }: Problem): readonly [number, number, number] => {
+    const file = files.findIndex((name) => label.startsWith(`${name}:`));
+    return source?.line === undefined ? [files.length, 0, 0] : [file, source.line, source.column];
+  };
+  const placed = problems.map((problem) => ({ problem, at: position(problem) }));
+  placed.sort(({ at: a }, { at: b }) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+  return placed.map(({ problem }) => problem);
 }
 
 function isPrefix(prefix: Path, path: Path): boolean {

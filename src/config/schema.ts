@@ -174,6 +174,8 @@ const kafka = {
 
 export const configSchema = z.strictObject({
   version: z.literal(1),
+  /** Files that belong to this one, relative to it; `*` for any name. See included.ts. */
+  include: z.union([z.string(), z.array(z.string()).max(1_000)]).optional(),
   /** How the gateway calls itself. */
   name: z.string().min(1).max(64).default("sluice"),
   /** Everything the gateway keeps; relative to the working directory. */

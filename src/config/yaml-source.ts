@@ -39,7 +39,7 @@ export class YamlSource {
   readonly value: unknown;
   /** Not empty: `value` is not what the author meant, and checking it would only add to the noise. */
   readonly problems: readonly Problem[];
-  private readonly text: string;
+  readonly text: string;
   private readonly document: Document.Parsed;
   private readonly lines = new LineCounter();
 

@@ -1,11 +1,11 @@
 /** `__consumer_offsets`: the one internal stream that all groups are kept on, compacted and never expired. */
 import type { LogError } from "../errors.ts";
 import type { Log, Partition } from "../log/log.ts";
-import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { wholePartition } from "../log/whole-partition.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import type { KeyedRecord } from "./records.ts";
 
 export const OFFSETS_STREAM = "__consumer_offsets";
-const READ_BYTES = 1 << 20;
 /** A group of `maxMembersPerGroup` with ordinary subscriptions is well below this. */
 const MAX_RECORD_BYTES = 8 << 20;
 
@@ -29,13 +29,8 @@ export class GroupStore {
         "internal",
       ));
     const partition = stream.partitions[0] as Partition;
-    let next = partition.logStartOffset;
-    while (next < partition.highWatermark) {
-      const buffers = await partition.read(next, READ_BYTES);
-      const from = next;
+    for await (const buffers of wholePartition(partition)) {
       for (const { key, value } of recordsOf(buffers)) if (key !== null) each(key, value);
-      next = endOffsetOf(buffers);
-      if (next <= from) throw new RangeError(`no progress at offset ${from} of ${OFFSETS_STREAM}`);
     }
     this.partition = partition;
   }

@@ -62,6 +62,8 @@ interface Declared<Q extends Fields, R extends Fields> {
   readonly key: number;
   readonly name: string;
   readonly versions: Versions;
+  /** What of it is not here, in one line of docs/kafka.md. */
+  readonly limits?: string;
   /** Advertised instead of `versions`, where a client needs to see more (Produce 0, see 00-produce.ts). */
   readonly advertised?: Versions;
   /**

@@ -5,7 +5,7 @@
  * it can be overdrawn by what was under way but never blocks itself.
  */
 export class ByteBudget {
-  readonly maxBytes: number;
+  maxBytes: number;
   private held = 0;
   private readonly waiting = new Set<() => void>();
 

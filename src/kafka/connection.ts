@@ -48,7 +48,7 @@ interface Slot {
 
 export class Connection {
   readonly context: ClientContext;
-  private readonly socket: Socket;
+  readonly socket: Socket;
   private readonly host: ConnectionHost;
   private readonly frames: FrameReader;
   private readonly ended = new AbortController();

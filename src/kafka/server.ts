@@ -5,9 +5,10 @@
  * moving them would hold everybody: such a connection is closed after `stallMs`. Without pressure a frozen
  * client keeps its few buffers until the idle timeout, as in Kafka (`connections.max.idle.ms`).
  */
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
+import { Ports } from "../ports.ts";
 import type { Api, BrokerServices, Endpoint } from "./api.ts";
 import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
@@ -48,13 +49,13 @@ export interface KafkaServerStats extends Readonly<ConnectionStats> {
 }
 
 export class KafkaServer {
-  private readonly options: KafkaServerOptions;
-  private readonly services: BrokerServices;
+  private options: KafkaServerOptions;
+  private services: BrokerServices;
   private readonly logger: Logger;
   private readonly repeated = new RateLimitedLog();
   private readonly timing: typeof TIMING;
   private readonly connections = new Set<Connection>();
-  private readonly host: ConnectionHost;
+  private host: ConnectionHost;
   private readonly counters = {
     requests: 0,
     receivedBytes: 0,
@@ -62,7 +63,7 @@ export class KafkaServer {
     acceptedConnections: 0,
     refusedConnections: 0,
   };
-  private listener: Server | undefined;
+  private readonly ports: Ports;
   private sweeper: NodeJS.Timeout | undefined;
   private closing: Promise<void> | undefined;
 
@@ -74,6 +75,17 @@ export class KafkaServer {
   ) {
     this.options = options;
     this.logger = logger;
+    this.ports = new Ports(
+      () =>
+        createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, (socket) =>
+          this.accept(socket),
+        ),
+      // Once it listens, an error is a failed accept (out of descriptors): the others are still served.
+      (error) =>
+        this.repeated.say("accept", (heldBack) =>
+          this.logger.error({ err: error, heldBack }, "cannot accept Kafka connections"),
+        ),
+    );
     this.timing = { ...TIMING, ...options.timing };
     const { autoCreate, dataDir, maxPartitionsPerRequest } = options;
     this.services = {
@@ -104,25 +116,28 @@ export class KafkaServer {
 
   /** Listens. Rejects with `SluiceError` PORT_IN_USE or CANNOT_LISTEN. */
   async start(): Promise<void> {
-    const { host, port } = this.options.bind;
-    const listener = createServer(
-      { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 },
-      (socket) => this.accept(socket),
-    );
-    await new Promise<void>((resolve, reject) => {
-      listener.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
-      listener.listen({ host, port, backlog: 1024 }, resolve);
-    });
-    listener.removeAllListeners("error");
-    // Once it listens, an error is a failed accept (out of descriptors): the others are still served.
-    listener.on("error", (error) =>
-      this.repeated.say("accept", (heldBack) =>
-        this.logger.error({ err: error, heldBack }, "cannot accept Kafka connections"),
-      ),
-    );
-    this.listener = listener;
+    await this.open(this.options.bind);
     const intervalMs = Math.min(1_000, this.timing.stallMs / 2, this.timing.idleMs / 2);
     this.sweeper = setInterval(() => this.sweep(), intervalMs).unref();
+  }
+
+  /** Listens there, too. Rejects as `start` does. */
+  open(bind: Endpoint): Promise<void> {
+    return this.ports.open([bind], (error) => listenError(error, bind.host, bind.port));
+  }
+
+  /**
+   * From now on with these options, at their address, which is open. Who is connected stays, unless to an
+   * address that is gone, and keeps the limits that it connected under, but for the memory of all.
+   */
+  use(options: KafkaServerOptions): void {
+    this.options = options;
+    const { bind, autoCreate, dataDir, maxPartitionsPerRequest, maxFrameBytes, maxInFlight } = options;
+    this.services = { ...this.services, autoCreate, dataDir, maxPartitionsPerRequest };
+    this.services.memory.maxBytes = options.maxBufferedBytes;
+    this.host = { ...this.host, maxFrameBytes, maxInFlight };
+    this.ports.keepOnly([bind]);
+    for (const connection of this.connections) if (!this.ports.leadTo(connection.socket)) connection.drain();
   }
 
   /** Stops accepting, finishes the requests in hand within `closeMs`, then closes every connection. */
@@ -131,13 +146,11 @@ export class KafkaServer {
     return this.closing;
   }
 
-  /** Where it listens; the port is the real one if 0 was asked for. Only between `start` and `close`. */
+  /** Where it listens; the port is the real one if 0 was asked for. */
   get address(): Endpoint {
-    const address = this.listener?.address();
-    if (address === null || address === undefined || typeof address === "string") {
-      throw new Error("the Kafka server is not listening");
-    }
-    return { host: address.address, port: address.port };
+    const [address] = this.ports.addresses;
+    if (address === undefined) throw new Error("the Kafka server is not listening");
+    return address;
   }
 
   get stats(): KafkaServerStats {
@@ -188,10 +201,8 @@ export class KafkaServer {
   }
 
   private async shutDown(): Promise<void> {
-    const { listener } = this;
     clearInterval(this.sweeper);
-    if (listener === undefined) return;
-    const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+    const closed = this.ports.closeAll();
     for (const connection of this.connections) connection.drain();
     const late = setTimeout(() => {
       for (const connection of this.connections) connection.destroy();

@@ -4,39 +4,52 @@
  * Kafka has more settings than the log has. Those whose only value here is also what tools set or expect are
  * fixed: that value is taken, another is refused, so that nothing is promised that is not kept.
  */
+import { MAX_WINDOW_BYTES } from "../log/committer.ts";
 import type { StreamSettings } from "../log/log.ts";
+import { DEFAULT_SETTINGS } from "../log/stream-state.ts";
 import { ErrorCode, Refusal } from "./error-code.ts";
 
 /** `ConfigType` of DescribeConfigs. */
 export const ConfigType = { BOOLEAN: 1, STRING: 2, INT: 3, LONG: 5, DOUBLE: 6, LIST: 7 } as const;
 /** `ConfigSource` of DescribeConfigs and CreateTopics. */
 export const ConfigSource = { DYNAMIC_TOPIC: 1, STATIC_BROKER: 4, DEFAULT: 5 } as const;
+/** `AlterConfigOp.OpType` */
+const Operation = { SET: 0, DELETE: 1, APPEND: 2, SUBTRACT: 3 } as const;
 
 interface Setting {
   readonly type: number;
   /** Where the log has it; without one it is fixed. */
   readonly field?: keyof StreamSettings;
-  /** The values that there are: these texts, or integers from … to. */
+  /** The values that there are: these texts (several of them where it is a list), or numbers from … to. */
   readonly values: readonly string[] | { readonly min: number; readonly max: number };
 }
 
 const INT32_MAX = 0x7fffffff;
+const LONG_MAX = "9223372036854775807";
 const { BOOLEAN, STRING, INT, LONG, DOUBLE, LIST } = ConfigType;
 const long = (min: number) => ({ min, max: Number.MAX_SAFE_INTEGER });
 
-/** Bounds as in Kafka's `LogConfig`. */
+/** Bounds as in Kafka's `LogConfig`, but for a batch's size: no more than one commit takes. */
 const SETTINGS = new Map<string, Setting>([
-  ["cleanup.policy", { type: LIST, field: "cleanup", values: ["delete", "compact"] }],
+  ["cleanup.policy", { type: LIST, field: "cleanup", values: ["compact", "delete"] }],
   ["retention.ms", { type: LONG, field: "retentionMs", values: long(-1) }],
   ["retention.bytes", { type: LONG, field: "retentionBytes", values: long(-1) }],
   ["segment.bytes", { type: INT, field: "segmentBytes", values: { min: 14, max: INT32_MAX } }],
   ["segment.ms", { type: LONG, field: "segmentMs", values: long(1) }],
   ["delete.retention.ms", { type: LONG, field: "deleteRetentionMs", values: long(0) }],
-  ["max.message.bytes", { type: INT, field: "maxMessageBytes", values: { min: 0, max: INT32_MAX } }],
+  ["min.cleanable.dirty.ratio", { type: DOUBLE, field: "minDirtyRatio", values: { min: 0, max: 1 } }],
+  ["max.message.bytes", { type: INT, field: "maxMessageBytes", values: { min: 0, max: MAX_WINDOW_BYTES } }],
+  [
+    "message.timestamp.type",
+    { type: STRING, field: "timestampType", values: ["CreateTime", "LogAppendTime"] },
+  ],
   ["compression.type", { type: STRING, values: ["producer"] }],
-  ["message.timestamp.type", { type: STRING, values: ["CreateTime"] }],
-  ["min.cleanable.dirty.ratio", { type: DOUBLE, values: ["0.5"] }],
+  // A Pi's clock may be years off before it has heard of the network's time: no record is lost to that.
+  ["message.timestamp.after.max.ms", { type: LONG, values: [LONG_MAX] }],
+  ["message.timestamp.before.max.ms", { type: LONG, values: [LONG_MAX] }],
+  ["min.compaction.lag.ms", { type: LONG, values: ["0"] }],
   ["min.insync.replicas", { type: INT, values: ["1"] }],
+  ["remote.storage.enable", { type: BOOLEAN, values: ["false"] }],
   ["unclean.leader.election.enable", { type: BOOLEAN, values: ["false"] }],
 ]);
 
@@ -45,24 +58,79 @@ export interface SettingEntry {
   readonly value: string | null;
 }
 
+export interface SettingChange extends SettingEntry {
+  readonly configOperation: number;
+}
+
+function settingOf(name: string): Setting {
+  const setting = SETTINGS.get(name);
+  if (setting === undefined) throw new Refusal(ErrorCode.INVALID_CONFIG, `unknown setting ${name}`);
+  return setting;
+}
+
 /** The settings that the entries ask for. Throws `Refusal` on one that is unknown or cannot be so. */
 export function parseSettings(entries: readonly SettingEntry[]): Partial<StreamSettings> {
   const settings: Record<string, number | string> = {};
   for (const { name, value } of entries) {
-    const setting = SETTINGS.get(name);
-    if (setting === undefined) throw new Refusal(ErrorCode.INVALID_CONFIG, `unknown setting ${name}`);
+    const setting = settingOf(name);
     const parsed = value === null ? undefined : parse(value, setting);
-    if (parsed === undefined) throw new Refusal(ErrorCode.INVALID_CONFIG, `${name} cannot be ${value} here`);
+    if (parsed === undefined) {
+      const words = `${name} cannot be ${value} here, only ${possible(setting)}`;
+      throw new Refusal(ErrorCode.INVALID_CONFIG, words);
+    }
     if (setting.field !== undefined) settings[setting.field] = parsed;
   }
   return settings as Partial<StreamSettings>;
 }
 
-function parse(text: string, { values }: Setting): number | string | undefined {
-  if (!("min" in values)) return values.find((one) => one.toLowerCase() === text.toLowerCase());
+/** What IncrementalAlterConfigs makes of the settings that there are; throws as `parseSettings`. */
+export function alterSettings(
+  current: StreamSettings,
+  changes: readonly SettingChange[],
+): Partial<StreamSettings> {
+  if (new Set(changes.map(({ name }) => name)).size < changes.length) {
+    throw new Refusal(ErrorCode.INVALID_REQUEST, "a setting is named twice");
+  }
+  const settings: Record<string, number | string> = {};
+  for (const { name, value, configOperation } of changes) {
+    const { field, type } = settingOf(name);
+    if (configOperation === Operation.SET) {
+      Object.assign(settings, parseSettings([{ name, value }]));
+    } else if (configOperation === Operation.DELETE) {
+      if (field !== undefined) settings[field] = DEFAULT_SETTINGS[field];
+    } else if (configOperation === Operation.APPEND || configOperation === Operation.SUBTRACT) {
+      if (type !== LIST) throw new Refusal(ErrorCode.INVALID_CONFIG, `${name} is not a list`);
+      const named = listOf(value ?? "");
+      const present = listOf(String(current[field as keyof StreamSettings]));
+      const left =
+        configOperation === Operation.APPEND
+          ? [...present, ...named]
+          : present.filter((one) => !named.includes(one));
+      Object.assign(settings, parseSettings([{ name, value: left.join(",") }]));
+    } else {
+      throw new Refusal(ErrorCode.INVALID_REQUEST, `unknown operation ${configOperation}`);
+    }
+  }
+  return settings as Partial<StreamSettings>;
+}
+
+const listOf = (text: string): string[] => text.split(",").map((one) => one.trim().toLowerCase());
+
+function possible({ values, type }: Setting): string {
+  if ("min" in values) return `${values.min} to ${values.max}`;
+  return values.join(type === LIST ? " and " : " or ");
+}
+
+function parse(text: string, { values, type }: Setting): number | string | undefined {
+  if (!("min" in values)) {
+    const named = type === LIST ? listOf(text) : [text.toLowerCase()];
+    const known = values.filter((one) => named.includes(one.toLowerCase()));
+    return new Set(named).size === known.length ? known.join(",") : undefined;
+  }
   // Java tools say "without limit" as Long.MAX_VALUE.
-  const value = text === "9223372036854775807" ? Number.MAX_SAFE_INTEGER : Number(text);
-  return /^-?\d+$/.test(text) && value >= values.min && value <= values.max ? value : undefined;
+  const value = text === LONG_MAX && type === LONG ? Number.MAX_SAFE_INTEGER : Number(text);
+  const isNumber = type === DOUBLE ? /^\d+(\.\d+)?$/.test(text) : /^-?\d+$/.test(text);
+  return isNumber && value >= values.min && value <= values.max ? value : undefined;
 }
 
 /** One setting as DescribeConfigs and CreateTopics tell it. */
@@ -74,13 +142,16 @@ export interface DescribedSetting {
   readonly configType: number;
 }
 
-/** Every setting of a stream. The log keeps resolved ones, so all that can be set are shown as the stream's own. */
+/** Every setting of a stream; the log keeps resolved ones, so those that are as by default count as such. */
 export function describeSettings(settings: StreamSettings): DescribedSetting[] {
   return Array.from(SETTINGS, ([name, { type, field, values }]) => ({
     name,
     value: String(field === undefined ? (values as readonly string[])[0] : settings[field]),
     readOnly: field === undefined,
-    configSource: field === undefined ? ConfigSource.DEFAULT : ConfigSource.DYNAMIC_TOPIC,
+    configSource:
+      field === undefined || settings[field] === DEFAULT_SETTINGS[field]
+        ? ConfigSource.DEFAULT
+        : ConfigSource.DYNAMIC_TOPIC,
     configType: type,
   }));
 }

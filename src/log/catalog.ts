@@ -3,7 +3,9 @@
  * one counts. A stream is made durable by the same commit as everything else, and an ordinary consumer can
  * look at the list.
  *
- * Keys: `stream/<name>` with a JSON value (no value: deleted), and `producer-ids` with the next free id.
+ * Keys: `stream/<name>` with a JSON value (no value: deleted), `producer-ids` with the next free id,
+ * `start/<stream id>/<partition>` with the offset below which records were deleted, `leader-epoch/<epoch>` with
+ * where it began in each partition.
  */
 import { randomBytes } from "node:crypto";
 import type { StoredRecord } from "../record.ts";
@@ -15,6 +17,8 @@ export const CATALOG_ID = Buffer.from("sluice-catalog-0").toString("base64url");
 
 const STREAM_KEY = "stream/";
 const PRODUCER_IDS_KEY = "producer-ids";
+const START_KEY = "start/";
+const EPOCH_KEY = "leader-epoch/";
 
 export interface StreamDescription {
   readonly name: string;
@@ -51,14 +55,31 @@ export function producerIdsRecord(next: number): CatalogRecord {
   return { key: Buffer.from(PRODUCER_IDS_KEY), value: Buffer.from(String(next)) };
 }
 
+/** Null: the partition is gone. */
+export function startRecord(streamId: string, partition: number, offset: number | null): CatalogRecord {
+  const value = offset === null ? null : Buffer.from(String(offset));
+  return { key: Buffer.from(`${START_KEY}${streamId}/${partition}`), value };
+}
+
+/** Null: nobody asks for it any more. */
+export function epochRecord(epoch: number, starts: object | null): CatalogRecord {
+  const value = starts === null ? null : Buffer.from(JSON.stringify(starts));
+  return { key: Buffer.from(EPOCH_KEY + epoch), value };
+}
+
 export interface CatalogContent {
   readonly streams: ReadonlyMap<string, StreamDescription>;
   readonly nextProducerId: number;
+  /** By `<stream id>/<partition>`. */
+  readonly starts: ReadonlyMap<string, number>;
+  readonly epochs: ReadonlyMap<number, Readonly<Record<string, readonly number[]>>>;
 }
 
 /** The last word on each key. */
 export function readCatalog(records: Iterable<StoredRecord>): CatalogContent {
   const streams = new Map<string, StreamDescription>();
+  const starts = new Map<string, number>();
+  const epochs = new Map<number, Readonly<Record<string, readonly number[]>>>();
   let nextProducerId = 0;
   for (const { key, value } of records) {
     const text = key?.toString() ?? "";
@@ -68,7 +89,15 @@ export function readCatalog(records: Iterable<StoredRecord>): CatalogContent {
       const name = text.slice(STREAM_KEY.length);
       if (value === null) streams.delete(name);
       else streams.set(name, { name, ...JSON.parse(value.toString()) } as StreamDescription);
+    } else if (text.startsWith(START_KEY)) {
+      const place = text.slice(START_KEY.length);
+      if (value === null) starts.delete(place);
+      else starts.set(place, Number(value.toString()));
+    } else if (text.startsWith(EPOCH_KEY)) {
+      const epoch = Number(text.slice(EPOCH_KEY.length));
+      if (value === null) epochs.delete(epoch);
+      else epochs.set(epoch, JSON.parse(value.toString()));
     }
   }
-  return { streams, nextProducerId };
+  return { streams, nextProducerId, starts, epochs };
 }

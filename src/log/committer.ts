@@ -7,7 +7,7 @@
  * that everything that was read from the sockets together is in it.
  */
 import { LogError, ProtocolError } from "../errors.ts";
-import { bodyOfSync, rawRecords } from "../wire/raw-records.ts";
+import { bodyOfSync, lengthsProblem, rawRecords } from "../wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
@@ -17,6 +17,7 @@ import {
   placeBatch,
   recordBytesBound,
   recordCountOf,
+  stampAppendTime,
 } from "../wire/record-batch.ts";
 import type { Journal, JournalBatch } from "./journal.ts";
 import type { Append, BatchAppend, RecordAppend } from "./log.ts";
@@ -24,12 +25,9 @@ import type { PartitionLog } from "./partition-log.ts";
 import type { BatchPlace } from "./producer-state.ts";
 
 /** A window that has this much is full; the next one gathers behind it. */
-const MAX_WINDOW_BYTES = 4 << 20;
+export const MAX_WINDOW_BYTES = 4 << 20;
 /** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
 const MAX_RUN_BYTES = 256 << 10;
-/** Compressed records that are larger are not looked into for their keys: it would hold everybody up. */
-const MAX_CHECKED_BYTES = 4 << 20;
-
 /** Records that become one batch. */
 interface Run {
   readonly records: RecordAppend[];
@@ -72,6 +70,8 @@ export interface CommittedBatches {
 
 export interface CommitterOptions {
   readonly journal: Journal;
+  /** Wall clock, milliseconds: what `message.timestamp.type=LogAppendTime` writes. */
+  readonly now: () => number;
   /** Called when a commit is durable and before anybody is told; what it does is visible at once. */
   readonly onCommitted: (committed: readonly CommittedBatches[], bytes: number) => void;
   /** Called when the journal refused, before those who wait are told. */
@@ -175,7 +175,7 @@ export class Committer {
   }
 
   private async commit(window: Window): Promise<void> {
-    const committed = encodeWindow(window);
+    const committed = encodeWindow(window, this.options.now());
     const batches: JournalBatch[] = [];
     let bytes = 0;
     for (const { partition, batches: own } of committed) {
@@ -265,7 +265,7 @@ function checkEntries(entries: readonly Append[]): number {
       if (entries.length > 1) throw new TypeError("a producer's batch is appended by itself");
       checkBatch(entry.batch, maxMessageBytes);
     }
-    if (partition.stream.settings.cleanup === "compact") checkKeys(entry, partition.stream.name);
+    if (partition.stream.settings.cleanup.includes("compact")) checkKeys(entry, partition.stream.name);
     bytes += size;
   }
   if (bytes > MAX_WINDOW_BYTES) {
@@ -276,13 +276,17 @@ function checkEntries(entries: readonly Append[]): number {
 
 /** A record without a key could never be replaced by a later one (Kafka: INVALID_RECORD). */
 function checkKeys(entry: Append, stream: string): void {
-  if ("batch" in entry ? hasKeyEverywhere(entry.batch) : entry.key !== null) return;
+  if ("batch" in entry ? hasKeyEverywhere(entry.batch, stream) : entry.key !== null) return;
   throw new LogError("KEYLESS_RECORD", `stream ${stream} is compacted and takes no record without a key`);
 }
 
-function hasKeyEverywhere(batch: Buffer): boolean {
-  const body = bodyOfSync(batch, MAX_CHECKED_BYTES);
-  if (body === undefined) return true;
+/** What cannot be looked into now could not be compacted later: a body of no known codec, or a bomb. */
+function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
+  const body = bodyOfSync(batch, MAX_WINDOW_BYTES);
+  if (body === undefined) {
+    const words = `stream ${stream} is compacted and takes no batch that cannot be decompressed to at most ${MAX_WINDOW_BYTES} bytes`;
+    throw new LogError("INVALID_RECORDS", words);
+  }
   try {
     for (const { key } of rawRecords(batch, body)) if (key === null) return false;
     return true;
@@ -298,10 +302,12 @@ function checkBatch(batch: Buffer, maxBytes: number): void {
     (batchBytes(batch) !== batch.length ? "more than one batch" : undefined) ??
     (recordCountOf(batch) !== batch.readInt32BE(23) + 1 ? "a record count that does not fit" : undefined);
   if (problem !== undefined) throw new LogError("CORRUPT_BATCH", `a record batch with ${problem}`);
+  const mismatch = lengthsProblem(batch);
+  if (mismatch !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${mismatch}`);
 }
 
 /** Encodes a window; base offsets follow each partition's last committed one. */
-function encodeWindow(window: Window): CommittedBatches[] {
+function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   let bound = 0;
   for (const { items } of window.buckets.values()) {
     for (const item of items) if ("records" in item) bound += item.bytes;
@@ -325,6 +331,9 @@ function encodeWindow(window: Window): CommittedBatches[] {
         batches.push(batch);
         next += recordCountOf(batch);
       }
+    }
+    if (partition.stream.settings.timestampType === "LogAppendTime") {
+      for (const batch of batches) stampAppendTime(batch, 0, nowMs);
     }
     committed.push({ partition, batches });
   }

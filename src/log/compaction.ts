@@ -22,8 +22,6 @@ import type { PartitionLog } from "./partition-log.ts";
 import { compactingName, replaceRun } from "./replacement.ts";
 import { Segment } from "./segment.ts";
 
-/** Kafka's `min.cleanable.dirty.ratio`. */
-const MIN_DIRTY_RATIO = 0.5;
 /** Records looked at before whoever else has work gets a turn. */
 const RECORDS_PER_TURN = 64;
 /** Written and synced at a time, so that no commit waits long behind it. */
@@ -65,7 +63,7 @@ export function compact(
     const segments = partition.settledSegments;
     const bytes = bytesOf(segments);
     const dirtyBytes = bytesOf(segments.filter(({ end }) => end > cleanedTo));
-    if (dirtyBytes <= bytes * MIN_DIRTY_RATIO) return undefined;
+    if (dirtyBytes <= bytes * partition.stream.settings.minDirtyRatio) return undefined;
     return new Pass(partition, segments, cleanedTo, options).run();
   });
 }

@@ -3,8 +3,8 @@
  *
  * ```
  * data/
- *   meta.json           format version, cluster id; written once
- *   lock.sock           held by the gateway that runs on it
+ *   meta.json           format version, cluster id, the journal's mark (a secret); written once
+ *   gateway.sock        held by the gateway that runs on it, and how it is asked (src/control)
  *   journal/            NNNN.journal
  *   checkpoint          what the segments hold for good
  *   streams/<stream>-<partition>/   segments in Kafka's format
@@ -13,13 +13,23 @@
 import { randomBytes } from "node:crypto";
 import { dirname, join, resolve } from "node:path";
 import { LogError, messageOf } from "../errors.ts";
+import { crc32c } from "../wire/crc32c.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
+import { MARK_BYTES, newMark } from "./journal.ts";
 
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 
 export interface FolderMeta {
-  readonly version: number;
   readonly clusterId: string;
+  /** What each entry of the journal begins with. */
+  readonly mark: Buffer;
+}
+
+/** One line of JSON; its checksum is of the line without it. */
+export function encodeMeta({ clusterId, mark }: FolderMeta): Buffer {
+  const fields = { version: FORMAT_VERSION, clusterId, mark: mark.toString("base64url") };
+  const checksum = crc32c(Buffer.from(JSON.stringify(fields))).toString(16);
+  return Buffer.from(`${JSON.stringify({ ...fields, crc32c: checksum })}\n`);
 }
 
 /** Makes the folder if need be and reads who it is; throws LogError in words a person can act on. */
@@ -32,9 +42,10 @@ export async function openDataFolder(fileSystem: FileSystem, dataDir: string): P
     await fileSystem.syncFolder(dataDir);
     const content = await fileSystem.readFile(join(dataDir, "meta.json"));
     if (content !== undefined) return readMeta(dataDir, content);
+    await refuseRemains(fileSystem, dataDir);
     await syncAncestors(fileSystem, dataDir);
-    const meta: FolderMeta = { version: FORMAT_VERSION, clusterId: randomBytes(16).toString("base64url") };
-    await replaceFile(fileSystem, dataDir, "meta.json", Buffer.from(`${JSON.stringify(meta)}\n`));
+    const meta = { clusterId: randomBytes(16).toString("base64url"), mark: newMark() };
+    await replaceFile(fileSystem, dataDir, "meta.json", encodeMeta(meta));
     return meta;
   } catch (error) {
     if (error instanceof LogError) throw error;
@@ -59,25 +70,51 @@ async function syncAncestors(fileSystem: FileSystem, dataDir: string): Promise<v
   }
 }
 
+/** A folder that holds something is not a new one: without the mark its journal could not be read. */
+async function refuseRemains(fileSystem: FileSystem, dataDir: string): Promise<void> {
+  const remains = [
+    ...(await fileSystem.list(dataDir)).filter((name) => name === "checkpoint"),
+    ...(await fileSystem.list(join(dataDir, "journal"))).map((name) => `journal/${name}`),
+    ...(await fileSystem.list(join(dataDir, "streams"))).map((name) => `streams/${name}`),
+  ];
+  if (remains.length === 0) return;
+  const shown = remains.length > 3 ? [...remains.slice(0, 3), `${remains.length - 3} more`] : remains;
+  throw new LogError(
+    "DATA_FOLDER_INCOMPLETE",
+    `the data folder ${dataDir} has no meta.json, but holds ${shown.join(", ")}: it was copied in part`,
+    { mend: "Copy it whole, with the gateway stopped; or name another one with --data.", exitCode: 73 },
+  );
+}
+
+/** Throws LogError DATA_FOLDER, DATA_FOLDER_OLDER or DATA_FOLDER_NEWER. */
 function readMeta(dataDir: string, content: Buffer): FolderMeta {
-  let meta: Partial<FolderMeta>;
+  let meta: { version?: unknown; clusterId?: unknown; mark?: unknown };
   try {
-    meta = JSON.parse(content.toString()) as Partial<FolderMeta>;
+    meta = Object(JSON.parse(content.toString()));
   } catch {
     meta = {};
   }
-  if (typeof meta.version !== "number" || typeof meta.clusterId !== "string") {
-    throw new LogError("DATA_FOLDER", `${join(dataDir, "meta.json")} is not a gateway's`, {
-      mend: "Name another data folder, or restore this file from a copy.",
-      exitCode: 73,
-    });
-  }
-  if (meta.version > FORMAT_VERSION) {
+  const { version, clusterId, mark } = meta;
+  if (typeof version === "number" && version > FORMAT_VERSION) {
     throw new LogError(
       "DATA_FOLDER_NEWER",
-      `the data folder ${dataDir} is of format ${meta.version}, written by a newer Sluice; this one knows ${FORMAT_VERSION}`,
+      `the data folder ${dataDir} is of format ${version}, written by a newer Sluice; this one knows ${FORMAT_VERSION}`,
       { mend: "Run the newer version, or name another data folder.", exitCode: 73 },
     );
   }
-  return { version: meta.version, clusterId: meta.clusterId };
+  if (version === 1) {
+    throw new LogError(
+      "DATA_FOLDER_OLDER",
+      `the data folder ${dataDir} is of format 1, which was never released; this Sluice knows ${FORMAT_VERSION} only`,
+      { mend: "Name another data folder with --data, or begin with an empty one.", exitCode: 73 },
+    );
+  }
+  const found = { clusterId: String(clusterId), mark: Buffer.from(String(mark), "base64url") };
+  if (found.mark.length !== MARK_BYTES || !encodeMeta(found).equals(content)) {
+    throw new LogError("DATA_FOLDER", `${join(dataDir, "meta.json")} is damaged, or not a gateway's`, {
+      mend: "Restore this file from a copy, or name another data folder.",
+      exitCode: 73,
+    });
+  }
+  return found;
 }

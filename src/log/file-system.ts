@@ -8,7 +8,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { lockFolder } from "./folder-lock.ts";
+import { lockFolder, type OnVisitor } from "./folder-lock.ts";
 
 export interface File {
   /** Reads until `target` is full or the file ends; returns the bytes read. */
@@ -38,8 +38,11 @@ export interface FileSystem {
   syncFolder(path: string): Promise<void>;
   /** The whole of a small file, or undefined when there is none. */
   readFile(path: string): Promise<Buffer | undefined>;
-  /** Takes a folder for one process; resolves to what gives it back. Throws LogError DATA_FOLDER_IN_USE. */
-  lockFolder(path: string): Promise<() => Promise<void>>;
+  /**
+   * Takes a folder for one process; resolves to what gives it back. Throws LogError DATA_FOLDER_IN_USE. Whoever
+   * knocks at the folder meanwhile is handed to `onVisitor`.
+   */
+  lockFolder(path: string, onVisitor?: OnVisitor): Promise<() => Promise<void>>;
 }
 
 const openFile = promisify(fs.open);

@@ -2,7 +2,8 @@
  * The lock of a data folder: one gateway at a time.
  *
  * It is a listening socket, which the kernel lets go when its process dies, however it dies. A file with a
- * process id would not do: in containers every gateway is process 1.
+ * process id would not do: in containers every gateway is process 1. Whoever connects reaches the process that
+ * has the folder, which is how the verbs ask a gateway that runs (src/control).
  */
 import { createHash } from "node:crypto";
 import fs from "node:fs";
@@ -14,14 +15,20 @@ import { LogError, messageOf } from "../errors.ts";
 /** Socket paths are bounded by the kernel's sockaddr_un. */
 const MAX_SOCKET_PATH_BYTES = 100;
 
+/** Takes a connection to the folder's socket, and says what to do with it. */
+export type OnVisitor = (socket: net.Socket) => void;
+
 /**
  * Takes the folder for this process; resolves to what gives it back. Throws LogError DATA_FOLDER_IN_USE when
  * another process has it.
  */
-export async function lockFolder(folder: string): Promise<() => Promise<void>> {
-  const path = lockPath(folder);
+export async function lockFolder(
+  folder: string,
+  onVisitor: OnVisitor = (socket) => socket.destroy(),
+): Promise<() => Promise<void>> {
+  const path = socketPath(folder);
   for (let attempt = 0; attempt < 2; attempt++) {
-    const server = net.createServer((socket) => socket.destroy());
+    const server = net.createServer(onVisitor);
     try {
       await listen(server, path);
       server.unref();
@@ -41,11 +48,12 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   });
 }
 
-function lockPath(dataDir: string): string {
+/** Where the gateway that has the folder is reached. Throws when there is no such folder. */
+export function socketPath(dataDir: string): string {
   const real = fs.realpathSync(dataDir);
   const hash = createHash("sha256").update(real).digest("hex").slice(0, 16);
   if (process.platform === "win32") return `\\\\.\\pipe\\sluice-${hash}`;
-  const path = join(real, "lock.sock");
+  const path = join(real, "gateway.sock");
   return Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES ? path : join(tmpdir(), `sluice-${hash}.sock`);
 }
 

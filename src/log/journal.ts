@@ -8,16 +8,18 @@
  *
  * One writer: `write` is never called while another is under way.
  */
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
 import { crc32c } from "../wire/crc32c.ts";
 import { batchBytes } from "../wire/record-batch.ts";
 import type { File, FileSystem } from "./file-system.ts";
 
-const MAGIC = 0x534c4a31; // "SLJ1"
-const MAGIC_BYTES = Buffer.from("SLJ1");
-const CRC_FROM = 8;
-export const ENTRY_HEADER_BYTES = 32;
+const MAGIC = Buffer.from("SLJ2");
+/** Each entry begins with the data folder's mark, a secret: what a publisher sends can never pass for one. */
+export const MARK_BYTES = 16;
+const CRC_FROM = 20;
+export const ENTRY_HEADER_BYTES = 44;
 /** Of the table that follows the header: stream id, partition, bytes. */
 const ROW_BYTES = 24;
 
@@ -34,8 +36,13 @@ export function entryOverheadBytes(batches: number): number {
   return ENTRY_HEADER_BYTES + batches * ROW_BYTES;
 }
 
+export function newMark(): Buffer {
+  return Buffer.concat([MAGIC, randomBytes(MARK_BYTES - MAGIC.length)]);
+}
+
 /** An entry in pieces: header and table, then the batches as they are. */
 export function encodeEntry(
+  mark: Buffer,
   generation: number,
   sequence: number,
   batches: readonly JournalBatch[],
@@ -51,14 +58,14 @@ export function encodeEntry(
     bytes += batch.length;
   }
   const pieces = [head, ...joined(batches)];
-  head.writeUInt32BE(MAGIC, 0);
-  head.writeUInt32BE(bytes, 8);
-  head.writeUInt32BE(batches.length, 12);
-  head.writeBigInt64BE(BigInt(generation), 16);
-  head.writeBigInt64BE(BigInt(sequence), 24);
+  head.set(mark, 0);
+  head.writeUInt32BE(bytes, 20);
+  head.writeBigInt64BE(BigInt(generation), 24);
+  head.writeBigInt64BE(BigInt(sequence), 32);
+  head.writeUInt32BE(batches.length, 40);
   let crc = crc32c(head.subarray(CRC_FROM));
   for (const piece of pieces.slice(1)) crc = crc32c(piece, crc);
-  head.writeUInt32BE(crc, 4);
+  head.writeUInt32BE(crc, MARK_BYTES);
   return { pieces, bytes };
 }
 
@@ -87,16 +94,18 @@ export interface JournalEntry {
 
 /** How long an entry says it is, by its header; not checked. */
 export function entryBytes(head: Buffer): number {
-  return head.readUInt32BE(8);
+  return head.readUInt32BE(20);
 }
 
-/** The entry at `at`, or undefined when what lies there is not a whole, sound one. */
-export function decodeEntry(source: Buffer, at: number): JournalEntry | undefined {
-  if (source.length - at < ENTRY_HEADER_BYTES || source.readUInt32BE(at) !== MAGIC) return undefined;
-  const bytes = source.readUInt32BE(at + 8);
-  const count = source.readUInt32BE(at + 12);
+/** The entry at `at`, or undefined when what lies there is not a whole, sound one of the folder with this mark. */
+export function decodeEntry(source: Buffer, at: number, mark: Buffer): JournalEntry | undefined {
+  if (source.length - at < ENTRY_HEADER_BYTES) return undefined;
+  if (mark.compare(source, at, at + MARK_BYTES) !== 0) return undefined;
+  const bytes = source.readUInt32BE(at + 20);
+  const count = source.readUInt32BE(at + 40);
   if (bytes > source.length - at || entryOverheadBytes(count) > bytes) return undefined;
-  if (source.readUInt32BE(at + 4) !== crc32c(source.subarray(at + CRC_FROM, at + bytes))) return undefined;
+  if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))
+    return undefined;
   const batches: JournalBatch[] = [];
   let position = at + entryOverheadBytes(count);
   for (let index = 0; index < count; index++) {
@@ -112,8 +121,8 @@ export function decodeEntry(source: Buffer, at: number): JournalEntry | undefine
     position += size;
   }
   return {
-    generation: Number(source.readBigInt64BE(at + 16)),
-    sequence: Number(source.readBigInt64BE(at + 24)),
+    generation: Number(source.readBigInt64BE(at + 24)),
+    sequence: Number(source.readBigInt64BE(at + 32)),
     bytes,
     batches,
   };
@@ -133,11 +142,15 @@ export interface JournalFileContent {
  * The entries of one file's present generation; undefined when it holds none that matter. `covered` is the
  * sequence up to which the segments are known to hold everything: what is not above it cannot be missed.
  */
-export function readJournalFile(content: Buffer, covered: number): JournalFileContent | undefined {
+export function readJournalFile(
+  content: Buffer,
+  covered: number,
+  mark: Buffer,
+): JournalFileContent | undefined {
   const entries: JournalEntry[] = [];
-  const first = decodeEntry(content, 0);
+  const first = decodeEntry(content, 0, mark);
   let at = 0;
-  for (let entry = first; entry !== undefined; entry = decodeEntry(content, at)) {
+  for (let entry = first; entry !== undefined; entry = decodeEntry(content, at, mark)) {
     if (entry.generation !== first?.generation || entry.sequence !== first.sequence + entries.length) break;
     entries.push(entry);
     at += entry.bytes;
@@ -145,7 +158,7 @@ export function readJournalFile(content: Buffer, covered: number): JournalFileCo
   // Behind the end lie zeros, an earlier generation, or a torn entry that was never acknowledged. A sound
   // entry that is newer than the end can only have been written after what should stand at the end was.
   const newest = Math.max(covered, entries.at(-1)?.sequence ?? -1);
-  const later = findNewerEntry(content, at, newest);
+  const later = findNewerEntry(content, at, newest, mark);
   const present = first ?? later?.entry;
   if (present === undefined) return undefined;
   return {
@@ -160,12 +173,13 @@ function findNewerEntry(
   content: Buffer,
   from: number,
   sequence: number,
+  mark: Buffer,
 ): { at: number; entry: JournalEntry } | undefined {
-  for (let at = content.indexOf(MAGIC_BYTES, from); at >= 0; at = content.indexOf(MAGIC_BYTES, at + 1)) {
+  for (let at = content.indexOf(mark, from); at >= 0; at = content.indexOf(mark, at + 1)) {
     if (content.length - at < ENTRY_HEADER_BYTES) return undefined;
     // Most of what lies there is old and sound: told by its header, without reading it all.
-    if (Number(content.readBigInt64BE(at + 24)) <= sequence) continue;
-    const entry = decodeEntry(content, at);
+    if (Number(content.readBigInt64BE(at + 32)) <= sequence) continue;
+    const entry = decodeEntry(content, at, mark);
     if (entry !== undefined) return { at, entry };
   }
   return undefined;
@@ -180,6 +194,8 @@ interface Slot {
 export interface JournalOptions {
   readonly folder: string;
   readonly fileSystem: FileSystem;
+  /** The data folder's. */
+  readonly mark: Buffer;
   readonly fileBytes: number;
   readonly maxFiles: number;
   /** The first generation and sequence to use: above all that recovery has seen. */
@@ -230,8 +246,8 @@ export class Journal {
 
   /** One commit: on disk when it resolves. */
   async write(batches: readonly JournalBatch[]): Promise<void> {
-    const { fileBytes } = this.options;
-    let { pieces, bytes } = encodeEntry(this.generation, this.sequence, batches);
+    const { fileBytes, mark } = this.options;
+    let { pieces, bytes } = encodeEntry(mark, this.generation, this.sequence, batches);
     if (bytes > fileBytes) {
       throw new LogError(
         "TOO_LARGE",
@@ -240,7 +256,7 @@ export class Journal {
     }
     if (this.file === undefined || this.position + bytes > fileBytes) {
       await this.next();
-      ({ pieces, bytes } = encodeEntry(this.generation, this.sequence, batches));
+      ({ pieces, bytes } = encodeEntry(mark, this.generation, this.sequence, batches));
     }
     await (this.file as unknown as File).writeDurably(pieces, this.position);
     (this.current as Slot).lastSequence = this.sequence;
@@ -270,13 +286,16 @@ export class Journal {
       this.generation++;
     }
     const { fileSystem, folder, maxFiles, checkpoint } = this.options;
+    const isFull = () => this.free.length === 0 && this.used.length >= maxFiles;
     if (this.used.length > 0) {
       // Said by the store when it fails; here it only matters if there is nowhere else to go.
       const made = checkpoint();
-      if (this.free.length === 0 && this.used.length >= maxFiles) await made;
+      if (isFull()) await made;
       else made.catch(() => {});
+      // It may have been one that was under way, of before the last entries; the next is not.
+      if (isFull()) await checkpoint();
     }
-    if (this.free.length === 0 && this.used.length >= maxFiles) {
+    if (isFull()) {
       throw new LogError("JOURNAL_FULL", "the journal is full and no checkpoint could be made");
     }
     const slot = this.free.shift() ?? (await this.preallocate());

@@ -19,8 +19,12 @@ export interface StreamSettings {
   readonly segmentMs: number;
   /** `max.message.bytes`: the largest record batch */
   readonly maxMessageBytes: number;
-  /** `cleanup.policy` */
-  readonly cleanup: "delete" | "compact";
+  /** `cleanup.policy`: by age and size, to the latest record of each key, or both */
+  readonly cleanup: "delete" | "compact" | "compact,delete";
+  /** `min.cleanable.dirty.ratio`: compaction begins when more than this part of it is new */
+  readonly minDirtyRatio: number;
+  /** `message.timestamp.type`: a record's own, or the time of its append */
+  readonly timestampType: "CreateTime" | "LogAppendTime";
   /** `delete.retention.ms`: how long a compacted stream shows that a key was deleted */
   readonly deleteRetentionMs: number;
 }
@@ -57,10 +61,16 @@ export interface Log {
   /**
    * Queues entries for the next commit, in this order within each partition. `done` is called exactly once,
    * never before this returns. Errors: LogError with code READ_ONLY (the disk failed), CLOSED (stopping),
-   * TOO_LARGE, UNKNOWN_STREAM (deleted meanwhile), KEYLESS_RECORD (the stream is compacted), and for batches CORRUPT_BATCH, OUT_OF_ORDER_SEQUENCE,
-   * DUPLICATE_SEQUENCE or INVALID_PRODUCER_EPOCH. With an error nothing of it was written.
+   * TOO_LARGE, UNKNOWN_STREAM (deleted meanwhile), KEYLESS_RECORD (the stream is compacted), and for batches CORRUPT_BATCH, INVALID_RECORDS, OUT_OF_ORDER_SEQUENCE
+   * or INVALID_PRODUCER_EPOCH. With an error nothing of it was written.
    */
   append(entries: readonly Append[], done: (error: LogError | null) => void): void;
+
+  /**
+   * Deletes a partition's records below `before`; resolves with its log start offset when that is durable, and
+   * nothing below is ever shown again. Rejects with OFFSET_OUT_OF_RANGE beyond the high watermark.
+   */
+  deleteRecords(partition: Partition, before: number): Promise<number>;
 
   /** A fresh, durable producer id (Kafka's InitProducerId without a transactional id). */
   nextProducerId(): Promise<number>;
@@ -102,6 +112,14 @@ export interface Stream {
   keylessPartition(): Partition;
 }
 
+/** An idempotent producer, by the last of its batches that is in the log. */
+export interface ActiveProducer {
+  readonly producerId: number;
+  readonly epoch: number;
+  readonly lastSequence: number;
+  readonly timestamp: number;
+}
+
 export interface Partition {
   readonly stream: Stream;
   readonly index: number;
@@ -111,8 +129,13 @@ export interface Partition {
   readonly highWatermark: number;
   /** Bytes in this partition's segments, the ones still in memory only included. */
   readonly sizeBytes: number;
-  /** `partitionLeaderEpoch` of new batches. */
+  /** `partitionLeaderEpoch` of new batches: one more after each start that had to recover. */
   readonly leaderEpoch: number;
+  /** The idempotent producers that are remembered, the one that was silent longest first. */
+  readonly activeProducers: readonly ActiveProducer[];
+
+  /** One past the last offset of a leader epoch, the high watermark for the current one; undefined for one that never was. */
+  endOfEpoch(epoch: number): number | undefined;
 
   /**
    * Whole committed batches from the one that *contains* `offset` on, or the next one where compaction left a

@@ -16,7 +16,7 @@ import {
 } from "../wire/record-batch.ts";
 import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
-import type { Partition } from "./log.ts";
+import type { ActiveProducer, Partition } from "./log.ts";
 import { ProducerState } from "./producer-state.ts";
 import { settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
@@ -39,8 +39,8 @@ export class PartitionLog implements Partition {
   readonly stream: StreamState;
   readonly index: number;
   readonly producers = new ProducerState();
-  /** Nothing that a reader was shown is ever taken back, so there has never been a reason to raise it. */
-  readonly leaderEpoch = 0;
+  /** Nothing below is shown any more (DeleteRecords); the store has made that durable. */
+  deletedBelow = 0;
   /** Its stream is being deleted. */
   isGone = false;
   readonly fileSystem: FileSystem;
@@ -81,7 +81,19 @@ export class PartitionLog implements Partition {
   }
 
   get logStartOffset(): number {
-    return this.segments[0]?.baseOffset ?? this.next;
+    return Math.max(this.segments[0]?.baseOffset ?? this.next, this.deletedBelow);
+  }
+
+  get leaderEpoch(): number {
+    return this.stream.epochs.current;
+  }
+
+  get activeProducers(): readonly ActiveProducer[] {
+    return this.producers.active;
+  }
+
+  endOfEpoch(epoch: number): number | undefined {
+    return this.stream.epochs.endOf(epoch, this.stream.id, this.index, this.next);
   }
 
   get sizeBytes(): number {
@@ -108,15 +120,17 @@ export class PartitionLog implements Partition {
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
       .sort((a, b) => a - b);
-    await this.loadSnapshot(names, recoveryPoint);
-    // A name that was removed just now, or by a process that was killed, may come back; were it back after the
+    // What goes here, or has gone in a start that was killed, may not be gone for good: were it back after the
     // recovery point has passed it, it would stand for what now lies elsewhere.
     this.namesUnsynced = names.length > 0;
+    await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
       if (base <= recoveryPoint) {
         this.segments.push(segment);
-      } else await segment.remove();
+      } else {
+        await segment.remove();
+      }
     }
     this.segments.forEach((segment, at) => {
       segment.end = this.segments[at + 1]?.baseOffset ?? segment.end;
@@ -342,7 +356,7 @@ export class PartitionLog implements Partition {
     return buffers;
   }
 
-  private outOfRange(offset: number): never {
+  outOfRange(offset: number): never {
     throw new LogError(
       "OFFSET_OUT_OF_RANGE",
       `offset ${offset} of ${this.stream.name}-${this.index} is not in ${this.logStartOffset}…${this.next}`,
@@ -439,7 +453,9 @@ export class PartitionLog implements Partition {
     return this.steadily(async () => {
       let newest = { timestamp: -1, offset: -1 };
       for (const segment of this.segments) {
-        const candidate = await segment.newest();
+        // One that was cut into by DeleteRecords: what its index knows may be gone.
+        const isCut = segment.baseOffset < this.logStartOffset;
+        const candidate = isCut ? await this.newestShown(segment) : await segment.newest();
         if (candidate.timestamp > newest.timestamp) newest = candidate;
       }
       if (newest.offset < 0) return undefined;
@@ -448,24 +464,42 @@ export class PartitionLog implements Partition {
     });
   }
 
+  /** The largest timestamp of a segment's records from the log start offset on, -1 for none. */
+  private async newestShown({ end }: Segment): Promise<{ timestamp: number; offset: number }> {
+    const start = this.logStartOffset;
+    let newest = { timestamp: -1, offset: -1 };
+    for await (const batch of this.batchesFrom(start)) {
+      if (baseOffsetOf(batch) >= end) break;
+      const isCut = baseOffsetOf(batch) < start;
+      const timestamp = isCut ? newestFrom(batch, start) : maxTimestampOf(batch);
+      if (timestamp > newest.timestamp) newest = { timestamp, offset: lastOffsetOf(batch) };
+    }
+    return newest;
+  }
+
   /** The first record from the batch containing `from` on whose timestamp fits. */
   private async findRecord(
     from: number,
     fits: (timestamp: number) => boolean,
   ): Promise<{ offset: number; timestamp: number } | undefined> {
+    for await (const batch of this.batchesFrom(from)) {
+      const found = fits(maxTimestampOf(batch)) ? firstFitting(batch, this.logStartOffset, fits) : undefined;
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  private async *batchesFrom(from: number): AsyncGenerator<Buffer> {
     for (let offset = from; offset < this.next; ) {
       const buffers = await this.read(offset, 1 << 20);
-      if (buffers.length === 0) return undefined;
+      if (buffers.length === 0) return;
       for (const buffer of buffers) {
         for (let at = 0; at < buffer.length; at += batchBytes(buffer, at)) {
           offset = lastOffsetOf(buffer, at) + 1;
-          if (!fits(maxTimestampOf(buffer, at))) continue;
-          const found = firstFitting(buffer.subarray(at, at + batchBytes(buffer, at)), fits);
-          if (found !== undefined) return found;
+          yield buffer.subarray(at, at + batchBytes(buffer, at));
         }
       }
     }
-    return undefined;
   }
 
   /** Deletes segments that retention no longer wants; returns how many bytes that freed. */
@@ -475,7 +509,7 @@ export class PartitionLog implements Partition {
 
   private async retainNow(nowMs: number): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
-    if (cleanup !== "delete" || this.isDestroyed) return 0;
+    if (!cleanup.includes("delete") || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
@@ -484,8 +518,9 @@ export class PartitionLog implements Partition {
       const end = this.segments[1]?.baseOffset ?? this.next;
       if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
+      const isDeleted = end <= this.deletedBelow;
       const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
-      if (!isLarge && !isOld) return freed;
+      if (!isDeleted && !isLarge && !isOld) return freed;
       // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
       // before is gone for good, so that a power cut leaves no hole.
       await (this.segments[1] ?? this.roll()).flush([]);
@@ -514,13 +549,24 @@ export class PartitionLog implements Partition {
 
 function firstFitting(
   batch: Buffer,
+  start: number,
   fits: (timestamp: number) => boolean,
 ): { offset: number; timestamp: number } | undefined {
   try {
-    const found = decodeRecords(batch).find((record) => fits(record.timestamp));
+    const found = decodeRecords(batch).find(({ offset, timestamp }) => offset >= start && fits(timestamp));
     return found && { offset: found.offset, timestamp: found.timestamp };
   } catch {
     // Compressed in a way that cannot be looked into here: the batch's first record is never too late.
-    return { offset: baseOffsetOf(batch), timestamp: maxTimestampOf(batch) };
+    return { offset: Math.max(baseOffsetOf(batch), start), timestamp: maxTimestampOf(batch) };
+  }
+}
+
+/** The largest timestamp from `start` on; the whole batch's where it cannot be looked into. */
+function newestFrom(batch: Buffer, start: number): number {
+  try {
+    const shown = decodeRecords(batch).filter(({ offset }) => offset >= start);
+    return shown.reduce((newest, { timestamp }) => Math.max(newest, timestamp), -1);
+  } catch {
+    return maxTimestampOf(batch);
   }
 }

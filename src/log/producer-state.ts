@@ -1,10 +1,12 @@
 /**
  * What a partition remembers of idempotent producers (KIP-98): the last five batches of each, so that a
- * batch sent again is answered with its original offset instead of being written twice.
+ * batch sent again is answered with its original offset instead of being written twice. One that is older than
+ * these is out of order, as in Kafka: that it was written cannot be told any more.
  *
  * It is checked and changed when a batch is queued, in the order in which batches will be written. At each
- * checkpoint it is kept in Kafka's own `.snapshot` format (of each producer the last batch, as Kafka does);
- * recovery reads the newest and adds the batches behind it.
+ * checkpoint it is kept in Kafka's own `.snapshot` format: a row for each remembered batch, where Kafka has one for the
+ * last; who reads it row by row, as Kafka does, ends with that one. Recovery reads the newest file and adds the
+ * batches behind it.
  */
 import { LogError } from "../errors.ts";
 import { Reader, Writer } from "../wire/buffer.ts";
@@ -20,6 +22,7 @@ import {
   recordCountOf,
 } from "../wire/record-batch.ts";
 import { array, decode, encode, int16, int32, int64, message, struct } from "../wire/schema.ts";
+import type { ActiveProducer } from "./log.ts";
 
 /** Where a batch lies; unknown until its commit. */
 export interface BatchPlace {
@@ -72,8 +75,8 @@ export class ProducerState {
 
   /**
    * The place of a batch that is about to be queued: a fresh one, or that of the same batch queued before,
-   * in which case it must not be written again. Throws LogError INVALID_PRODUCER_EPOCH,
-   * OUT_OF_ORDER_SEQUENCE or DUPLICATE_SEQUENCE.
+   * in which case it must not be written again. Throws LogError INVALID_PRODUCER_EPOCH or
+   * OUT_OF_ORDER_SEQUENCE.
    */
   check(batch: Buffer): { place: BatchPlace; isDuplicate: boolean } {
     const place: BatchPlace = { offset: undefined };
@@ -95,7 +98,7 @@ export class ProducerState {
         (known) => known.firstSequence === firstSequence && known.lastSequence === lastSequence,
       );
       if (same !== undefined) return { place: same.place, isDuplicate: true };
-      this.checkOrder(producerId, producer, firstSequence, lastSequence);
+      checkOrder(producerId, producer, firstSequence);
     } else if (producer !== undefined && firstSequence !== 0) {
       throw new LogError(
         "OUT_OF_ORDER_SEQUENCE",
@@ -112,23 +115,21 @@ export class ProducerState {
     return { place, isDuplicate: false };
   }
 
+  /** Those of which a batch is in the log. */
+  get active(): ActiveProducer[] {
+    return [...this.producers].flatMap(([producerId, { epoch, batches }]) => {
+      const last = batches.findLast(({ place }) => place.offset !== undefined);
+      if (last === undefined) return [];
+      return { producerId, epoch, lastSequence: last.lastSequence, timestamp: last.timestamp };
+    });
+  }
+
   /** Forgets what was queued and then not written, so that it can be sent again. */
   forgetUncommitted(): void {
     for (const [producerId, { batches }] of this.producers) {
       while (batches.length > 0 && batches.at(-1)?.place.offset === undefined) batches.pop();
       if (batches.length === 0) this.producers.delete(producerId);
     }
-  }
-
-  private checkOrder(producerId: number, producer: Producer, first: number, last: number): void {
-    const newest = producer.batches.at(-1);
-    if (newest === undefined || first === (newest.lastSequence + 1) % SEQUENCES) return;
-    // Older than what is remembered: it was written long ago. Clients take this for success without an offset.
-    const behind = last <= newest.lastSequence && newest.lastSequence - last < SEQUENCES / 2;
-    throw new LogError(
-      behind ? "DUPLICATE_SEQUENCE" : "OUT_OF_ORDER_SEQUENCE",
-      `producer ${producerId} sent sequence ${first} after ${newest.lastSequence}`,
-    );
   }
 
   private remember(producerId: number, epoch: number, batch: Remembered): void {
@@ -162,19 +163,20 @@ export class ProducerState {
 
   /** The `.snapshot` file of all batches below `offset`: i16 version | u32 crc of what follows | producers. */
   encodeSnapshot(offset: number): Buffer {
-    const producers = [...this.producers].flatMap(([producerId, { epoch, batches }]) => {
-      const last = batches.findLast(({ place }) => place.offset !== undefined && place.offset < offset);
-      if (last?.place.offset === undefined) return [];
-      return {
-        producerId,
-        epoch,
-        lastSequence: last.lastSequence,
-        lastOffset: last.place.offset + last.count - 1,
-        offsetDelta: last.count - 1,
-        timestamp: last.timestamp,
-        coordinatorEpoch: -1,
-      };
-    });
+    const producers = [...this.producers].flatMap(([producerId, { epoch, batches }]) =>
+      batches.flatMap(({ lastSequence, place, count, timestamp }) => {
+        if (place.offset === undefined || place.offset >= offset) return [];
+        return {
+          producerId,
+          epoch,
+          lastSequence,
+          lastOffset: place.offset + count - 1,
+          offsetDelta: count - 1,
+          timestamp,
+          coordinatorEpoch: -1,
+        };
+      }),
+    );
     const body = new Writer();
     encode(Snapshot, 0, { producers }, body);
     const content = body.toBuffer();
@@ -200,4 +202,13 @@ export class ProducerState {
     }
     return true;
   }
+}
+
+function checkOrder(producerId: number, { batches }: Producer, firstSequence: number): void {
+  const newest = batches.at(-1);
+  if (newest === undefined || firstSequence === (newest.lastSequence + 1) % SEQUENCES) return;
+  throw new LogError(
+    "OUT_OF_ORDER_SEQUENCE",
+    `producer ${producerId} sent sequence ${firstSequence} after ${newest.lastSequence}`,
+  );
 }

@@ -35,13 +35,14 @@ export type JournalFiles = readonly string[];
 export async function journalFilesBehind(
   fileSystem: FileSystem,
   folder: string,
+  mark: Buffer,
   checkpoint: Checkpoint,
 ): Promise<JournalFiles> {
   const found: { name: string; generation: number }[] = [];
   for (const name of (await fileSystem.list(folder)).filter(isJournalFile)) {
-    const first = await firstEntry(fileSystem, join(folder, name));
+    const first = await firstEntry(fileSystem, join(folder, name), mark);
     if (first !== undefined && first.generation < checkpoint.generation) continue;
-    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence);
+    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence, mark);
     if (file !== undefined) found.push({ name, generation: file.generation });
   }
   return found.sort((a, b) => a.generation - b.generation).map(({ name }) => name);
@@ -54,13 +55,14 @@ export async function journalFilesBehind(
 export async function replayJournal(
   fileSystem: FileSystem,
   folder: string,
+  mark: Buffer,
   files: JournalFiles,
   checkpoint: Checkpoint,
   visit: (entry: JournalEntry) => void,
 ): Promise<JournalEnd> {
   let { sequence, generation } = checkpoint;
   for (const name of files) {
-    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence);
+    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence, mark);
     if (file === undefined) continue;
     generation = Math.max(generation, file.generation);
     for (const entry of file.entries) {
@@ -78,14 +80,18 @@ export async function replayJournal(
   return { sequence, generation };
 }
 
-async function firstEntry(fileSystem: FileSystem, path: string): Promise<JournalEntry | undefined> {
+async function firstEntry(
+  fileSystem: FileSystem,
+  path: string,
+  mark: Buffer,
+): Promise<JournalEntry | undefined> {
   const file = await fileSystem.open(path, "read");
   try {
     const head = Buffer.alloc(ENTRY_HEADER_BYTES);
     await file.read(head, 0);
     const entry = Buffer.alloc(Math.min(entryBytes(head), await file.size()));
     await file.read(entry, 0);
-    return decodeEntry(entry, 0);
+    return decodeEntry(entry, 0, mark);
   } finally {
     await file.close();
   }

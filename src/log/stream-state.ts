@@ -1,4 +1,5 @@
 /** A stream as the store keeps it; only the store changes it. */
+import type { LeaderEpochs } from "./leader-epochs.ts";
 import type { Stream, StreamOrigin, StreamSettings } from "./log.ts";
 import type { PartitionLog } from "./partition-log.ts";
 
@@ -10,6 +11,8 @@ export const DEFAULT_SETTINGS: StreamSettings = {
   segmentMs: 7 * 24 * 3600 * 1000,
   maxMessageBytes: 1 << 20,
   cleanup: "delete",
+  minDirtyRatio: 0.5,
+  timestampType: "CreateTime",
   deleteRetentionMs: 24 * 3600 * 1000,
 };
 
@@ -37,6 +40,7 @@ export class StreamState implements Stream {
   private keylessIndex = 0;
   private keylessCommit = -1;
   private readonly commitNumber: () => number;
+  readonly epochs: LeaderEpochs;
 
   /** `commitNumber` tells which commit an append would go into now. */
   constructor(
@@ -45,6 +49,7 @@ export class StreamState implements Stream {
     origin: StreamOrigin,
     settings: StreamSettings,
     commitNumber: () => number,
+    epochs: LeaderEpochs,
   ) {
     this.name = name;
     this.id = id;
@@ -52,6 +57,7 @@ export class StreamState implements Stream {
     this.origin = origin;
     this.settings = settings;
     this.commitNumber = commitNumber;
+    this.epochs = epochs;
   }
 
   get internal(): boolean {

@@ -7,18 +7,20 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
-import { LogError } from "../errors.ts";
+import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   CATALOG_ID,
   CATALOG_STREAM,
   type CatalogRecord,
+  epochRecord,
   isStreamName,
   newStreamId,
   producerIdsRecord,
   readCatalog,
   type StreamDescription,
+  startRecord,
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
@@ -27,18 +29,23 @@ import { type CommittedBatches, Committer } from "./committer.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
+import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
-import type { Append, Log, StreamOrigin, StreamSettings } from "./log.ts";
+import { LeaderEpochs } from "./leader-epochs.ts";
+import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
 import { Upkeep } from "./upkeep.ts";
+import { wholePartition } from "./whole-partition.ts";
 import { WriteBehind } from "./write-behind.ts";
 
 export interface StreamStoreOptions {
   readonly dataDir: string;
   readonly logger: Logger;
   readonly fileSystem?: FileSystem;
+  /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
+  readonly onVisitor?: OnVisitor;
   /** Wall clock, milliseconds; for retention and compaction only. */
   readonly now?: () => number;
   readonly journalFileBytes?: number;
@@ -70,6 +77,9 @@ export class StreamStore implements Log {
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
+  private readonly epochs = new LeaderEpochs();
+  /** By `<stream id>/<partition>`, while the catalog is loaded. */
+  private starts: ReadonlyMap<string, number> = new Map();
   private nextId = 0;
   private idsReserved = 0;
   private reserving: Promise<void> | undefined;
@@ -128,7 +138,7 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
-    this.unlock = await fileSystem.lockFolder(dataDir);
+    this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
       await this.recover();
     } catch (error) {
@@ -153,6 +163,7 @@ export class StreamStore implements Log {
       partitions: () => this.streams.flatMap((stream) => stream.partitions),
     });
     const journalFolder = join(dataDir, "journal");
+    const { mark } = this.folder as FolderMeta;
 
     // The catalog first: it says which streams the other entries belong to.
     const catalog = this.register({
@@ -164,8 +175,8 @@ export class StreamStore implements Log {
     });
     await this.openPartitions(catalog, 1);
     const catalogLog = catalog.partitions[0] as PartitionLog;
-    const files = await journalFilesBehind(fileSystem, journalFolder, checkpoint);
-    await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
+    const files = await journalFilesBehind(fileSystem, journalFolder, mark, checkpoint);
+    await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, batch } of entry.batches) {
         if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
       }
@@ -173,7 +184,7 @@ export class StreamStore implements Log {
     await this.loadCatalog(catalogLog);
 
     const replayed = { batches: 0 };
-    const end = await replayJournal(fileSystem, journalFolder, files, checkpoint, (entry) => {
+    const end = await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
         // One that is not known any more has been deleted since.
         const stream = this.byId.get(streamId.toString("base64url"));
@@ -196,6 +207,7 @@ export class StreamStore implements Log {
     this.journal = new Journal({
       folder: join(this.dataDir, "journal"),
       fileSystem: this.fileSystem,
+      mark: (this.folder as FolderMeta).mark,
       fileBytes: this.options.journalFileBytes ?? 16 << 20,
       maxFiles: this.options.maxJournalFiles ?? 4,
       generation: generation + 1,
@@ -203,13 +215,29 @@ export class StreamStore implements Log {
       checkpoint: () => this.checkpoint(),
     });
     this.visibleSequence = sequence;
-    if (sequence > checkpoint.sequence) await this.checkpoint();
+    const isRecovered = sequence > checkpoint.sequence;
+    if (isRecovered) await this.checkpoint();
     await this.journal.start();
     this.committer = new Committer({
       journal: this.journal,
+      now: this.now,
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.onFailed(error),
     });
+    if (isRecovered) await this.raiseEpoch();
+  }
+
+  /** See leader-epochs.ts. A disk that takes no more must not keep readers out: then the epoch stays. */
+  private async raiseEpoch(): Promise<void> {
+    const { epoch, starts, forgotten } = this.epochs.next(this.streams);
+    try {
+      await this.writeCatalog(epochRecord(epoch, starts), ...forgotten.map((old) => epochRecord(old, null)));
+      this.epochs.begin(epoch, starts);
+      // Or the next start would have this to recover, and raise it again.
+      await this.checkpoint();
+    } catch (error) {
+      this.logger.error({ error: messageOf(error) }, "the leader epoch could not be raised");
+    }
   }
 
   private replay(partition: PartitionLog, batch: Buffer): boolean {
@@ -222,12 +250,10 @@ export class StreamStore implements Log {
 
   private async loadCatalog(log: PartitionLog): Promise<void> {
     const buffers: Buffer[] = [];
-    for (let offset = log.logStartOffset; offset < log.highWatermark; ) {
-      const found = await log.read(offset, 1 << 20);
-      offset = endOffsetOf(found);
-      buffers.push(...found);
-    }
-    const { streams, nextProducerId } = readCatalog(recordsOf(buffers));
+    for await (const found of wholePartition(log)) buffers.push(...found);
+    const { streams, nextProducerId, starts, epochs } = readCatalog(recordsOf(buffers));
+    this.starts = starts;
+    this.epochs.load(epochs);
     this.nextId = nextProducerId;
     this.idsReserved = nextProducerId;
     for (const description of streams.values()) {
@@ -236,9 +262,9 @@ export class StreamStore implements Log {
   }
 
   private register({ name, id, origin, settings }: StreamDescription): StreamState {
-    const state = new StreamState(name, id, origin, { ...DEFAULT_SETTINGS, ...settings }, () =>
-      this.committer === undefined ? 0 : this.committer.windowNumber,
-    );
+    const commitNumber = () => (this.committer === undefined ? 0 : this.committer.windowNumber);
+    const resolved = { ...DEFAULT_SETTINGS, ...settings };
+    const state = new StreamState(name, id, origin, resolved, commitNumber, this.epochs);
     this.byName.set(name, state);
     this.byId.set(id, state);
     return state;
@@ -248,7 +274,9 @@ export class StreamStore implements Log {
     const added: PartitionLog[] = [];
     for (let index = stream.partitions.length; index < count; index++) {
       const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
-      added.push(new PartitionLog(stream, index, this.fileSystem, folder, this.now));
+      const partition = new PartitionLog(stream, index, this.fileSystem, folder, this.now);
+      partition.deletedBelow = this.starts.get(`${stream.id}/${index}`) ?? 0;
+      added.push(partition);
     }
     await eachOf(added, 8, (partition) =>
       partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
@@ -337,7 +365,9 @@ export class StreamStore implements Log {
       // From here on nothing more is queued for it, so nothing can come behind its tombstone.
       for (const partition of stream.partitions) partition.isGone = true;
       try {
-        await this.writeCatalog(streamTombstone(name));
+        const starts = stream.partitions.filter((one) => one.deletedBelow > 0);
+        const gone = starts.map(({ index }) => startRecord(stream.id, index, null));
+        await this.writeCatalog(streamTombstone(name), ...gone);
       } catch (error) {
         for (const partition of stream.partitions) partition.isGone = false;
         throw error;
@@ -386,13 +416,28 @@ export class StreamStore implements Log {
     return result;
   }
 
-  private writeCatalog({ key, value }: CatalogRecord): Promise<void> {
+  /** All of it in one commit. */
+  private writeCatalog(...records: readonly CatalogRecord[]): Promise<void> {
     const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
+    const timestamp = this.now();
+    const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
-      this.append([{ partition, key, value, headers: NO_HEADERS, timestamp: this.now() }], (error) =>
-        error === null ? resolve() : reject(error),
-      );
+      this.append(entries, (error) => (error === null ? resolve() : reject(error)));
     });
+  }
+
+  async deleteRecords({ stream, index }: Partition, before: number): Promise<number> {
+    const partition = this.streamById(stream.id)?.partitions[index];
+    if (partition === undefined || partition.isGone) {
+      throw new LogError("UNKNOWN_STREAM", `there is no stream ${stream.name}`);
+    }
+    if (before < 0 || before > partition.highWatermark) partition.outOfRange(before);
+    if (before > partition.logStartOffset) {
+      await this.writeCatalog(startRecord(stream.id, index, before));
+      partition.deletedBelow = Math.max(partition.deletedBelow, before);
+      this.upkeep.retainSoon(partition);
+    }
+    return partition.logStartOffset;
   }
 
   async nextProducerId(): Promise<number> {

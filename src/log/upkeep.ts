@@ -47,6 +47,14 @@ export class Upkeep {
     });
   }
 
+  /** What was deleted by request: its segments need not wait for the next round. */
+  retainSoon(partition: PartitionLog): void {
+    partition.retain(this.options.now()).catch((error: unknown) => {
+      const place = { stream: partition.stream.name, partition: partition.index };
+      this.options.logger.error({ ...place, error: messageOf(error) }, "retention failed");
+    });
+  }
+
   /** Compacts the streams that ask for it, where enough has come since the last time. */
   compact(): Promise<void> {
     const { now, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
@@ -66,7 +74,7 @@ export class Upkeep {
     work: (partition: PartitionLog, place: { stream: string; partition: number }) => Promise<void>,
   ): Promise<void> {
     for (const stream of this.options.streams()) {
-      if (stream.settings.cleanup !== cleanup) continue;
+      if (!stream.settings.cleanup.includes(cleanup)) continue;
       for (const partition of stream.partitions) {
         const place = { stream: stream.name, partition: partition.index };
         try {

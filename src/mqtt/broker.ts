@@ -95,6 +95,7 @@ type Forwarded = { topic: string; qos: number; retain: boolean; brokerId?: strin
 
 export class MqttBroker {
   private readonly options: MqttBrokerOptions;
+  /** One object that all parts look at; `use` changes it. */
   private readonly limits: MqttLimits;
   private readonly ingest: Ingest;
   private readonly logger: Logger;
@@ -146,8 +147,7 @@ export class MqttBroker {
     await aedes.listen();
     try {
       for (const { publisher, will } of wills) await this.publishWill(publisher, will);
-      for (const [index, listener] of this.options.listeners.entries())
-        await this.tcp.listen(listener, index);
+      await this.open(this.options.listeners);
     } catch (error) {
       await this.close();
       throw error;
@@ -157,6 +157,24 @@ export class MqttBroker {
   /** Serves a client whose connection did not come by a listener. */
   accept(connection: Duplex): void {
     this.tcp.accept(connection as Socket);
+  }
+
+  /** Opens the listeners that are not open yet, or none: throws `SluiceError` for an address that cannot be had. */
+  open(listeners: readonly Listener[]): Promise<void> {
+    return this.tcp.open(listeners);
+  }
+
+  /**
+   * From now on these listeners, which are open, and limits. Clients stay, but for those of a listener that is
+   * gone; a packet's size and the time to CONNECT are those of the limits that a client connected under.
+   */
+  use({ listeners, limits }: MqttBrokerOptions): void {
+    Object.assign(this.limits, limits);
+    const { connectTimeoutMs: connectTimeout, maxInFlight: maxInflightInbound, drainTimeoutMs } = this.limits;
+    const aedes = this.aedes as Aedes & { opts: AedesOptions };
+    Object.assign(aedes, { connectTimeout, maxInflightInbound });
+    aedes.opts.drainTimeout = drainTimeoutMs;
+    this.tcp.keepOnly(listeners);
   }
 
   /** Where clients reach it, in the order of the listeners. */

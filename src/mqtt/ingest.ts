@@ -56,10 +56,10 @@ export interface IncomingPublish extends PublishPacket {
 const MAX_STREAMS = 10_000;
 
 export class Ingest {
-  private readonly mapper: Mapper;
+  private mapper: Mapper;
   private readonly log: Log;
   private readonly logger: Logger;
-  private readonly options: IngestOptions;
+  private options: IngestOptions;
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
   private readonly idle: (() => void)[] = [];
@@ -77,6 +77,12 @@ export class Ingest {
     this.mapper = mapper;
     this.log = log;
     this.logger = logger;
+    this.options = options;
+  }
+
+  /** From the next message on. */
+  use(mapper: Mapper, options: IngestOptions): void {
+    this.mapper = mapper;
     this.options = options;
   }
 

@@ -1,15 +1,12 @@
 /** The broker's TCP listeners: they bound connections and packets before aedes sees anything. */
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
+import { type PortAddress, Ports } from "../ports.ts";
 import { FramingGuard } from "./framing.ts";
 
-export interface Listener {
-  readonly host: string;
-  /** 0 for any free one. */
-  readonly port: number;
-}
+export type Listener = PortAddress;
 
 /** How much of one client's stream is read ahead while its messages wait for their commit. */
 export const READ_AHEAD_BYTES = 1 << 18;
@@ -21,7 +18,7 @@ export class Listeners {
   private readonly onSocket: (socket: Socket) => void;
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
-  private readonly servers: Server[] = [];
+  private readonly ports: Ports;
   readonly sockets = new Set<Socket>();
   private isClosed = false;
   refused = 0;
@@ -34,31 +31,32 @@ export class Listeners {
     this.limits = limits;
     this.onSocket = onSocket;
     this.logger = logger;
+    this.ports = new Ports(
+      () =>
+        createServer(
+          { noDelay: true, highWaterMark: READ_AHEAD_BYTES, keepAlive: true, keepAliveInitialDelay: 60_000 },
+          (socket) => this.accept(socket),
+        ),
+      (error, { host, port }) => this.logger.error({ host, port }, `MQTT listener: ${error.message}`),
+    );
   }
 
   /** Where clients reach it, in the order of the listeners. */
   get addresses(): readonly Listener[] {
-    return this.servers.map((server) => {
-      const { address, port } = server.address() as AddressInfo;
-      return { host: address, port };
-    });
+    return this.ports.addresses;
   }
 
-  /** Throws `SluiceError` for an address that cannot be had; `index` is the listener's in the configuration. */
-  async listen(listener: Listener, index: number): Promise<void> {
-    const server = createServer(
-      { noDelay: true, highWaterMark: READ_AHEAD_BYTES, keepAlive: true, keepAliveInitialDelay: 60_000 },
-      (socket) => this.accept(socket),
+  /** Opens those that are not open yet, or none: throws `SluiceError` for an address that cannot be had. */
+  open(listeners: readonly Listener[]): Promise<void> {
+    return this.ports.open(listeners, (error, index) =>
+      listenError(error, listeners[index] as Listener, index),
     );
-    const { host, port } = listener;
-    server.listen(port, host);
-    try {
-      await once(server, "listening");
-    } catch (error) {
-      throw listenError(error as NodeJS.ErrnoException, listener, index);
-    }
-    server.on("error", (error) => this.logger.error({ host, port }, `MQTT listener: ${error.message}`));
-    this.servers.push(server);
+  }
+
+  /** Closes the others, and the connections to them that none of these would take. */
+  keepOnly(listeners: readonly Listener[]): void {
+    this.ports.keepOnly(listeners);
+    for (const socket of this.sockets) if (!this.ports.leadTo(socket)) socket.destroy();
   }
 
   /** Serves a client: bounds its packets, then hands it on. */
@@ -90,7 +88,7 @@ export class Listeners {
   /** Accepts nothing more; who is connected stays so. */
   close(): void {
     this.isClosed = true;
-    for (const server of this.servers) server.close();
+    void this.ports.closeAll();
   }
 
   /** Resolves when what was written has been sent, and each connection half closed. */

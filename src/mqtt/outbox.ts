@@ -52,7 +52,7 @@ export interface Delivery {
 export class Outbox {
   /** The session's. */
   readonly number: number;
-  private readonly drainTimeoutMs: number;
+  private readonly limits: { readonly drainTimeoutMs: number };
   private connection: Connection | undefined;
   private drainTimer: NodeJS.Timeout | undefined;
   private unsent = new Deque<Delivery>();
@@ -68,9 +68,9 @@ export class Outbox {
   messages = 0;
   bytes = 0;
 
-  constructor(number: number, drainTimeoutMs: number) {
+  constructor(number: number, limits: { readonly drainTimeoutMs: number }) {
     this.number = number;
-    this.drainTimeoutMs = drainTimeoutMs;
+    this.limits = limits;
   }
 
   get isConnected(): boolean {
@@ -153,7 +153,8 @@ export class Outbox {
   private awaitDrain(connection: Connection): void {
     if (this.drainTimer !== undefined) return;
     const { conn } = connection;
-    this.drainTimer = setTimeout(() => conn.destroy(new Error("drain timeout")), this.drainTimeoutMs).unref();
+    const { drainTimeoutMs } = this.limits;
+    this.drainTimer = setTimeout(() => conn.destroy(new Error("drain timeout")), drainTimeoutMs).unref();
     conn.once("drain", () => {
       if (connection !== this.connection) return;
       clearTimeout(this.drainTimer);

@@ -64,7 +64,7 @@ export class Queue {
   }
 
   newOutbox(number: number): Outbox {
-    return new Outbox(number, this.limits.drainTimeoutMs);
+    return new Outbox(number, this.limits);
   }
 
   /** A message for these sessions, each with its QoS; undefined when none of them takes it. To be appended at once. */

@@ -1,7 +1,8 @@
 /** The internal streams that the broker's state is kept on: read back at start, then written by appends. */
 import type { LogError } from "../errors.ts";
 import type { Log, Partition, RecordAppend, StreamSettings } from "../log/log.ts";
-import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { wholePartition } from "../log/whole-partition.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   encodeKey,
   encodeValue,
@@ -21,7 +22,6 @@ export interface Change {
   settle?(isDurable: boolean): void;
 }
 
-const READ_BYTES = 1 << 20;
 const SETTINGS: Partial<StreamSettings> = {
   cleanup: "compact",
   retentionMs: -1,
@@ -46,11 +46,14 @@ export class StateStore {
       const stream = this.log.stream(name) ?? (await this.log.createStream(name, 1, SETTINGS, "internal"));
       const partition = stream.partitions[0] as Partition;
       this.partitions.set(name, partition);
-      await replay(partition, (key, value) => {
-        const fact = readFact(key, value);
-        this.noteNumbers(fact);
-        each(fact);
-      });
+      for await (const buffers of wholePartition(partition)) {
+        for (const { key, value } of recordsOf(buffers)) {
+          if (key === null) continue;
+          const fact = readFact(key, value);
+          this.noteNumbers(fact);
+          each(fact);
+        }
+      }
     }
   }
 
@@ -86,18 +89,5 @@ export class StateStore {
     return new Promise((resolve, reject) => {
       this.log.append([entry], (error) => (error === null ? resolve() : reject(error)));
     });
-  }
-}
-
-async function replay(
-  partition: Partition,
-  each: (key: Buffer, value: Buffer | null) => void,
-): Promise<void> {
-  for (let next = partition.logStartOffset; next < partition.highWatermark; ) {
-    const from = next;
-    const buffers = await partition.read(next, READ_BYTES);
-    for (const { key, value } of recordsOf(buffers)) if (key !== null) each(key, value);
-    next = endOffsetOf(buffers);
-    if (next <= from) throw new RangeError(`no progress at offset ${from} of ${partition.stream.name}`);
   }
 }

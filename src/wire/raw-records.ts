@@ -2,12 +2,13 @@
  * A batch's records as they lie, and a batch made anew of some of them: what compaction needs.
  *
  * Nothing of a record is decoded but what says where it ends, its key, and whether it has a value; what is
- * kept is copied byte for byte. Batches compressed otherwise than with gzip cannot be looked into.
+ * kept is copied byte for byte, and what was compressed in any way is compressed again, in gzip.
  */
 import { promisify } from "node:util";
-import { gunzip, gunzipSync, gzip } from "node:zlib";
+import { gzip } from "node:zlib";
 import { ProtocolError } from "../errors.ts";
 import { Reader } from "./buffer.ts";
+import { Codec, decompress, decompressLater } from "./compression.ts";
 import { crc32c } from "./crc32c.ts";
 import {
   attributesOf,
@@ -19,6 +20,7 @@ import {
   CRC_FROM,
   codecOf,
   DELETE_HORIZON,
+  hasAppendTime,
   lastOffsetOf,
   putVarint,
   recordCountOf,
@@ -27,7 +29,8 @@ import {
   zigZag,
 } from "./record-batch.ts";
 
-const GZIP = 1;
+/** `attributes`: which codec. */
+const CODEC_BITS = 0x7;
 /** A varlong's bytes at most. */
 const MAX_DELTA_BYTES = 10;
 /** Deltas beyond it are not exact in a double once they are zig-zagged. */
@@ -44,27 +47,25 @@ export interface RawRecord {
   readonly isTombstone: boolean;
 }
 
-const gunzipLater = promisify(gunzip);
 const gzipLater = promisify(gzip);
 
 /** The records' bytes, uncompressed; undefined where they cannot be had within `maxBytes`. */
 export async function bodyOf(batch: Buffer, maxBytes: number): Promise<Buffer | undefined> {
   const body = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
-  if (codecOf(batch) === 0) return body;
-  if (codecOf(batch) !== GZIP) return undefined;
-  return gunzipLater(body, { maxOutputLength: maxBytes }).catch(() => undefined);
+  return decompressLater(codecOf(batch), body, maxBytes).catch(undefinedFor);
 }
 
 /** As `bodyOf`, at once. */
 export function bodyOfSync(batch: Buffer, maxBytes: number): Buffer | undefined {
-  const body = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
-  if (codecOf(batch) === 0) return body;
-  if (codecOf(batch) !== GZIP) return undefined;
   try {
-    return gunzipSync(body, { maxOutputLength: maxBytes });
-  } catch {
-    return undefined;
+    return decompress(codecOf(batch), batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch)), maxBytes);
+  } catch (error) {
+    return undefinedFor(error);
   }
+}
+
+function undefinedFor(error: unknown): undefined {
+  if (!(error instanceof ProtocolError)) throw error;
 }
 
 /** The records in `body`; throws ProtocolError where they do not parse or their offsets do not ascend. */
@@ -96,7 +97,32 @@ export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
 }
 
 /**
- * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets, codec,
+ * Why the records' lengths do not add up to their count and the body's size; undefined where they do, and for
+ * a compressed body. Cheaper than `rawRecords`: it only steps over them.
+ */
+export function lengthsProblem(batch: Buffer): string | undefined {
+  if (codecOf(batch) !== Codec.NONE) return undefined;
+  const end = batchBytes(batch);
+  const count = recordCountOf(batch);
+  let at = BATCH_HEADER_BYTES;
+  for (let left = count; left > 0; left--) {
+    let raw = 0;
+    let shift = 0;
+    let byte: number;
+    do {
+      if (at >= end || shift > 28) return `${count} records of which ${left} are not there`;
+      byte = batch[at++] as number;
+      raw += (byte & 0x7f) * 2 ** shift;
+      shift += 7;
+    } while (byte >= 0x80);
+    if (raw % 2 === 1) return "a record of negative length";
+    at += raw / 2;
+  }
+  return at === end ? undefined : `${count} records that end at byte ${at} of ${end}`;
+}
+
+/**
+ * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets,
  * producer and sequence as they were. With `deleteHorizonMs` the batch carries that from now on, unless its
  * timestamps are too far from it to be exact.
  */
@@ -129,13 +155,15 @@ export async function keepRecords(
     end += body.copy(kept, end, restFrom, to);
   }
   const raw = kept.subarray(0, end);
-  const encoded = codecOf(batch) === GZIP ? await gzipLater(raw) : raw;
+  const codec = codecOf(batch) === Codec.NONE ? Codec.NONE : Codec.GZIP;
+  const encoded = codec === Codec.GZIP ? await gzipLater(raw) : raw;
   const result = Buffer.concat([batch.subarray(0, BATCH_HEADER_BYTES), encoded]);
   result.writeInt32BE(result.length - BATCH_PREFIX_BYTES, 8);
-  if (deleteHorizonMs !== undefined) result.writeInt16BE(attributesOf(batch) | DELETE_HORIZON, 21);
+  const horizon = deleteHorizonMs === undefined ? 0 : DELETE_HORIZON;
+  result.writeInt16BE((attributesOf(batch) & ~CODEC_BITS) | codec | horizon, 21);
   writeInt64(result, 27, newBase);
-  // With LogAppendTime (bit 3) the largest timestamp is that of all.
-  if ((attributesOf(batch) & 0x8) === 0) writeInt64(result, 35, baseTimestamp + maxDelta);
+  // With LogAppendTime the largest timestamp is that of all.
+  if (!hasAppendTime(batch)) writeInt64(result, 35, baseTimestamp + maxDelta);
   result.writeInt32BE(count, 57);
   result.writeUInt32BE(crc32c(result.subarray(CRC_FROM)), 17);
   return result;

@@ -21,10 +21,10 @@
  * ```
  * (Kafka documentation, "Message Format"; records are compressed together where the codec is not 0.)
  */
-import { gunzipSync } from "node:zlib";
 import { ProtocolError } from "../errors.ts";
 import type { RecordHeader, StoredRecord } from "../record.ts";
 import { Reader } from "./buffer.ts";
+import { decompress } from "./compression.ts";
 import { crc32c } from "./crc32c.ts";
 
 export const BATCH_HEADER_BYTES = 61;
@@ -101,6 +101,9 @@ export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
 
 /** The header section of a record without headers. */
 export const NO_HEADERS: Buffer = encodeHeaders([]);
+
+/** The attribute for LogAppendTime: `maxTimestamp` is the time of every record, their deltas say nothing. */
+const APPEND_TIME = 0x8;
 
 /** An upper bound of what a record takes in a batch, cheap to compute. */
 export function recordBytesBound(record: EncodableRecord): number {
@@ -204,12 +207,21 @@ export const isTransactional = (source: Buffer, at = 0): boolean => (attributesO
 /** KIP-534: a tombstone in it may go from this time on; undefined while compaction has not met it. */
 export const deleteHorizonOf = (source: Buffer, at = 0): number | undefined =>
   (attributesOf(source, at) & DELETE_HORIZON) === 0 ? undefined : baseTimestampOf(source, at);
+export const hasAppendTime = (source: Buffer, at = 0): boolean =>
+  (attributesOf(source, at) & APPEND_TIME) !== 0;
 export const isControl = (source: Buffer, at = 0): boolean => (attributesOf(source, at) & 0x20) !== 0;
 
 /** Puts a producer's batch at its place in the log; both fields lie outside the checksum. */
 export function placeBatch(target: Buffer, at: number, baseOffset: number, leaderEpoch: number): void {
   writeInt64(target, at, baseOffset);
   target.writeInt32BE(leaderEpoch, at + 12);
+}
+
+/** Gives all records the time of their append (`message.timestamp.type`), as Kafka does it. */
+export function stampAppendTime(target: Buffer, at: number, timestampMs: number): void {
+  target.writeInt16BE(attributesOf(target, at) | APPEND_TIME, at + 21);
+  writeInt64(target, at + 35, timestampMs);
+  target.writeUInt32BE(crc32c(target.subarray(at + CRC_FROM, at + batchBytes(target, at))), at + 17);
 }
 
 /**
@@ -230,25 +242,20 @@ export function batchProblem(source: Buffer, at: number, maxBytes: number): stri
   return undefined;
 }
 
-/**
- * The records of a batch, values as slices. Only gzip and uncompressed batches can be looked into (the log
- * itself never needs to); throws `ProtocolError` on others and on records that do not parse.
- */
+/** The records of a batch, values as slices; throws `ProtocolError` on what does not parse, or is more than `maxBytes`. */
 export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[] {
-  const size = batchBytes(batch);
-  let body = batch.subarray(BATCH_HEADER_BYTES, size);
-  const codec = codecOf(batch);
-  if (codec === 1) body = gunzipSync(body, { maxOutputLength: maxBytes });
-  else if (codec !== 0) throw new ProtocolError(`records compressed with codec ${codec} cannot be read here`);
+  const stored = batch.subarray(BATCH_HEADER_BYTES, batchBytes(batch));
+  const body = decompress(codecOf(batch), stored, maxBytes);
   const baseOffset = baseOffsetOf(batch);
   const baseTimestamp = baseTimestampOf(batch);
+  const appendTime = hasAppendTime(batch) ? maxTimestampOf(batch) : undefined;
   const reader = new Reader(body);
   const records: StoredRecord[] = [];
   const blob = (length: number): Buffer | null => (length < 0 ? null : reader.raw(length));
   for (let count = recordCountOf(batch); count > 0; count--) {
     const end = reader.varint() + reader.position;
     reader.int8();
-    const timestamp = baseTimestamp + reader.varlong();
+    const timeDelta = reader.varlong();
     const offset = baseOffset + reader.varint();
     const key = blob(reader.varint());
     const value = blob(reader.varint());
@@ -258,7 +265,7 @@ export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[
       headers.push({ key: name, value: blob(reader.varint()) });
     }
     if (reader.position !== end) throw new ProtocolError(`a record at offset ${offset} with a wrong length`);
-    records.push({ offset, timestamp, key, value, headers });
+    records.push({ offset, timestamp: appendTime ?? baseTimestamp + timeDelta, key, value, headers });
   }
   return records;
 }

@@ -12,19 +12,18 @@ export interface LatencyOptions {
   readonly stream: string;
   /** From the first message's stamp on; what was sent in this time is not counted. */
   readonly warmUpMs: number;
+  /** What follows is judged in rounds of this length, so that one hiccup of the machine is one round's. */
+  readonly roundMs: number;
 }
 
 export interface LatencyResult {
   /** All that came, warm-up included. */
   readonly received: number;
-  readonly measured: number;
-  readonly p50: number;
-  readonly p99: number;
-  readonly max: number;
+  readonly rounds: readonly { readonly p50: number; readonly p99: number; readonly max: number }[];
 }
 
-const { brokers, stream, warmUpMs } = JSON.parse(process.argv[2] ?? "{}") as LatencyOptions;
-const latencies: number[] = [];
+const { brokers, stream, warmUpMs, roundMs } = JSON.parse(process.argv[2] ?? "{}") as LatencyOptions;
+const rounds: number[][] = [];
 let received = 0;
 let from: number | undefined;
 
@@ -38,21 +37,23 @@ await consumer.run({
     const sentAt = Number(message.value?.toString("latin1"));
     received++;
     from ??= sentAt + warmUpMs;
-    if (sentAt >= from) latencies.push(now - sentAt);
+    if (sentAt < from) return;
+    const round = Math.floor((sentAt - from) / roundMs);
+    rounds[round] ??= [];
+    rounds[round].push(now - sentAt);
   },
 });
 await joined;
 process.stdout.write("joined\n");
 
 process.once("SIGTERM", () => {
-  latencies.sort((a, b) => a - b);
-  const at = (share: number) => latencies[Math.floor((latencies.length - 1) * share)] ?? Number.NaN;
   const result: LatencyResult = {
     received,
-    measured: latencies.length,
-    p50: at(0.5),
-    p99: at(0.99),
-    max: at(1),
+    rounds: rounds.map((latencies) => {
+      latencies.sort((a, b) => a - b);
+      const at = (share: number) => latencies[Math.floor((latencies.length - 1) * share)] ?? Number.NaN;
+      return { p50: at(0.5), p99: at(0.99), max: at(1) };
+    }),
   };
   process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
 });

@@ -104,23 +104,26 @@ async function endToEnd(): Promise<Figure[]> {
 
 async function latency(): Promise<Figure[]> {
   return withGateway(BENCH, async ({ mqttPort, brokers }) => {
-    const warmUpMs = 6_000;
-    const subscriber = script("latency.ts", { brokers, stream: "telemetry", warmUpMs });
+    const [warmUpMs, roundMs] = [6_000, 4_000];
+    const subscriber = script("latency.ts", { brokers, stream: "telemetry", warmUpMs, roundMs });
     await subscriber.until(({ stdout }) => stdout.includes("joined"), "the subscriber to join");
     const sensors = { port: mqttPort, connections: 100, window: 1, payloadBytes: 64, stamp: true };
-    const sent = await load({ ...sensors, ratePerSecond: 1_000, warmUpMs, durationMs: 8_000 });
+    const sent = await load({ ...sensors, ratePerSecond: 1_000, warmUpMs, durationMs: 3 * roundMs });
     await sleep(1_000);
     await subscriber.end("SIGTERM");
-    const { received, measured, p50, p99, max } = await resultOf<LatencyResult>(subscriber);
+    const { received, rounds } = await resultOf<LatencyResult>(subscriber);
     const missing = sent.acknowledgedInAll - received;
+    const three = rounds.slice(0, 3); // a last message may begin a fourth
+    const [p50, p99] = [median(three.map((round) => round.p50)), median(three.map((round) => round.p99))];
+    const each = three.map((round) => `${ms(round.p50)}, ${ms(round.p99)}, ${ms(round.max)}`).join("; ");
     return [
       {
         what: "publish → kafkajs subscriber, 1,000 messages/s",
         figure: `p50 ${ms(p50)}, p99 ${ms(p99)}`,
         target: "p50 < 3 ms, p99 < 10 ms",
-        met: p50 < 3 && p99 < 10 && missing === 0,
-        detail: `${measured} messages of 100 sensors, longest ${ms(max)}, missing ${missing}. Mosquitto, Telegraf, Kafka: 70 and 127 ms; Redpanda Connect: 17 and 29`,
-        values: { p50, p99, max, measured, missing },
+        met: three.length === 3 && p50 < 3 && p99 < 10 && missing === 0,
+        detail: `medians of three rounds of ${roundMs / 1_000} s (p50, p99, longest: ${each}); 100 sensors, missing ${missing}. Mosquitto, Telegraf, Kafka: 70 and 127 ms; Redpanda Connect: 17 and 29`,
+        values: { p50, p99, missing },
       },
     ];
   });

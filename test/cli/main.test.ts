@@ -51,8 +51,8 @@ describe("main", () => {
   test("an unknown verb is wrong usage, with what was meant", async () => {
     const { code, stderr } = await sluice("strems");
     expect(code).toBe(64);
-    expect(stderr).toBe(
-      'there is no verb "strems"; did you mean "streams"?\nverbs are demo, up, check, subscribe, simulate, streams, groups; sluice --help says more\n',
+    expect(stderr).toMatch(
+      /^there is no verb "strems"; did you mean "streams"\?\nverbs are demo, up, .*streams, groups; sluice --help says more\n$/,
     );
   });
 

@@ -96,6 +96,20 @@ describe("up", () => {
     );
   });
 
+  test("status asks it by its data folder", async () => {
+    const text = await sluice("status", "--data", join(folder, "data"));
+    expect(text).toMatch(/^north is running\n/);
+    expect(text).toMatch(/Messages +20 stored since the start\n/);
+    const status = JSON.parse(await sluice("status", "--json", "--data", join(folder, "data")));
+    expect(status).toMatchObject({ name: "north", pid: gateway.child.pid, state: "running" });
+    expect(status.addresses.kafka.port).toBe(gateway.kafkaPort);
+  });
+
+  test("status says when none runs on the folder", async () => {
+    const text = await sluice("status", "--data", join(folder, "elsewhere"));
+    expect(text).toContain("no gateway runs on the data folder");
+  });
+
   test("streams lists what is stored, with a total", async () => {
     const lines = (await sluice("streams", "--broker", `127.0.0.1:${gateway.kafkaPort}`)).split("\n");
     expect(lines[0]).toMatch(/^STREAM +PARTITIONS +RECORDS +SIZE +RETENTION/);

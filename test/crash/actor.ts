@@ -69,7 +69,7 @@ export class Actor {
     const isLarge = !isRegular && random.chance(0.08);
     const bound = isLarge ? Math.floor(maxInFlightBytes / 3) : recordBytes;
     const size = isRegular ? bound : random.int(bound);
-    const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ1"]));
+    const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ2"]));
     value.write(`${id}:`.padEnd(12));
     const isCompacted = stream.settings.cleanup === "compact";
     const hasKey = isCompacted || (!isRegular && random.chance(0.5));

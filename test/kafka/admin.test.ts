@@ -183,7 +183,6 @@ describe("the other administrative requests", () => {
       ).responses[0].errorCode;
     const set = [{ name: "retention.ms", configOperation: 0, value: "9223372036854775807" }];
     expect(await alter("fixed", set)).toBe(ErrorCode.POLICY_VIOLATION);
-    expect(await alter("a", [{ name: "retention.ms", configOperation: 1, value: null }])).toBe(40);
     expect(await alter("a", set)).toBe(0);
     const { results } = await client.send("DescribeConfigs", 4, {
       resources: [
@@ -199,7 +198,53 @@ describe("the other administrative requests", () => {
     ]);
     expect(results[1].configs).toContainEqual(expect.objectContaining({ name: "node.id", value: "0" }));
     expect(results[2].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
-    expect(results[3].configs).toHaveLength(12);
+    expect(results[3].configs).toHaveLength(16);
+  });
+
+  it("put settings back to their defaults, one or all, and edit the list that there is", async () => {
+    await create([wish("a", config("retention.ms", "1000"))]);
+    const settings = () => broker.log.stream("a")?.settings;
+    const alter = async (name: string, configOperation: number, value: string | null) =>
+      (
+        await client.send("IncrementalAlterConfigs", 1, {
+          resources: [{ resourceType: 2, resourceName: "a", configs: [{ name, configOperation, value }] }],
+        })
+      ).responses[0].errorCode;
+    expect(await alter("retention.ms", 1, null)).toBe(0);
+    expect(settings()?.retentionMs).toBe(604_800_000);
+    expect(await alter("cleanup.policy", 2, "compact")).toBe(0);
+    expect(settings()?.cleanup).toBe("compact,delete");
+    expect(await alter("cleanup.policy", 3, "delete")).toBe(0);
+    expect(settings()?.cleanup).toBe("compact");
+    expect(await alter("cleanup.policy", 3, "compact")).toBe(ErrorCode.INVALID_CONFIG);
+    expect(await alter("retention.ms", 2, "1")).toBe(ErrorCode.INVALID_CONFIG);
+    expect(await alter("retention.ms", 9, "1")).toBe(ErrorCode.INVALID_REQUEST);
+
+    const { responses } = await client.send("AlterConfigs", 2, {
+      resources: [
+        { resourceType: 2, resourceName: "a", configs: [{ name: "segment.ms", value: "5" }] },
+        { resourceType: 4, resourceName: "0", configs: [] },
+        { resourceType: 2, resourceName: "fixed", configs: [] },
+      ],
+    });
+    expect(responses.map(({ errorCode }: { errorCode: number }) => errorCode)).toEqual([0, 42, 44]);
+    expect(settings()).toMatchObject({ cleanup: "delete", segmentMs: 5, retentionMs: 604_800_000 });
+  });
+
+  it.each([
+    ["message.timestamp.type", "LogAppendTime", 0],
+    ["message.timestamp.type", "logappendtime", 0],
+    ["message.timestamp.type", "BrokerTime", 40],
+    ["min.cleanable.dirty.ratio", "0.25", 0],
+    ["min.cleanable.dirty.ratio", "1.5", 40],
+    ["min.cleanable.dirty.ratio", "1e-3", 40],
+    ["cleanup.policy", "delete, compact", 0],
+    ["cleanup.policy", "delete,delete", 0],
+    ["cleanup.policy", "", 40],
+    ["max.message.bytes", "4194304", 0],
+    ["max.message.bytes", "4194305", 40],
+  ])("take or refuse %s = %s", async (name, value, errorCode) => {
+    expect(await create([wish("a", config(name, value))])).toMatchObject([{ errorCode }]);
   });
 
   it("describe the data folder with the partitions asked for", async () => {

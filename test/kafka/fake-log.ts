@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { LogError } from "../../src/errors.ts";
 import type {
+  ActiveProducer,
   Append,
   BatchAppend,
   Log,
@@ -27,6 +28,8 @@ const SETTINGS: StreamSettings = {
   segmentMs: 86_400_000,
   maxMessageBytes: 1 << 20,
   cleanup: "delete",
+  minDirtyRatio: 0.5,
+  timestampType: "CreateTime",
   deleteRetentionMs: 86_400_000,
 };
 
@@ -35,6 +38,9 @@ export class FakePartition implements Partition {
   readonly index: number;
   logStartOffset = 0;
   leaderEpoch = 0;
+  activeProducers: readonly ActiveProducer[] = [];
+  /** Ends of earlier epochs. */
+  readonly epochEnds = new Map<number, number>();
   readonly batches: Buffer[] = [];
   readonly listeners = new Set<() => void>();
   /** Reads answer in a later turn, as from disk. */
@@ -52,6 +58,10 @@ export class FakePartition implements Partition {
 
   get sizeBytes(): number {
     return this.batches.reduce((sum, batch) => sum + batch.length, 0);
+  }
+
+  endOfEpoch(epoch: number): number | undefined {
+    return epoch === this.leaderEpoch ? this.highWatermark : this.epochEnds.get(epoch);
   }
 
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {
@@ -201,6 +211,14 @@ export class FakeLog implements Log {
       this.holding = false;
       this.commit();
     };
+  }
+
+  async deleteRecords(partition: Partition, before: number): Promise<number> {
+    if (before < 0 || before > partition.highWatermark)
+      throw new LogError("OFFSET_OUT_OF_RANGE", `${before}`);
+    const fake = partition as FakePartition;
+    fake.logStartOffset = Math.max(fake.logStartOffset, before);
+    return fake.logStartOffset;
   }
 
   async nextProducerId(): Promise<number> {

@@ -129,7 +129,7 @@ describe("compaction", () => {
         arbitrary: fc.record({
           do: fc.constant("send" as const),
           records,
-          codec: fc.constantFrom(0, 1),
+          codec: fc.constantFrom(0, 1, 2),
         }),
       },
       { weight: 4, arbitrary: fc.record({ do: fc.constant("checkpoint" as const) }) },
@@ -349,13 +349,15 @@ describe("compaction", () => {
 
   it("keeps batches that it cannot look into, and the deletions behind them", async () => {
     let now = 1000;
-    const all = await world({ segmentBytes: 600, deleteRetentionMs: 0 }, { now: () => now });
+    const settings = { segmentBytes: 600, deleteRetentionMs: 0, retentionMs: -1 };
+    const all = await world({ ...settings, cleanup: "delete" }, { now: () => now });
     const { store, partition } = all;
-    const unreadable = Buffer.from("snappy, for all we know");
-    await send(store, partition, sentBatch([{ key: "x", value: "1" }], { codec: 2, body: unreadable }));
+    const unreadable = Buffer.from("lz4, for all we know");
+    await send(store, partition, sentBatch([{ key: "x", value: "1" }], { codec: 3, body: unreadable }));
     // 20 MB of nothing in 20 kB.
     const bomb = sentBatch([{ key: "x", value: "1" }], { codec: 1, body: Buffer.alloc(20 << 20) });
     await send(store, partition, bomb);
+    await store.alterStream("s", { settings: { cleanup: "compact" } });
     await append(store, [{ ...record(partition, "x", ""), value: null }]);
     await append(store, [record(partition, "y", "1")]);
     await settle(all);
@@ -370,7 +372,10 @@ describe("compaction", () => {
     expect(batches[1]?.length).toBe(bomb.length);
   });
 
-  it("looks into gzip, and leaves the codec, the producer and the sequence as they were", async () => {
+  it.each([
+    ["gzip", 1],
+    ["snappy, which goes on as gzip", 2],
+  ])("looks into %s, and leaves the producer and the sequence as they were", async (_, codec) => {
     const all = await world();
     const { store, partition } = all;
     const records = [
@@ -379,7 +384,7 @@ describe("compaction", () => {
       { key: "a", value: "3", timestamp: 20 },
       { key: "b", value: "4", timestamp: 5 },
     ];
-    await send(store, partition, sentBatch(records, { codec: 1, producerId: 7, sequence: 0 }));
+    await send(store, partition, sentBatch(records, { codec, producerId: 7, sequence: 0 }));
     await settle(all);
     await store.compact();
     const [batch] = (await batchesOf(partition)) as [Buffer];
@@ -417,7 +422,7 @@ describe("compaction", () => {
     const { store, partition } = await world();
     const refused = { code: "KEYLESS_RECORD" };
     await expect(append(store, [record(partition, null, "x")])).rejects.toMatchObject(refused);
-    for (const codec of [0, 1]) {
+    for (const codec of [0, 1, 2]) {
       const records = [
         { key: "a", value: "1" },
         { key: null, value: "2" },
@@ -425,7 +430,11 @@ describe("compaction", () => {
       await expect(send(store, partition, sentBatch(records, { codec }))).rejects.toMatchObject(refused);
     }
     const garbage = sentBatch([{ key: "a", value: "1" }], { body: Buffer.from("no records") });
-    await expect(send(store, partition, garbage)).rejects.toMatchObject({ code: "CORRUPT_BATCH" });
+    const bomb = sentBatch([{ key: "a", value: "1" }], { codec: 1, body: Buffer.alloc(20 << 20) });
+    const unreadable = sentBatch([{ key: "a", value: "1" }], { codec: 3, body: Buffer.from("no lz4") });
+    for (const one of [garbage, bomb, unreadable]) {
+      await expect(send(store, partition, one)).rejects.toMatchObject({ code: "INVALID_RECORDS" });
+    }
     expect(partition.highWatermark).toBe(0);
   });
 

@@ -159,18 +159,18 @@ describe("after a power cut", () => {
     expect(await kept(await open(powerCut(disk)))).toEqual(["a", "b", "c"]);
   });
 
-  it("a segment that a killed recovery removed does not come back after the next one", async () => {
+  it("nor does it when the recovery that removed it was killed and done again", async () => {
     let disk = freshDisk();
     let store = await open(disk);
     await store.createStream("s", 1, { segmentBytes: 100 }, "config");
     await add(store, "a");
     await store.checkpoint();
-    await store.alterStream("s", { settings: { segmentBytes: 10_000 } });
     await add(store, "b");
     await add(store, "c");
+    await store.alterStream("s", { settings: { segmentBytes: 10_000 } });
     await disk.open(`${DATA}/streams/s-0/${"0".repeat(19)}2.log`, "write");
     await disk.syncFolder(`${DATA}/streams/s-0`);
-    disk = kill(await diesDuring(/remove .*2\.log/, disk, open));
+    disk = kill(await diesDuring(/^sync .*s-0\/0+\.log/, kill(disk), open));
     store = await open(disk);
     expect(await kept(await open(powerCut(disk)))).toEqual(["a", "b", "c"]);
   });
@@ -291,5 +291,27 @@ describe("after a power cut", () => {
     syncing.open();
     await Promise.all([checkpoint, retained]);
     expect((await kept(await open(powerCut(disk)))).slice(-2)).toEqual(["c", "d"]);
+  });
+});
+
+describe("a full journal", () => {
+  it("waits for a checkpoint of its own when one of before its last entries is under way", async () => {
+    const gates = new Gates();
+    const disk = new SimulatedDisk(new DiskImage(512), { hold: (step) => gates.pass(step) });
+    const store = await open(disk);
+    await store.createStream("s", 1, {}, "config");
+    await add(store, "a");
+    const renaming = gates.close(/^rename .*checkpoint/);
+    // Asked for in the middle of a file, it stands still until all files are full.
+    const asked = store.checkpoint();
+    await renaming.reached;
+    const added = (async () => {
+      for (let at = 0; at < 12; at++) await add(store, `${at}`.padEnd(2000));
+    })();
+    for (let turns = 0; turns < 200; turns++) await new Promise((next) => setImmediate(next));
+    renaming.open();
+    await asked;
+    await added;
+    expect(await kept(await open(powerCut(disk)))).toHaveLength(13);
   });
 });

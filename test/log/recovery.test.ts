@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LogError } from "../../src/errors.ts";
-import { decodeEntry } from "../../src/log/journal.ts";
+import { decodeEntry, encodeEntry, newMark } from "../../src/log/journal.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { append, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
@@ -60,12 +60,17 @@ async function killedAfter(
 
 const JOURNAL = `${DATA}/journal/0001.journal`;
 
-/** Where each entry of a journal file begins, and where the last one ends. */
-function entryBounds(bytes: Buffer): number[] {
+function markOf(disk: MemoryFileSystem): Buffer {
+  return Buffer.from(JSON.parse(disk.bytes(`${DATA}/meta.json`).toString()).mark, "base64url");
+}
+
+/** Where each entry of the journal's first file begins, and where the last one ends. */
+function entryBounds(disk: MemoryFileSystem): number[] {
+  const [bytes, mark] = [disk.bytes(JOURNAL), markOf(disk)];
   const bounds = [0];
-  for (let entry = decodeEntry(bytes, 0); entry !== undefined; ) {
+  for (let entry = decodeEntry(bytes, 0, mark); entry !== undefined; ) {
     bounds.push((bounds.at(-1) as number) + entry.bytes);
-    entry = decodeEntry(bytes, bounds.at(-1) as number);
+    entry = decodeEntry(bytes, bounds.at(-1) as number, mark);
   }
   return bounds;
 }
@@ -82,7 +87,7 @@ async function expectDamage(disk: MemoryFileSystem, code: string): Promise<LogEr
 describe("recovery", () => {
   it("keeps every commit that is whole when the journal is cut at any byte", async () => {
     const { disk } = await killedAfter(6);
-    const bounds = entryBounds(disk.bytes(JOURNAL));
+    const bounds = entryBounds(disk);
     for (let cut = 0; cut <= (bounds.at(-1) as number); cut++) {
       const torn = disk.snapshot();
       torn.bytes(JOURNAL).fill(0xff, cut);
@@ -97,7 +102,7 @@ describe("recovery", () => {
 
   it("takes a last entry torn at any byte for one that was never acknowledged", async () => {
     const { disk, acknowledged } = await killedAfter(4);
-    const bounds = entryBounds(disk.bytes(JOURNAL));
+    const bounds = entryBounds(disk);
     const [from, to] = bounds.slice(-2) as [number, number];
     for (let at = from; at < to; at++) {
       const torn = disk.snapshot();
@@ -109,7 +114,7 @@ describe("recovery", () => {
 
   it("says a damaged entry before sound ones aloud, at any byte of it", async () => {
     const { disk } = await killedAfter(4);
-    const bounds = entryBounds(disk.bytes(JOURNAL));
+    const bounds = entryBounds(disk);
     const [from, to] = bounds.slice(1, 3) as [number, number];
     for (let at = from; at < to; at++) {
       const damaged = disk.snapshot();
@@ -167,8 +172,9 @@ describe("recovery", () => {
       const killed = disk.snapshot();
       for (const path of killed.paths.filter((one) => one.endsWith(".journal"))) {
         const bytes = killed.bytes(path);
-        for (let at = bytes.indexOf("SLJ1"); at >= 0; at = bytes.indexOf("SLJ1", at + 1)) {
-          const entry = decodeEntry(bytes, at);
+        const mark = markOf(killed);
+        for (let at = bytes.indexOf(mark); at >= 0; at = bytes.indexOf(mark, at + 1)) {
+          const entry = decodeEntry(bytes, at, mark);
           if (entry !== undefined) generations.add(entry.generation);
         }
       }
@@ -240,6 +246,60 @@ describe("recovery", () => {
     const bytes = disk.bytes(`${DATA}/checkpoint`);
     bytes[30] = (bytes[30] as number) ^ 1;
     await expectDamage(disk, "DAMAGED");
+  });
+
+  it("does not take a payload for an entry, whatever an outsider puts into it", async () => {
+    // An outsider may know everything of the format, but not the folder's mark.
+    for (const secret of [newMark(), Buffer.alloc(16), Buffer.from("SLJ2............")]) {
+      const forged = encodeEntry(secret, 1_000_000, 1_000_000_000, []);
+      const disk = new MemoryFileSystem();
+      let store = await open(disk);
+      const stream = await store.createStream("s", 1, {}, "config");
+      const payload = Buffer.concat(Array.from({ length: 20 }, () => Buffer.concat(forged.pieces)));
+      for (let at = 0; at < 30; at++) {
+        const entry = record(partitionOf(stream), null, "");
+        await append(store, [{ ...entry, value: payload }]);
+      }
+      await store.close();
+      // The recycled file holds the payloads behind its end.
+      store = await open(disk);
+      await append(store, [record(partitionOf(store.stream("s")), null, "new")]);
+      const killed = disk.snapshot();
+      expect(killed.bytes(JOURNAL).includes(forged.pieces[0] as Buffer)).toBe(true);
+      expect((await contents(await open(killed)))["s-0"]).toHaveLength(31);
+    }
+  });
+
+  it("refuses what was copied without its meta.json, and changes nothing in it", async () => {
+    const { disk } = await killedAfter(3, { checkpointAt: 1 });
+    await disk.remove(`${DATA}/meta.json`);
+    const before = disk.snapshot();
+    const error = await expectDamage(disk, "DATA_FOLDER_INCOMPLETE");
+    expect(error.message).toContain("checkpoint, journal/0001.journal, streams/__catalog-0, 2 more");
+    expect(disk.paths).toEqual(before.paths);
+  });
+
+  it("notices any flipped bit of meta.json", async () => {
+    const { disk } = await killedAfter(1);
+    const size = disk.bytes(`${DATA}/meta.json`).length;
+    for (let at = 0; at < size; at++) {
+      const damaged = disk.snapshot();
+      damaged.bytes(`${DATA}/meta.json`)[at] = (damaged.bytes(`${DATA}/meta.json`)[at] as number) ^ 1;
+      const error = await open(damaged).then(
+        () => undefined,
+        (reason) => reason as LogError,
+      );
+      expect(error?.code).toMatch(/^DATA_FOLDER/);
+    }
+  });
+
+  it("refuses a folder of the format before the first release in words", async () => {
+    const disk = new MemoryFileSystem();
+    const file = await disk.open(`${DATA}/meta.json`, "write");
+    await file.write([Buffer.from('{"version":1,"clusterId":"x"}\n')], 0);
+    const error = await expectDamage(disk, "DATA_FOLDER_OLDER");
+    expect(error.message).toContain("format 1");
+    expect(error.exitCode).toBe(73);
   });
 
   it("refuses a folder of a newer format in words", async () => {

@@ -1,5 +1,6 @@
 /** Record batches as producers send them, for tests. */
 import { gzipSync } from "node:zlib";
+import { compress } from "snappyjs";
 import { crc32c } from "../../src/wire/crc32c.ts";
 import { BATCH_HEADER_BYTES, batchOf, NO_HEADERS } from "../../src/wire/record-batch.ts";
 
@@ -10,7 +11,7 @@ export interface SentRecord {
 }
 
 export interface BatchFields {
-  /** 0 none, 1 gzip; of the others only the header says so. */
+  /** 0 none, 1 gzip, 2 snappy; of the others only the header says so. */
   readonly codec?: number;
   readonly producerId?: number;
   readonly sequence?: number;
@@ -30,7 +31,7 @@ export function sentBatch(records: readonly SentRecord[], fields: BatchFields = 
   );
   const { codec = 0, producerId = -1, sequence = -1 } = fields;
   const body = fields.body ?? plain.subarray(BATCH_HEADER_BYTES);
-  const batch = Buffer.concat([plain.subarray(0, BATCH_HEADER_BYTES), codec === 1 ? gzipSync(body) : body]);
+  const batch = Buffer.concat([plain.subarray(0, BATCH_HEADER_BYTES), compressed(codec, Buffer.from(body))]);
   batch.writeInt32BE(batch.length - 12, 8);
   batch.writeInt16BE(codec, 21);
   batch.writeBigInt64BE(BigInt(producerId), 43);
@@ -38,4 +39,8 @@ export function sentBatch(records: readonly SentRecord[], fields: BatchFields = 
   batch.writeInt32BE(sequence, 53);
   batch.writeUInt32BE(crc32c(batch.subarray(21)), 17);
   return batch;
+}
+
+function compressed(codec: number, body: Buffer<ArrayBuffer>): Buffer {
+  return codec === 1 ? gzipSync(body) : codec === 2 ? compress(body) : body;
 }

@@ -7,7 +7,7 @@
  *
  * acks=1 and acks=-1 are answered after the commit that holds the batches; the gateway has no replica, so
  * they are the same. acks=0 gets no answer, and an error closes the connection, as in Kafka: it is the only
- * sign such a producer can be given. Not here: transactions, LogAppendTime, topic ids (13).
+ * sign such a producer can be given. Not here: transactions, topic ids (13).
  */
 import { ProtocolError } from "../../errors.ts";
 import type { BatchAppend, Log } from "../../log/log.ts";
@@ -15,9 +15,11 @@ import {
   BATCH_HEADER_BYTES,
   batchBytes,
   codecOf,
+  hasAppendTime,
   isControl,
   isTransactional,
   magicOf,
+  maxTimestampOf,
 } from "../../wire/record-batch.ts";
 import { array, int16, int32, int64, records, string, struct } from "../../wire/schema.ts";
 import { api } from "../api.ts";
@@ -49,11 +51,24 @@ function checkBatch(batch: Buffer, version: number): void {
   if (isControl(batch)) {
     throw new Refusal(ErrorCode.INVALID_RECORD, "clients may not write control records");
   }
+  if (hasAppendTime(batch)) {
+    throw new Refusal(
+      ErrorCode.INVALID_TIMESTAMP,
+      "only the gateway may give records the time of their append",
+    );
+  }
   // KIP-110: zstd (codec 4) only for those who know it.
   if (codecOf(batch) > 4 || (codecOf(batch) === 4 && version < 7)) {
     const words = "this compression is not for this version of Produce";
     throw new Refusal(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, words);
   }
+}
+
+interface Appended {
+  readonly baseOffset: number;
+  /** -1 where records keep their own time. */
+  readonly logAppendTimeMs: number;
+  readonly logStartOffset: number;
 }
 
 /** Appends at once, so that batches reach the log in the order of requests; resolves after the commit. */
@@ -64,11 +79,18 @@ function append(log: Log, name: string, index: number, batch: Buffer, version: n
   }
   checkBatch(batch, version);
   const entry: BatchAppend = { partition, batch };
-  return new Promise<{ baseOffset: number; logStartOffset: number }>((resolve, reject) => {
+  return new Promise<Appended>((resolve, reject) => {
     // An append of its own for each partition: they meet in the same commit, but one's error is its own.
     log.append([entry], (error) => {
       if (error !== null) reject(error);
-      else resolve({ baseOffset: entry.offset ?? -1, logStartOffset: partition.logStartOffset });
+      else {
+        const logAppendTimeMs = hasAppendTime(batch) ? maxTimestampOf(batch) : -1;
+        resolve({
+          baseOffset: entry.offset ?? -1,
+          logAppendTimeMs,
+          logStartOffset: partition.logStartOffset,
+        });
+      }
     });
   });
 }
@@ -76,6 +98,7 @@ function append(log: Log, name: string, index: number, batch: Buffer, version: n
 export const produce = api({
   key: 0,
   name: "Produce",
+  limits: "no transactions, no topic ids (13), no format before v2",
   versions: { min: 3, max: 11, flexible: 9 },
   advertised: { min: 0, max: 11 },
   request: {

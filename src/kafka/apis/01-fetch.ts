@@ -118,6 +118,7 @@ function cutTo(buffers: readonly Buffer[], maxBytes: number, isFirst: boolean): 
 export const fetch = api({
   key: 1,
   name: "Fetch",
+  limits: "no sessions (session id 0), no topic ids (13 and later)",
   versions: { min: 4, max: 12, flexible: 12 },
   request: {
     clusterId: string({ versions: "12+", nullable: "12+", default: null, tag: 0 }),

@@ -7,6 +7,7 @@ import { forEachPartition } from "./common.ts";
 export const offsetCommit = api({
   key: 8,
   name: "OffsetCommit",
+  limits: "no member epochs (9), no topic ids",
   versions: { min: 2, max: 8, flexible: 8 },
   request: {
     groupId: string(),

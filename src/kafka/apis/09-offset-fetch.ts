@@ -22,6 +22,7 @@ const offsetsOfTopics = array({
 export const offsetFetch = api({
   key: 9,
   name: "OffsetFetch",
+  limits: "no member epochs (9), no topic ids",
   versions: { min: 1, max: 8, flexible: 6 },
   request: {
     groupId: string({ versions: "0-7" }),

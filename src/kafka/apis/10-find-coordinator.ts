@@ -10,6 +10,7 @@ const NO_TRANSACTIONS = "Sluice coordinates consumer groups only: there are no t
 export const findCoordinator = api({
   key: 10,
   name: "FindCoordinator",
+  limits: "groups only; a transaction's coordinator is INVALID_REQUEST",
   versions: { min: 0, max: 4, flexible: 3 },
   request: {
     key: string({ versions: "0-3" }),

@@ -8,6 +8,7 @@ const CLASSIC = "classic";
 export const listGroups = api({
   key: 16,
   name: "ListGroups",
+  limits: "all groups are classic ones",
   versions: { min: 0, max: 5, flexible: 3 },
   request: {
     statesFilter: array(string(), { versions: "4+" }),

@@ -12,6 +12,7 @@ const SOFTWARE_NAME = /^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$/;
 export const apiVersions = api({
   key: 18,
   name: "ApiVersions",
+  limits: "no features",
   versions: { min: 0, max: 4, flexible: 3 },
   request: {
     clientSoftwareName: string({ versions: "3+" }),

@@ -41,7 +41,7 @@ function partitionsFor(wish: Wish, { cleanup }: Partial<StreamSettings>, context
   let partitions = numPartitions === -1 ? autoCreate.partitions : numPartitions;
   if (assignments.length > 0) {
     partitions = assignedPartitions(wish);
-  } else if (replicationFactor > 1 && cleanup === "compact") {
+  } else if (replicationFactor > 1 && cleanup?.includes("compact")) {
     logger.info({ stream: name, replicationFactor }, "replication factor taken as 1: there is one broker");
   } else if (replicationFactor !== -1 && replicationFactor !== 1) {
     const words = `replication factor ${replicationFactor} with one broker`;

@@ -13,6 +13,7 @@ import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 export const initProducerId = api({
   key: 22,
   name: "InitProducerId",
+  limits: "no transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
   versions: { min: 0, max: 5, flexible: 2 },
   request: {
     transactionalId: string({ nullable: "0+" }),

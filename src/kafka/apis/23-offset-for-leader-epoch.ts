@@ -1,7 +1,7 @@
 /**
- * OffsetForLeaderEpoch (KIP-320): where a leader epoch ended, so that a consumer notices that the log was cut
- * after an unclean stop. Here nothing that was shown is ever cut, so there is one epoch, and it ends where
- * the log does; other epochs have no end.
+ * OffsetForLeaderEpoch (KIP-320): where a leader epoch ended, so that a consumer notices that it was shown more
+ * than there is. Nothing that was shown is ever cut here, as long as the disk keeps what it said it had: the
+ * epoch goes up with every start that had to recover (leader-epochs.ts), and readers look.
  */
 import { array, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
@@ -43,9 +43,8 @@ export const offsetForLeaderEpoch = api({
           partition: index,
           ...(await outcomeOf(() => {
             const partition = partitionOf(log, topic, index, currentLeaderEpoch);
-            return leaderEpoch === partition.leaderEpoch
-              ? { leaderEpoch, endOffset: partition.highWatermark }
-              : {};
+            const endOffset = partition.endOfEpoch(leaderEpoch);
+            return endOffset === undefined ? {} : { leaderEpoch, endOffset };
           })),
         }),
       ),

@@ -38,6 +38,7 @@ function configsOf(type: number, name: string, context: ClientContext): Describe
 export const describeConfigs = api({
   key: 32,
   name: "DescribeConfigs",
+  limits: "no synonyms, no documentation",
   versions: { min: 1, max: 4, flexible: 4 },
   request: {
     resources: array({

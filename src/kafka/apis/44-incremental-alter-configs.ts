@@ -1,19 +1,16 @@
 /**
- * IncrementalAlterConfigs: sets settings of a stream that no configuration states. Only SET is here: the log
- * keeps resolved settings, so there is no default to go back to (DELETE) and no list to edit (APPEND,
- * SUBTRACT). A broker's settings are in the gateway's configuration: INVALID_REQUEST.
+ * IncrementalAlterConfigs: sets settings of a stream that no configuration states, puts them back to their
+ * defaults, or edits a list (KIP-339). A broker's settings are in the gateway's configuration: INVALID_REQUEST.
  */
 import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { parseSettings } from "../stream-config.ts";
-import { changeableStream, ResourceType } from "./common.ts";
-
-const OPERATION_SET = 0;
+import { alterSettings } from "../stream-config.ts";
+import { alteringStreams } from "./common.ts";
 
 export const incrementalAlterConfigs = api({
   key: 44,
   name: "IncrementalAlterConfigs",
+  limits: "streams only",
   versions: { min: 0, max: 1, flexible: 1 },
   request: {
     resources: array({
@@ -32,22 +29,9 @@ export const incrementalAlterConfigs = api({
       resourceName: string(),
     }),
   },
-  async handle({ resources, validateOnly }, { log }) {
-    const responses = resources.map(async ({ resourceType, resourceName, configs }) => {
-      const outcome = await outcomeOf(async () => {
-        if (resourceType !== ResourceType.TOPIC) {
-          throw new Refusal(ErrorCode.INVALID_REQUEST, "only a stream's settings can be altered by clients");
-        }
-        changeableStream(log, resourceName);
-        if (configs.some(({ configOperation }) => configOperation !== OPERATION_SET)) {
-          throw new Refusal(ErrorCode.INVALID_CONFIG, "settings can only be set here, not reset or edited");
-        }
-        const settings = parseSettings(configs);
-        if (!validateOnly) await log.alterStream(resourceName, { settings });
-        return {};
-      });
-      return { resourceType, resourceName, ...outcome };
-    });
-    return { responses: await Promise.all(responses) };
-  },
+  handle: async ({ resources, validateOnly }, { log }) => ({
+    responses: await alteringStreams(log, resources, validateOnly, ({ settings }, { configs }) =>
+      alterSettings(settings, configs),
+    ),
+  }),
 });

@@ -9,6 +9,7 @@ const BROKERS = 1;
 export const describeCluster = api({
   key: 60,
   name: "DescribeCluster",
+  limits: "the broker only, no controllers apart from it",
   versions: { min: 0, max: 2, flexible: 0 },
   request: {
     includeClusterAuthorizedOperations: bool(),

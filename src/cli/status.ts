@@ -1,0 +1,88 @@
+/** `sluice status`: what the gateway that runs on a data folder is doing. */
+import type { Command } from "commander";
+import pc from "picocolors";
+import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
+import type { GatewayStatus } from "../gateway.ts";
+import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+
+interface Options extends GatewayOptions {
+  readonly json?: boolean;
+}
+
+/** A title and what is said under it; several lines are one below the other. */
+type Line = readonly [title: string, text: string];
+
+export function register(program: Command): void {
+  gatewayOptions(
+    program
+      .command("status")
+      .description("What the gateway that runs is doing. Exit code 69 when none runs on the data folder."),
+  )
+    .option("--json", "one JSON document")
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const status = await (await gatewayOf(options)).ask<GatewayStatus>("GET /status");
+  console.log(options.json ? JSON.stringify(status, null, 2) : statusText(status));
+}
+
+const STATES = { starting: pc.yellow, running: pc.green, stopping: pc.yellow };
+
+function statusText(status: GatewayStatus): string {
+  const { name, pid, state, upMs, memoryBytes, dataDir } = status;
+  const lines: Line[] = [
+    ["Process", `${pid}, up ${roughDuration(upMs)}, ${roughSize(memoryBytes)} of memory`],
+    ["Data folder", dataDir],
+    ...configLines(status),
+    ...clientLines(status),
+    ...messageLines(status),
+  ];
+  return [
+    `${pc.bold(name)} is ${STATES[state](state)}`,
+    ...lines.map(([title, text]) => `  ${title.padEnd(14)}${text}`),
+  ].join("\n");
+}
+
+function configLines({ config }: GatewayStatus): Line[] {
+  if (config === undefined) return [];
+  const { file, version, loadedAt, refused } = config;
+  const time = (at: number): string => new Date(at).toLocaleString("sv");
+  const lines: Line[] = [["Configuration", `${file}, version ${version}, since ${time(loadedAt)}`]];
+  if (refused !== undefined) {
+    lines.push(["", pc.red(`what it says since ${time(refused.at)} was not taken over:`)]);
+    for (const line of refused.message.split("\n")) lines.push(["", `  ${line}`]);
+  }
+  return lines;
+}
+
+function clientLines({ addresses, stats }: GatewayStatus): Line[] {
+  if (addresses === undefined || stats === undefined) return [];
+  const { mqtt, kafka } = stats;
+  const places = addresses.mqtt.map(formatAddress).join(", ");
+  return [
+    ["MQTT", `${places}: ${plural(mqtt.connections, "connection")}`],
+    ["Kafka", `${formatAddress(addresses.kafka)}: ${plural(kafka?.connections ?? 0, "connection")}`],
+  ];
+}
+
+function messageLines({ stats }: GatewayStatus): Line[] {
+  if (stats === undefined) return [];
+  const { ingest, log } = stats;
+  const lost = [
+    [ingest.mappingProblems, "stored in part"],
+    [ingest.droppedUnmatched, "dropped: no mapping matched"],
+    [ingest.droppedFailed, "dropped: the mapping failed"],
+    [ingest.refused, "refused by the log"],
+  ] as const;
+  const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);
+  return [
+    ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
+    [
+      "Log",
+      log.readOnly
+        ? pc.red("takes nothing: the disk failed")
+        : `${plural(log.commits, "commit")}, ${roughSize(log.committedBytes)} taken`,
+    ],
+  ];
+}
