@@ -249,7 +249,7 @@ export class Guests {
       const qos = random.pick([1, 2] as const);
       this.tell((books) => books.subscribing(id, qos));
       this.ask(link, qos);
-    } else if (state === "active" && random.chance(0.15)) {
+    } else if (state === "active" && random.chance(0.3)) {
       this.tell((books) => books.unsubscribing(id));
       this.askToLeave(link);
     }

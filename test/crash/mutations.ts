@@ -403,6 +403,10 @@ export const MUTATIONS: readonly Mutation[] = [
       },
     ],
   },
+];
+
+/** Found where streams are compacted. */
+export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
   {
     name: "compaction gives a segment's place to one that is not synced",
     edits: [

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { withMutation } from "./mutations.ts";
 import { Random, withRepeatableIds } from "./random.ts";
 import { describeFailure, type Failure, simulate } from "./simulate.ts";
-import { runHistory } from "./workload.ts";
+import { LEVELS, runHistory } from "./workload.ts";
 
 // Thousands more, and a whole list of mutations, are run by .ci/run; see ci/.
 describe("the simulator of power cuts", () => {
@@ -15,16 +15,13 @@ describe("the simulator of power cuts", () => {
     expect(result.points).toBeGreaterThanOrEqual(points);
   });
 
-  it.each([false, true])(
-    "makes the same history from the same seed (through a gateway: %s)",
-    async (hasGuests) => {
-      const make = () => withRepeatableIds(new Random(3), () => runHistory(3, hasGuests));
-      const [one, other] = [await make(), await make()];
-      expect(one.failure).toBeUndefined();
-      expect(one.moments.map(({ step }) => step)).toEqual(other.moments.map(({ step }) => step));
-      expect(one.moments.length).toBeGreaterThan(100);
-    },
-  );
+  it.each(LEVELS)("makes the same history of the %s from the same seed", async (level) => {
+    const make = () => withRepeatableIds(new Random(3), () => runHistory(3, level));
+    const [one, other] = [await make(), await make()];
+    expect(one.failure).toBeUndefined();
+    expect(one.moments.map(({ step }) => step)).toEqual(other.moments.map(({ step }) => step));
+    expect(one.moments.length).toBeGreaterThan(100);
+  });
 
   it("catches an acknowledgement before the sync, and finds it again by what it names", async () => {
     const mutation = {

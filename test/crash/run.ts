@@ -1,10 +1,11 @@
 /**
- * `npm run test:crash -- [--points 10000] [--seed 1] [--level log|gateway]`: power cuts for as long as one likes;
- * histories are those of the seed and the ones after it, of the log alone and of a whole gateway by turns.
+ * `npm run test:crash -- [--points 10000] [--seed 1] [--level L]`: power cuts for as long as one likes;
+ * histories are those of the seed and the ones after it, of each level (log, compaction, gateway) by turns.
  * `--level L --seed S --point P` checks one point again. Exits with 1 on a failure.
  */
 import { parseArgs } from "node:util";
 import { describeFailure, simulate } from "./simulate.ts";
+import { LEVELS, type Level } from "./workload.ts";
 
 const { values } = parseArgs({
   options: {
@@ -15,8 +16,8 @@ const { values } = parseArgs({
   },
 });
 const { level } = values;
-if (level !== undefined && level !== "log" && level !== "gateway")
-  throw new Error("--level is log or gateway");
+const isLevel = (text: string): text is Level => (LEVELS as readonly string[]).includes(text);
+if (level !== undefined && !isLevel(level)) throw new Error(`--level is one of ${LEVELS.join(", ")}`);
 const seed = Number(values.seed ?? 1);
 const points = Number(values.points ?? 10_000);
 const only = values.point === undefined ? undefined : Number(values.point);

@@ -4,10 +4,7 @@ import { Oracle } from "./oracle.ts";
 import { PROGRAM, type Program } from "./program.ts";
 import { Random, withRepeatableIds } from "./random.ts";
 import { Violation } from "./violation.ts";
-import { type Moment, runHistory } from "./workload.ts";
-
-/** What is driven: the log alone, or the broker and the group coordinator on it, too. */
-export type Level = "log" | "gateway";
+import { LEVELS, type Level, type Moment, runHistory } from "./workload.ts";
 
 export interface Failure {
   readonly level: Level;
@@ -27,7 +24,7 @@ export interface SimulationOptions {
   readonly share?: number;
   /** Looks at this point of the first history only. */
   readonly only?: number | undefined;
-  /** Left out: by turns, histories of odd seeds through the whole gateway. */
+  /** Left out: by turns. */
   readonly level?: Level | undefined;
   readonly program?: Program;
   readonly onHistory?: (progress: { seed: number; points: number }) => void;
@@ -45,9 +42,8 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
   let points = 0;
   for (let seed = options.seed; ; seed++) {
     const histories = seed - options.seed + 1;
-    const level = options.level ?? (seed % 2 === 1 ? "gateway" : "log");
-    const hasGuests = level === "gateway";
-    const history = await withRepeatableIds(new Random(seed, 2), () => runHistory(seed, hasGuests, program));
+    const level = options.level ?? (LEVELS[seed % LEVELS.length] as Level);
+    const history = await withRepeatableIds(new Random(seed, 2), () => runHistory(seed, level, program));
     if (only === undefined) points += history.lives - 1;
     if (history.failure !== undefined && only === undefined) {
       const step = history.moments.at(-1)?.step ?? "at the start";

@@ -43,6 +43,10 @@ export interface Sizes {
   readonly maxCompactionKeys: number;
 }
 
+/** What is driven: the log, the log with compacted streams, or the broker and the group coordinator on it, too. */
+export const LEVELS = ["log", "compaction", "gateway"] as const;
+export type Level = (typeof LEVELS)[number];
+
 /** What kind of use a log is put to; each brings out other bugs. */
 interface Habits {
   /** One record of one size at a time, so that entries lie where earlier generations' entries lay. */
@@ -55,6 +59,8 @@ interface Habits {
   readonly segmentBytes: readonly number[];
   readonly retentionBytes: readonly number[];
   readonly cleanup: readonly StreamSettings["cleanup"][];
+  /** How often a pass of compaction is asked for. */
+  readonly compaction: number;
   readonly hasGuests: boolean;
 }
 
@@ -88,13 +94,10 @@ export function logOn(
   return new program.StreamStore(options);
 }
 
-/** `hasGuests`: through the broker and the group coordinator, too. */
-export async function runHistory(
-  seed: number,
-  hasGuests = false,
-  program: Program = PROGRAM,
-): Promise<History> {
+export async function runHistory(seed: number, level: Level, program: Program = PROGRAM): Promise<History> {
   const random = new Random(seed);
+  const hasGuests = level === "gateway";
+  const isCompacting = level === "compaction";
   const journalFileBytes = random.pick(hasGuests ? [20_000, 40_000] : [3000, 4096, 10_000]);
   const sizes: Sizes = {
     sectorBytes: random.pick([512, 512, 4096]),
@@ -105,15 +108,16 @@ export async function runHistory(
     maxCompactionKeys: random.pick([2, 1000]),
   };
   const isBulky = random.chance(0.25);
-  const cleanup = random.pick([["delete"], ["compact"], ["delete", "compact"]] as const);
+  const cleanup = random.pick([["delete"], ["delete", "compact"]] as const);
   const habits: Habits = {
     isRegular: random.chance(0.25),
     isShortLived: random.chance(0.5),
-    recordBytes: isBulky ? 700 : 160,
-    names: !hasGuests && random.chance(0.5) ? ["a", "b", "c"] : ["a"],
-    segmentBytes: isBulky ? [6000, 30_000] : cleanup.length === 2 ? [250, 1000] : [250, 1000, 6000],
+    recordBytes: isCompacting ? 40 : isBulky ? 700 : 160,
+    names: !hasGuests && !isCompacting && random.chance(0.7) ? ["a", "b", "c"] : ["a"],
+    segmentBytes: isCompacting ? [300, 1000] : isBulky ? [6000, 30_000] : [250, 1000, 6000],
     retentionBytes: random.chance(0.5) ? [-1] : [500, 500, 4000, -1],
-    cleanup,
+    cleanup: isCompacting ? ["compact"] : cleanup,
+    compaction: isCompacting ? 0.15 : 0.05,
     hasGuests,
   };
   const chronicle = new Chronicle();
@@ -169,7 +173,13 @@ class Life {
     const isEarly = random.chance(0.2);
     const lifetime = (habits.hasGuests ? 200 : 100) + random.int(habits.isShortLived ? 100 : 500);
     this.boundariesLeft = isEarly ? 1 + random.int(60) : lifetime;
-    this.lastStep = random.pick([/./, /during rename/, /during create .*journal/, /during (remove|make)/]);
+    this.lastStep = random.pick([
+      /./,
+      /during rename/,
+      /during create .*journal/,
+      /during (remove|make)/,
+      /during .*compact/,
+    ]);
     if (random.chance(0.2)) this.boundariesLeft = 1;
     this.disk = new SimulatedDisk(image, {
       latency: new Random(random.int(2 ** 31)),
@@ -239,6 +249,7 @@ class Life {
   private async step(): Promise<void> {
     const { random, actor, store } = this;
     const streams = ownStreams(store);
+    if (streams.length > 0 && random.chance(this.habits.compaction)) return this.compact();
     const draw = random.next();
     if (streams.length === 0 || draw < 0.05) return this.create(streams);
     const partition = random.pick(random.pick(streams).partitions);
@@ -253,7 +264,6 @@ class Life {
     if (draw < 0.84) return this.remove(random.pick(streams).name);
     if (draw < 0.86) return this.background(actor.newProducerId());
     if (draw < 0.89) return this.retainMeanwhile();
-    if (draw < 0.96 && this.habits.cleanup.includes("compact")) return this.compact();
     for (let turns = random.int(20); turns > 0; turns--)
       await new Promise((resolve) => setImmediate(resolve));
   }
@@ -290,13 +300,17 @@ class Life {
   }
 
   private async createNamed(name: string): Promise<void> {
-    const { random, actor } = this;
+    const { actor } = this;
     await actor.settle();
     if (this.store.stream(name) !== undefined) return;
     const deleteRetentionMs = this.random.pick([0, 5000, 1_000_000]);
     const settings = settingsOf({ ...this.drawSettings(), deleteRetentionMs });
-    await actor.change({ kind: "create", name, partitions: random.pick([1, 1, 2, 3]), settings });
+    await actor.change({ kind: "create", name, partitions: this.drawPartitions(), settings });
     await actor.settle();
+  }
+
+  private drawPartitions(): number {
+    return this.habits.names.length === 1 ? 1 : 1 + this.random.int(3);
   }
 
   private drawSettings(): Partial<StreamSettings> {
@@ -315,7 +329,8 @@ class Life {
     await actor.settle();
     const now = this.store.stream(stream.name);
     if (now === undefined) return;
-    const partitions = now.partitions.length + (now.partitions.length < 4 ? random.int(2) : 0);
+    const partitions =
+      now.partitions.length + (random.chance(0.5) && now.partitions.length < 4 ? random.int(2) : 0);
     const settings = { ...now.settings, ...(random.chance(0.5) ? this.drawSettings() : {}) };
     await actor.change({ kind: "alter", name: now.name, partitions, settings });
   }
