@@ -72,7 +72,7 @@ function missingPackages() {
     kcat: "kcat",
     mosquitto: "mosquitto",
     mosquitto_pub: "mosquitto-clients",
-    java: "default-jre-headless",
+    javac: "default-jdk-headless",
     mvn: "maven",
   };
   const isThere = (program) =>

@@ -2,6 +2,8 @@
  * The composition root, the only file that knows everybody. It reads as the way of the data:
  *
  *     MQTT broker → ingest (mapper) → log → Kafka server (groups) → subscribers
+ *           ↑                          │
+ *           └──────── downlinks ───────┘
  *
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
@@ -12,17 +14,24 @@ import type { LoadedConfig } from "./config/load.ts";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
+import { UNLIMITED } from "./config/units.ts";
 import { ControlServer } from "./control/server.ts";
+import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
-import type { StreamSettings } from "./log/log.ts";
+import type { StorageRules } from "./log/disk-space.ts";
+import type { LogStats, StreamSettings } from "./log/log.ts";
 import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { Mapper } from "./mapping/mapper.ts";
-import { MqttBroker, type MqttBrokerOptions, type MqttStats } from "./mqtt/broker.ts";
+import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
 import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+
+export type { LogStats } from "./log/log.ts";
+
+const TELL_PROGRESS_MS = 2_000;
 
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
@@ -32,9 +41,10 @@ export interface GatewayAddresses {
 
 /** Counters since the start, and what is open now. */
 export interface GatewayStats {
-  readonly log: StreamStore["stats"];
+  readonly log: LogStats;
   readonly ingest: IngestStats;
   readonly mqtt: MqttStats;
+  readonly downlinks: DownlinkStats;
   readonly kafka: KafkaServerStats | undefined;
 }
 
@@ -70,6 +80,7 @@ export class Gateway {
   private readonly groups: GroupCoordinator;
   private readonly ingest: Ingest;
   private readonly broker: MqttBroker;
+  private readonly downlinks: Downlinks;
   private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
   /** What runs, in the order in which it was started. */
@@ -83,10 +94,29 @@ export class Gateway {
     this.config = config;
     this.logger = logger;
     this.control = new ControlServer(logger);
-    this.log = new StreamStore({ dataDir: config.dataDir, logger, onVisitor: this.control.accept });
-    this.groups = new GroupCoordinator(this.log, {}, logger);
-    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config));
+    this.log = new StreamStore({
+      dataDir: config.dataDir,
+      logger,
+      onVisitor: this.control.accept,
+      lingerMs: config.commit.linger,
+      storage: storageRules(config),
+    });
+    const { offsetRetention } = config.kafka;
+    const offsetRetentionMs = offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention;
+    this.groups = new GroupCoordinator(this.log, { offsetRetentionMs }, logger);
+    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
+    this.downlinks = new Downlinks(
+      config.downlinks,
+      {
+        log: this.log,
+        groups: this.groups,
+        publish: (messages, more) => this.broker.publish(messages, more),
+        topicProblem: publishProblem,
+        deadLetter: () => undefined,
+      },
+      logger,
+    );
     if (origin !== undefined) {
       const { loaded, load } = origin;
       this.reloader = new Reloader(loaded, load, (next) => this.use(next.config), logger);
@@ -136,6 +166,7 @@ export class Gateway {
       log: this.log.stats,
       ingest: this.ingest.stats,
       mqtt: this.broker.stats,
+      downlinks: this.downlinks.stats,
       kafka: this.kafka?.stats,
     };
   }
@@ -156,6 +187,20 @@ export class Gateway {
   }
 
   private async startParts(): Promise<GatewayAddresses> {
+    const startedAt = performance.now();
+    const telling = setInterval(() => {
+      const ms = Math.round(performance.now() - startedAt);
+      const what = this.log.progress ?? this.running.at(-1)?.name;
+      this.logger.info({ ms }, `still starting: ${what}`);
+    }, TELL_PROGRESS_MS);
+    try {
+      return await this.startEach();
+    } finally {
+      clearInterval(telling);
+    }
+  }
+
+  private async startEach(): Promise<GatewayAddresses> {
     const { config } = this;
     await this.startPart("log", this.log);
     await this.addStreams(config);
@@ -167,6 +212,7 @@ export class Gateway {
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
     await this.startPart("mqtt", this.broker);
+    await this.startPart("downlinks", this.downlinks);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     return this.addresses;
@@ -193,13 +239,16 @@ export class Gateway {
     this.config = config;
     this.ingest.use(mapper, ingestOptions(config));
     this.broker.use(mqttThen);
+    this.downlinks.use(config.downlinks);
     kafka.use(kafkaOptions(config));
+    this.log.lingerMs = config.commit.linger;
+    this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.settleStreams(config);
   }
 
-  private mapper({ mappings }: Config): Mapper {
-    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0);
+  private mapper({ mappings, tables }: Config): Mapper {
+    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0, { tables });
   }
 
   private async startPart(name: string, part: Startable): Promise<void> {
@@ -210,6 +259,7 @@ export class Gateway {
   }
 
   private async stopParts(): Promise<void> {
+    this.log.stopLingering();
     await this.control.close();
     for (const { name, part } of this.running.splice(0).reverse()) {
       try {
@@ -274,8 +324,8 @@ function refuseFixed({ dataDir: now }: Config, { dataDir: then }: Config): void 
 
 // ── From the configuration to the parts' own options
 
-function ingestOptions({ fallback, kafka }: Config): IngestOptions {
-  return { fallbackStream: fallback, autoCreate: kafka.autoCreate };
+function ingestOptions({ fallback, deadLetters, kafka }: Config): IngestOptions {
+  return { fallbackStream: fallback, deadLetterStream: deadLetters, autoCreate: kafka.autoCreate };
 }
 
 function mqttOptions({ mqtt }: Config): MqttBrokerOptions {
@@ -311,6 +361,10 @@ function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
     autoCreate: kafka.autoCreate,
     dataDir,
   };
+}
+
+function storageRules({ storage: { minFree, whenFull } }: Config): StorageRules {
+  return { minFreeBytes: minFree, whenFull };
 }
 
 function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {

@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EachMessagePayload, Kafka, logLevel } from "kafkajs";
-import { connectAsync } from "mqtt";
+import { connect, connectAsync } from "mqtt";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { parseConfig } from "../src/config/load.ts";
 import type { Config } from "../src/config/schema.ts";
@@ -151,4 +151,33 @@ test("closing while it starts leaves nothing running", async () => {
   const starting = gateway.start();
   await Promise.all([gateway.close(), expect(starting).rejects.toMatchObject({ code: "STOPPED" })]);
   await gatewayOf(configured()).start();
+});
+
+test("what a Kafka client writes on a stream reaches a device that was offline, after a restart too", async () => {
+  const downlinks = '[{ from: commands, to: "d/${key}", qos: 2, retain: true }]';
+  const config = () =>
+    configured({ SLUICE_STREAMS: "{ telemetry:, commands: }", SLUICE_DOWNLINKS: downlinks });
+  const first = gatewayOf(config());
+  const { mqtt, kafka } = await first.start();
+  const device = { clientId: "lamp", clean: false };
+  const before = await connectAsync(`mqtt://127.0.0.1:${mqtt[0]?.port}`, device);
+  await before.subscribeAsync("d/lamp", { qos: 2 });
+  await before.endAsync();
+  const producer = new Kafka({ brokers: [`127.0.0.1:${kafka.port}`], logLevel: logLevel.NOTHING }).producer();
+  await producer.connect();
+  await producer.send({
+    topic: "commands",
+    messages: ["on", "off"].map((value) => ({ key: "lamp", value })),
+  });
+  await producer.disconnect();
+  await expect.poll(() => first.stats.downlinks.sent).toBe(2);
+  await first.close();
+
+  const second = gatewayOf(config());
+  const port = (await second.start()).mqtt[0]?.port;
+  const got: string[] = [];
+  const again = connect(`mqtt://127.0.0.1:${port}`, device);
+  again.on("message", (mqttTopic, payload) => void got.push(`${mqttTopic} ${payload}`));
+  await expect.poll(() => got).toEqual(["d/lamp on", "d/lamp off"]);
+  await again.endAsync();
 });

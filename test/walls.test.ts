@@ -4,12 +4,13 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram", "ports"];
+const BASE = ["errors", "logger", "record", "histogram", "ports", "clock"];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   errors: [],
   histogram: [],
   ports: [],
+  clock: [],
   logger: ["errors"],
   wire: BASE,
   log: ["wire", ...BASE],
@@ -17,9 +18,10 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   mapping: ["wire", ...BASE],
   kafka: ["groups", "log", "wire", ...BASE],
   mqtt: ["mapping", "log", "wire", ...BASE],
+  downlink: ["mqtt", "mapping", "groups", "log", "wire", ...BASE],
   config: ["mapping", ...BASE],
   control: ["log", ...BASE],
-  gateway: ["control", "mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
+  gateway: ["control", "downlink", "mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
   demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],

@@ -83,9 +83,9 @@ async function report(admin: Admin, names: readonly string[]): Promise<GroupRepo
       }
     }
     places.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);
-    const members = group.members.map(({ clientId, clientHost: host, memberId }) => ({
+    const members = group.members.map(({ clientId, clientHost, memberId }) => ({
       clientId,
-      host,
+      host: clientHost.replace(/^\//, ""), // Kafka's form is Java's, with a slash
       memberId,
     }));
     reports.push({ group: groupId, state, protocol, members, places });

@@ -4,6 +4,7 @@ import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
   readonly json?: boolean;
@@ -66,7 +67,29 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
   ];
 }
 
-function messageLines({ stats }: GatewayStatus): Line[] {
+function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line[] {
+  const { sent, expired, failed } = downlinks;
+  if (sent + expired + failed === 0) return [];
+  const parts = [`${grouped(sent)} sent to MQTT`];
+  if (expired > 0) parts.push(`${grouped(expired)} expired`);
+  if (failed > 0) parts.push(pc.yellow(`${grouped(failed)} could not be sent`));
+  return [["Downlinks", parts.join(", ")]];
+}
+
+function logText({
+  readOnly,
+  diskFull,
+  droppedRecords,
+  commits,
+}: NonNullable<GatewayStatus["stats"]>["log"]): string {
+  if (readOnly) return pc.red("takes nothing until the disk does: it refuses writes");
+  const dropped = droppedRecords > 0 ? `, ${plural(droppedRecords, "record")} dropped for want of room` : "";
+  return (
+    (diskFull ? pc.red("takes nothing: the disk is full") : plural(commits, "commit")) + pc.yellow(dropped)
+  );
+}
+
+function messageLines({ stats, upMs }: GatewayStatus): Line[] {
   if (stats === undefined) return [];
   const { ingest, log } = stats;
   const lost = [
@@ -77,12 +100,9 @@ function messageLines({ stats }: GatewayStatus): Line[] {
   ] as const;
   const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);
   return [
+    ...downlinkLines(stats),
     ["Messages", [`${grouped(ingest.stored)} stored since the start`, ...exceptions].join(", ")],
-    [
-      "Log",
-      log.readOnly
-        ? pc.red("takes nothing: the disk failed")
-        : `${plural(log.commits, "commit")}, ${roughSize(log.committedBytes)} taken`,
-    ],
+    ["Log", logText(log)],
+    ["Disk", wearText(wearBetween(undefined, log, upMs))],
   ];
 }

@@ -4,11 +4,15 @@ import type { Admin } from "kafkajs";
 import kafkajs from "kafkajs";
 import pc from "picocolors";
 import { formatDuration, plural, roughSize, UNLIMITED } from "../config/units.ts";
+import type { GatewayStatus } from "../gateway.ts";
 import { describeLogDirs } from "../kafka/apis/35-describe-log-dirs.ts";
 import { KafkaClient } from "../kafka/client.ts";
+import { ORIGIN_SETTING } from "../kafka/stream-config.ts";
 import { withAdmin } from "../subscriber/kafka-client.ts";
 import { type BrokerOptions, brokerOptions, brokersOf, chosen } from "./broker.ts";
+import { gatewayOf } from "./gateway.ts";
 import { table } from "./table.ts";
+import { wearBetween, wearText } from "./wear.ts";
 
 /** One partition as it is shown; null is what the broker does not tell. */
 interface PartitionReport {
@@ -24,6 +28,8 @@ interface StreamReport {
   readonly retentionMs: number | null;
   readonly retentionBytes: number | null;
   readonly cleanup: string | null;
+  /** Who made it: "configuration", "client" or "gateway"; null where the broker is not Sluice. */
+  readonly origin: string | null;
   readonly partitions: readonly PartitionReport[];
 }
 
@@ -55,6 +61,17 @@ async function run(name: string | undefined, options: Options): Promise<void> {
   if (options.json) console.log(JSON.stringify(name === undefined ? reports : first, null, 2));
   else
     console.log(name === undefined || first === undefined ? listText(reports, brokers) : describeText(first));
+  if (!options.json && options.brokers === undefined) await sayWear(options);
+}
+
+/** What the gateway on this machine has written, where there is one. */
+async function sayWear({ config }: Options): Promise<void> {
+  try {
+    const gateway = await gatewayOf(config === undefined ? {} : { config });
+    const { stats, upMs } = await gateway.ask<GatewayStatus>("GET /status");
+    if (stats === undefined) return;
+    console.log(pc.dim(`since the start: ${wearText(wearBetween(undefined, stats.log, upMs))}`));
+  } catch {} // none, or of another version: the list is worth having without
 }
 
 async function report(admin: Admin, names: readonly string[]): Promise<StreamReport[]> {
@@ -77,6 +94,7 @@ async function report(admin: Admin, names: readonly string[]): Promise<StreamRep
       retentionMs: numeric("retention.ms"),
       retentionBytes: numeric("retention.bytes"),
       cleanup: setting?.get("cleanup.policy") ?? null,
+      origin: setting?.get(ORIGIN_SETTING) ?? null,
       partitions,
     });
   }
@@ -113,7 +131,7 @@ async function sizesOf(admin: Admin): Promise<ReadonlyMap<string, number>> {
 
 /** Stream → setting → value; empty where the broker does not tell. */
 async function settingsOf(admin: Admin, names: readonly string[]): Promise<Map<string, Map<string, string>>> {
-  const configNames = ["retention.ms", "retention.bytes", "cleanup.policy"];
+  const configNames = ["retention.ms", "retention.bytes", "cleanup.policy", ORIGIN_SETTING];
   const resources = names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name, configNames }));
   try {
     const answer = await admin.describeConfigs({ resources, includeSynonyms: false });
@@ -135,10 +153,11 @@ function listText(reports: readonly StreamReport[], brokers: readonly string[]):
     recordsIn(report.partitions),
     sizeText(report.partitions),
     retentionText(report),
+    report.origin ?? "–",
   ]);
   const all = reports.flatMap(({ partitions }) => partitions);
   const total = `${plural(reports.length, "stream")}, ${plural(recordsIn(all), "record")}, ${sizeText(all)} at ${brokers}`;
-  return `${table(["STREAM", "PARTITIONS", "RECORDS", "SIZE", "RETENTION"], rows)}\n${pc.dim(total)}`;
+  return `${table(["STREAM", "PARTITIONS", "RECORDS", "SIZE", "RETENTION", "MADE BY"], rows)}\n${pc.dim(total)}`;
 }
 
 function describeText(report: StreamReport): string {
@@ -152,11 +171,13 @@ function describeText(report: StreamReport): string {
   ]);
   const total = `${plural(partitions.length, "partition")}, ${plural(recordsIn(partitions), "record")}, ${sizeText(partitions)}`;
   return [
-    `${pc.bold(stream)}  ${retentionText(report)}`,
+    `${pc.bold(stream)}  ${retentionText(report)}${madeBy(report)}`,
     table(["PARTITION", "START", "END", "RECORDS", "SIZE"], rows),
     pc.dim(total),
   ].join("\n");
 }
+
+const madeBy = ({ origin }: StreamReport): string => (origin === null ? "" : `, made by the ${origin}`);
 
 /** Offsets between start and end: what compaction and transactions leave out is counted as if it were there. */
 function recordsIn(partitions: readonly PartitionReport[]): number {

@@ -8,9 +8,12 @@ import { loadConfigAside } from "../config/load-aside.ts";
 import type { Address, Config } from "../config/schema.ts";
 import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
 import { Gateway, type GatewayAddresses } from "../gateway.ts";
-import { createLogger } from "../logger.ts";
+import { createLogger, type Logger } from "../logger.ts";
 import { wholeNumber } from "./arguments.ts";
 import { aborted, stopSignal } from "./stop.ts";
+import { wearBetween, wearText } from "./wear.ts";
+
+const TELL_WEAR_MS = 600_000;
 
 interface Options {
   readonly config: string;
@@ -57,11 +60,27 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
     logger.info({ signal: stop.reason }, "stopping");
     await gateway.close();
     const { stored, droppedUnmatched, droppedFailed } = gateway.stats.ingest;
+    const wear = wearBetween(undefined, gateway.stats.log, performance.now() - startedAt);
+    logger.info(wear, `disk since the start: ${wearText(wear)}`);
     logger.info({ stored, droppedUnmatched, droppedFailed }, "stopped; everything acknowledged is on disk");
   });
+  const startedAt = performance.now();
   const addresses = await gateway.start();
+  tellWear(gateway, logger);
   console.log(welcome(config, addresses));
   await stopped;
+}
+
+/** From time to time, when something was taken. */
+function tellWear(gateway: Gateway, logger: Logger): void {
+  let before = gateway.stats.log;
+  const tell = (): void => {
+    const after = gateway.stats.log;
+    const wear = wearBetween(before, after, TELL_WEAR_MS);
+    before = after;
+    if (wear.takenBytes > 0) logger.info(wear, `disk: ${wearText(wear)}`);
+  };
+  setInterval(tell, TELL_WEAR_MS).unref();
 }
 
 function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {

@@ -3,9 +3,12 @@
  * schema may have refused elsewhere, so that one misspelt key does not hide an undeclared stream; what has
  * not the right type is passed over here, the schema has said so.
  */
-import { type CompiledRule, compileRule, type RuleDefinition } from "../mapping/rule.ts";
-import { MappingSyntaxError } from "../mapping/syntax-error.ts";
+import { messageOf } from "../errors.ts";
+import type { SchemaFile } from "../mapping/json-schema.ts";
+import type { Attachments } from "./attachments.ts";
+import { checkDownlinks } from "./downlink-checks.ts";
 import { type Checked, placeOf, valueAt, wordsOf } from "./issue-words.ts";
+import { MappingChecks, mapOf, needsKey } from "./mapping-checks.ts";
 import { didYouMean, type Problem } from "./problems.ts";
 import { configSchema } from "./schema.ts";
 import { type Address, formatAddress, formatSize } from "./units.ts";
@@ -16,24 +19,33 @@ type Loose = Record<string, unknown>;
 /** The names Kafka takes for a topic. */
 const STREAM_NAME = /^[a-zA-Z0-9._-]{1,249}$/;
 
-export function crossCheck(checked: Checked): Problem[] {
-  const checks = new CrossChecks(checked);
+/** `notes` are no mistakes, but worth a look. */
+export function crossCheck(
+  checked: Checked,
+  attachments: Attachments,
+): { problems: Problem[]; notes: Problem[] } {
+  const checks = new CrossChecks(checked, attachments);
   checks.streamNames();
+  checks.tables();
   checks.mappings();
-  checks.fallback();
+  checks.downlinks();
   checks.ports();
   checks.sizes();
-  return checks.problems;
+  return { problems: checks.problems, notes: checks.notes };
 }
 
 class CrossChecks {
   readonly problems: Problem[] = [];
+  readonly notes: Problem[] = [];
   private readonly checked: Checked;
+  private readonly attachments: Attachments;
   private readonly config: Loose;
   private readonly streams: readonly string[];
+  private readonly read = new Map<string, ReadonlyMap<string, unknown>>();
 
-  constructor(checked: Checked) {
+  constructor(checked: Checked, attachments: Attachments) {
     this.checked = checked;
+    this.attachments = attachments;
     this.config = mapOf(checked.value);
     this.streams = Object.keys(mapOf(this.config.streams));
   }
@@ -52,61 +64,68 @@ class CrossChecks {
     }
   }
 
-  mappings(): void {
-    const { mappings } = this.config;
-    const firstOf = new Map<unknown, number>();
-    for (const [index, mapping] of (Array.isArray(mappings) ? mappings : []).entries()) {
-      const rule = mapOf(mapping);
-      this.rule(rule, ["mappings", index]);
-      const first = firstOf.get(rule.name);
-      if (typeof rule.name !== "string") continue;
-      if (first === undefined) firstOf.set(rule.name, index);
-      else this.report(["mappings", index, "name"], `mappings[${first}] has the name "${rule.name}" already`);
-    }
-  }
-
-  /** Each field by itself, so that every one that is wrong is said; without a good `from` no name is known. */
-  private rule({ from, to, key, headers, timestamp }: Loose, at: Path): void {
-    if (typeof from !== "string") return;
-    const compile = (part: Partial<RuleDefinition>): CompiledRule | undefined => {
+  tables(): void {
+    for (const [name, file] of Object.entries(mapOf(this.config.tables))) {
+      if (typeof file !== "string" || file === "") continue;
       try {
-        return compileRule({ name: "", from, to: "any", ...part });
+        this.read.set(name, this.attachments.table(file));
       } catch (error) {
-        if (!(error instanceof MappingSyntaxError)) throw error;
-        const path = [...at, ...error.path];
-        this.report(path, `${wordsOf(path)}: ${error.message}`, error.mend, error);
-        return undefined;
+        const path = ["tables", name];
+        this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
+        this.read.set(name, new Map());
       }
-    };
-    if (compile({}) === undefined) return;
-    const stream = typeof to === "string" ? compile({ to })?.to.literal : undefined;
-    if (stream !== undefined) this.declared(stream, [...at, "to"]);
-    if (typeof key === "string") compile({ key });
-    else if (key === undefined && this.isCompacted(stream)) {
-      const path = [...at, "to"];
-      this.report(
-        path,
-        `${wordsOf(path)}: ${needsKey(stream)}`,
-        "give this mapping a key, e.g. key: ${topic}",
-      );
-    }
-    if (typeof timestamp === "string") compile({ timestamp });
-    for (const [name, value] of Object.entries(mapOf(headers))) {
-      if (typeof value === "string") compile({ headers: { [name]: value } });
     }
   }
 
-  fallback(): void {
-    const { fallback } = this.config;
-    if (typeof fallback !== "string") return;
-    this.declared(fallback, ["fallback"]);
-    if (!this.isCompacted(fallback)) return;
-    this.report(["fallback"], `fallback: ${needsKey(fallback)}, and what no mapping matches has none`);
+  mappings(): void {
+    const { mappings, defaults, fallback, deadLetters } = this.config;
+    const schemas = new Map<string, SchemaFile | undefined>();
+    const checks = new MappingChecks({
+      mappings,
+      defaults,
+      streams: mapOf(this.config.streams),
+      tables: this.read,
+      schemaOf: (file) => schemas.get(file),
+      declared: (stream, path) => this.declared(stream, path),
+      report: (path, message, mend, within) => this.report(path, message, mend, within),
+    });
+    for (const [index, mapping] of (Array.isArray(mappings) ? mappings : []).entries()) {
+      this.schema(mapOf(mapping).schema, index, schemas);
+    }
+    checks.run();
+    if (typeof fallback === "string") {
+      this.declared(fallback, ["fallback"]);
+      checks.written.add(fallback);
+      this.keyed(fallback, "fallback", "what no mapping matches has none");
+    }
+    this.deadLetters(deadLetters);
+    for (const name of this.streams) {
+      const isWritten = checks.written.has(name) || checks.patterns.some((pattern) => pattern.test(name));
+      if (isWritten || name === (deadLetters ?? "dead-letters") || !Array.isArray(mappings)) continue;
+      const place = this.checked.source.placeOfKey(["streams", name]);
+      const message = `no mapping writes stream "${name}"; that is right if a Kafka producer does`;
+      this.notes.push({ place, message });
+    }
   }
 
-  private isCompacted(stream: string | undefined): stream is string {
-    if (stream === undefined || !this.streams.includes(stream)) return false;
-    return mapOf(mapOf(this.config.streams)[stream]).cleanup === "compact";
+  private schema(file: unknown, index: number, read: Map<string, SchemaFile | undefined>): void {
+    if (typeof file !== "string" || file === "" || read.has(file)) return;
+    let schema: SchemaFile | undefined;
+    try {
+      schema = this.attachments.schema(file);
+    } catch (error) {
+      const path = ["mappings", index, "schema"];
+      this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
+    }
+    read.set(file, schema);
+  }
+
+  downlinks(): void {
+    checkDownlinks(
+      this.config,
+      (stream, path) => this.declared(stream, path),
+      (...problem) => this.report(...problem),
+    );
   }
 
   private declared(stream: string, path: Path): void {
@@ -114,6 +133,20 @@ class CrossChecks {
     const meant = didYouMean(stream, this.streams);
     const mend = meant === "" ? `add  ${stream}: {}  to streams` : undefined;
     this.report(path, `${wordsOf(path)}: stream "${stream}" is not declared under streams${meant}`, mend);
+  }
+
+  private keyed(stream: string, option: string, why: string): void {
+    if (mapOf(mapOf(this.config.streams)[stream]).cleanup !== "compact") return;
+    this.report([option], `${option}: ${needsKey(stream)}, and ${why}`);
+  }
+
+  private deadLetters(stream: unknown): void {
+    if (typeof stream !== "string" || stream === "") return;
+    const wrong = this.streams.includes(stream) ? undefined : wrongStreamName(stream);
+    if (wrong !== undefined) this.report(["deadLetters"], `deadLetters: stream name "${stream}" ${wrong}`);
+    if (mapOf(mapOf(this.config.streams)[stream]).cleanup !== "compact") return;
+    const message = `deadLetters: stream "${stream}" is compacted, and would keep the last dead letter of each MQTT topic only`;
+    this.report(["deadLetters"], message, "use a stream with cleanup: delete");
   }
 
   /** Two listeners that would open the same port; port 0 gives each one of its own. */
@@ -150,10 +183,6 @@ class CrossChecks {
   }
 }
 
-function needsKey(stream: string): string {
-  return `stream "${stream}" is compacted and takes no record without a key`;
-}
-
 /** Completes "stream name … "; undefined for a good name. */
 function wrongStreamName(name: string): string | undefined {
   if (name === "." || name === "..") return "means a folder";
@@ -165,8 +194,4 @@ function wrongStreamName(name: string): string | undefined {
 function overlap(one: Address, other: Address): boolean {
   const isAny = ({ host }: Address) => host === "0.0.0.0" || host === "::";
   return one.port === other.port && (one.host === other.host || isAny(one) || isAny(other));
-}
-
-function mapOf(value: unknown): Loose {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Loose) : {};
 }

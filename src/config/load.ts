@@ -6,12 +6,14 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
+import type { RuleDefinition } from "../mapping/rule.ts";
+import { Attachments } from "./attachments.ts";
 import { crossCheck } from "./cross-checks.ts";
 import { applyOverrides, keysOf, type Override, readEnvironment, schemaAt } from "./environment.ts";
 import { IncludedSources, readIncluded } from "./included.ts";
 import { type Checked, problemsOf } from "./issue-words.ts";
 import { ConfigError, type Problem } from "./problems.ts";
-import { type Config, configSchema } from "./schema.ts";
+import { type Config, configSchema, type ParsedConfig } from "./schema.ts";
 import { type Path, YamlSource } from "./yaml-source.ts";
 
 export const DEFAULT_CONFIG_FILE = "config/gateway.yaml";
@@ -25,12 +27,14 @@ export interface ConfigInputs {
 export interface LoadedConfig {
   readonly config: Config;
   readonly file: string;
-  /** All that was read, `file` among them. */
+  /** All that was read, `file` among them; tables and schemas, too. */
   readonly files: readonly string[];
   /** A hash of what the files say: the same text, the same version. */
   readonly version: string;
   /** Sentences for the log: what was set but is not known. */
   readonly warnings: readonly string[];
+  /** What is no mistake, but worth a look. */
+  readonly notes: readonly Problem[];
 }
 
 /** Throws `ConfigError`, also when the file cannot be read. */
@@ -85,21 +89,40 @@ function parseSources(
     },
   };
 
+  const attachments = new Attachments(main.file);
   const result = configSchema.safeParse(value);
+  const cross = crossCheck(checked, attachments);
   const problems = [
     ...environment.problems,
     ...misplaced,
     ...problemsOf(result.error?.issues ?? [], checked),
-    ...crossCheck(checked),
+    ...cross.problems,
   ];
   if (!result.success || problems.length > 0) throw new ConfigError(inOrder(problems, files));
   return {
-    config: deepFreeze(result.data),
+    config: deepFreeze(completed(result.data, attachments)),
     file: main.file,
-    files,
-    version: versionOf([...included, main]),
+    files: [...files, ...attachments.files],
+    version: versionOf([...included, main], attachments),
     warnings: environment.warnings,
+    notes: cross.notes,
   };
+}
+
+/** With the defaults in the mappings, and tables and schemas read. */
+function completed({ mappings, tables, defaults, ...rest }: ParsedConfig, attachments: Attachments): Config {
+  const rules = mappings.map(({ name, schema, ...mapping }): RuleDefinition => {
+    const [first = ""] = typeof mapping.from === "string" ? [mapping.from] : mapping.from;
+    return {
+      ...defaults,
+      ...mapping,
+      name: name ?? first,
+      headers: { ...defaults.headers, ...mapping.headers },
+      ...(schema === undefined ? {} : { schema: attachments.schema(schema) }),
+    };
+  });
+  const read = Object.entries(tables).map(([name, file]) => [name, attachments.table(file)] as const);
+  return { ...rest, mappings: rules, tables: new Map(read) };
 }
 
 /** The configuration with `offset` added to every port that is fixed; refused beyond 65535. */
@@ -122,10 +145,10 @@ export function shiftPorts(config: Config, offset: number): Config {
   });
 }
 
-function versionOf(sources: readonly YamlSource[]): string {
+function versionOf(sources: readonly YamlSource[], attachments: Attachments): string {
   const hash = createHash("sha256");
   for (const { text } of sources) hash.update(`${Buffer.byteLength(text)}\n`).update(text);
-  return hash.digest("hex").slice(0, 12);
+  return hash.update(attachments.hash).digest("hex").slice(0, 12);
 }
 
 /** In the order of the files, and within them; what stands outside of them comes after. */

@@ -5,6 +5,9 @@
  * every size is bytes, every time milliseconds, every address a host and a port.
  */
 import { z } from "zod";
+import type { Tables } from "../mapping/functions.ts";
+import { PAYLOAD_KINDS } from "../mapping/payload.ts";
+import type { RuleDefinition } from "../mapping/rule.ts";
 import {
   type Address,
   formatDuration,
@@ -71,6 +74,18 @@ const address = z
   .union([z.string(), z.number()], { error: () => "must be text" })
   .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
+/** What another machine can connect to. */
+function advertised(text: string, context: z.core.$RefinementCtx): Address {
+  const address = settle(parseAddress(text), context);
+  const isAll = address.host === "0.0.0.0" || address.host === "::";
+  if (!isAll) return address;
+  return refuse(
+    context,
+    `is ${text}, which no client can connect to`,
+    "auto, or the host:port at which clients reach this gateway",
+  );
+}
+
 /** A section that is there but empty (`mqtt:` with everything below it commented out) holds the defaults. */
 const section = <S extends z.ZodType>(schema: S) => z.preprocess((value) => value ?? {}, schema);
 
@@ -134,19 +149,68 @@ const stream = {
   tombstones: durationWithin({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
 };
 
-const mapping = z
+/** One record that a message becomes. */
+const target = {
+  /** The stream, as text or a template. */
+  to: mappingText,
+  /** Same key, same partition, in order; without a key records are spread. */
+  key: mappingText.optional(),
+  headers: z.record(z.string().min(1), mappingText).optional(),
+  /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
+  timestamp: mappingText.optional(),
+  /** Instead of the one that follows from the key. */
+  partition: z.union([z.int().min(0).max(999), mappingText], { error: () => "must be text" }).optional(),
+  /** An expression: is it for this message? */
+  when: mappingText.optional(),
+  /** An expression for the record's value; the payload, untouched, when left out. */
+  value: mappingText.optional(),
+  /** Streams that a `to` with expressions may name; `*` stands for anything. */
+  allow: z.array(z.string().min(1)).min(1).max(1_000).optional(),
+  /** Streams that a `to` with expressions may make. */
+  limit: count(1, 10_000).optional(),
+};
+
+/** What a mapping says of a message as a whole. */
+const handling = {
+  /** How expressions see the payload; `auto`: as JSON where it is JSON, else as text, else as bytes. */
+  payload: z.enum(PAYLOAD_KINDS).optional(),
+  /** Whether messages with the retain flag become records. */
+  retained: z.enum(["keep", "skip"]).optional(),
+  /** What becomes of a message whose record cannot be made. */
+  onError: z.enum(["deadLetter", "drop", "pass"]).optional(),
+  /** Keeps the payload in a header where `value` replaces it. */
+  keepOriginal: z.boolean().optional(),
+};
+
+const mapping = z.strictObject({
+  /** For logs and reports; `from` when left out. */
+  name: z.string().min(1).max(100).optional(),
+  /** MQTT topic filters, one or several; `+site` and `#rest` name what they match. */
+  from: z.union([mappingText, z.array(mappingText).min(1).max(100)], {
+    error: () => "must be text, or a list of texts",
+  }),
+  ...target,
+  ...handling,
+  /** An expression for a list, each element of which (`item`) becomes a record. */
+  split: mappingText.optional(),
+  /** A JSON Schema file that the payload must fit, relative to the configuration. */
+  schema: z.string().min(1).optional(),
+  /** Further records of the same message; what one leaves out is the mapping's. */
+  also: z.array(z.strictObject(target)).max(10).optional(),
+});
+
+const downlink = z
   .strictObject({
     /** For logs and reports; `from` when left out. */
     name: z.string().min(1).max(100).optional(),
-    /** An MQTT topic filter; `+site` and `#rest` name what they match. */
-    from: mappingText,
-    /** The stream, as text or a template. */
+    /** A stream; what Kafka producers write there goes to MQTT. */
+    from: z.string(),
+    /** The MQTT topic, as text or a template; see mapping/downlink-rule.ts. */
     to: mappingText,
-    /** Same key, same partition, in order; without a key records are spread. */
-    key: mappingText.optional(),
-    headers: z.record(z.string().min(1), mappingText).default({}),
-    /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
-    timestamp: mappingText.optional(),
+    qos: z.union([z.literal(0), z.literal(1), z.literal(2)]).default(1),
+    retain: z.boolean().default(false),
+    /** From the record's timestamp; what is older is not sent, and what waits for a device so long is given up. */
+    expiry: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).optional(),
   })
   .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
 
@@ -155,7 +219,7 @@ const kafka = {
   /** What clients are told to connect to; `auto`: the address on which they reached us. */
   advertise: z
     .string()
-    .transform((text, context) => (text === "auto" ? text : settle(parseAddress(text), context)))
+    .transform((text, context) => (text === "auto" ? text : advertised(text, context)))
     .pipe(z.custom<"auto" | Address>())
     .prefault("auto"),
   /** The largest request. */
@@ -170,6 +234,10 @@ const kafka = {
   autoCreate: section(
     z.strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) }),
   ),
+  /** How long a consumer group's offsets are kept when it has no member and commits nothing. */
+  offsetRetention: durationWithin({ min: MINUTE, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault(
+    "7d",
+  ),
 };
 
 export const configSchema = z.strictObject({
@@ -183,19 +251,59 @@ export const configSchema = z.strictObject({
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   mqtt: section(z.strictObject(mqtt)),
   streams: section(z.record(z.string(), section(z.strictObject(stream)))),
+  /** What every mapping says that does not say it itself; headers are laid together. */
+  defaults: section(
+    z.strictObject({
+      key: target.key,
+      headers: target.headers,
+      timestamp: target.timestamp,
+      ...handling,
+    }),
+  ),
+  /** CSV and YAML files for `lookup(table, key)`, relative to the configuration. */
+  tables: section(z.record(z.string().min(1), z.string().min(1))),
   /** The first match wins. */
   mappings: z.array(mapping).max(10_000).default([]),
-  /**
-   * The stream of messages that no mapping matches, or whose mapping gives no usable stream. Without it they
-   * are dropped, counted and reported.
-   */
+  /** The stream of messages that no mapping matches. Without it they are dropped, counted and reported. */
   fallback: z.string().optional(),
+  /** The stream of messages whose mapping fails; made when it is first needed, unless it is declared. */
+  deadLetters: z.string().min(1).default("dead-letters"),
+  /** From streams to MQTT topics; the first of a stream takes its records. */
+  downlinks: z.array(downlink).max(1_000).default([]),
   kafka: section(z.strictObject(kafka)),
+  storage: section(
+    z.strictObject({
+      /** What stays free on the data folder's disk, for the gateway's own state and for others; 0: not looked at. */
+      minFree: size({ min: 0, max: Number.MAX_SAFE_INTEGER }).prefault("64MiB"),
+      /**
+       * With less free, publishers are refused until there is room; or the oldest records are dropped to make it,
+       * a segment at a time, of the stream that takes most. Compacted streams lose nothing.
+       */
+      whenFull: z.enum(["refuse", "dropOldest"]).default("refuse"),
+    }),
+  ),
+  commit: section(
+    z.strictObject({
+      /**
+       * How long what comes is gathered before it is written and synced, all of it at once. Acknowledgements and
+       * subscribers wait so long; flash wears less.
+       */
+      linger: durationWithin({ min: 0, max: 5 * SECOND }).prefault("0ms"),
+    }),
+  ),
 });
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
 
+/** What the schema gives, before tables and schemas are read. */
+export type ParsedConfig = z.output<typeof configSchema>;
+
 /** Frozen through and through. */
-export type Config = DeepReadonly<z.output<typeof configSchema>>;
+export type Config = DeepReadonly<Omit<ParsedConfig, "mappings" | "tables" | "defaults">> & {
+  /** With the defaults in them, and their schemas read. */
+  readonly mappings: readonly RuleDefinition[];
+  /** As they were read. */
+  readonly tables: Tables;
+};
 export type StreamConfig = Config["streams"][string];
-export type MappingConfig = Config["mappings"][number];
+export type MappingConfig = RuleDefinition;

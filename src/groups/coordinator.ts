@@ -8,16 +8,18 @@
  *  - a group that failed to be stored still works in memory: who reads must not stop for a full disk. Only a
  *    restart would find it as it was stored last, and its members would join anew.
  */
+
+import { type Clock, systemClock } from "../clock.ts";
 import { type LogError, messageOf } from "../errors.ts";
-import type { Log } from "../log/log.ts";
+import type { Log, RecordAppend } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { type Clock, systemClock, Timeout } from "./clock.ts";
 import { Group, type GroupHost } from "./group.ts";
 import { refusedJoin, refusedSync } from "./member.ts";
 import { CommittedOffsets } from "./offsets.ts";
 import { groupRecord, type KeyedRecord, offsetRecord, readRecord, type StoredGroup } from "./records.ts";
 import { GroupStore } from "./store.ts";
 import { subscribedStreams } from "./subscription.ts";
+import { Timeout } from "./timeout.ts";
 import {
   type CommittedOffset,
   DEFAULT_GROUP_OPTIONS,
@@ -36,6 +38,7 @@ import {
 } from "./types.ts";
 
 const SWEEP_EVERY_MS = 60_000;
+const LOOK_FOR_ROOM_EVERY_MS = 1_000;
 /** How long an empty group without offsets is still shown, as in Kafka. */
 const KEEP_EMPTY_MS = 600_000;
 const MAX_GROUP_ID_LENGTH = 1_024;
@@ -46,6 +49,8 @@ class HeldGroup extends Group {
   usedAt = 0;
   /** Whether the stream has a metadata record of it, which a deletion must take away. */
   isStored = false;
+  /** The gateway's own places: they do not expire. */
+  isOwn = false;
 
   get isUnused(): boolean {
     return this.size === 0 && this.offsets.empty;
@@ -64,6 +69,7 @@ export class GroupCoordinator implements GroupHost {
   private readonly records: GroupStore;
   private readonly groups = new Map<string, HeldGroup>();
   private readonly sweeper: Timeout;
+  private lookedForRoomAt = Number.NEGATIVE_INFINITY;
   private phase: "new" | "running" | "closed" = "new";
 
   constructor(log: Log, options: Partial<GroupOptions>, logger: Logger, clock: Clock = systemClock) {
@@ -191,6 +197,38 @@ export class GroupCoordinator implements GroupHost {
     if (this.log.stream(stream)?.partitions[partition] === undefined) return "UNKNOWN_TOPIC_OR_PARTITION";
     const bytes = metadata === null ? 0 : Buffer.byteLength(metadata);
     return bytes > MAX_OFFSET_METADATA_BYTES ? "OFFSET_METADATA_TOO_LARGE" : "NONE";
+  }
+
+  /** From now on the group is the gateway's own: its offsets do not expire, however long nothing comes. */
+  own(groupId: string): HeldGroup {
+    const group = this.hold(groupId);
+    group.isOwn = true;
+    return group;
+  }
+
+  /**
+   * Offsets of a group of the gateway's own, to be committed along with what they stand for: `entries` go into
+   * that append, `settle` is told its outcome in the order of the log.
+   */
+  placing(
+    groupId: string,
+    offsets: readonly Omit<OffsetToCommit, "metadata">[],
+  ): { entries(): RecordAppend[]; settle(error: LogError | null): void } {
+    const group = this.own(groupId);
+    const committedAt = this.clock.wallTime();
+    const placed = offsets.map((offset): CommittedOffset => ({ ...offset, metadata: "", committedAt }));
+    return {
+      entries: () => {
+        for (const at of placed) group.offsets.begin(at);
+        return this.records.entries(
+          placed.map((at) => offsetRecord(groupId, at, at)),
+          committedAt,
+        );
+      },
+      settle: (error) => {
+        for (const at of placed) group.offsets.end(at, error === null ? at : undefined);
+      },
+    };
   }
 
   /** What a group has committed for a partition; undefined when nothing. */
@@ -326,7 +364,11 @@ export class GroupCoordinator implements GroupHost {
 
   private create(groupId: string): HeldGroup | GroupError {
     const { maxGroups } = this.options;
-    if (this.groups.size >= maxGroups) this.dropUnused(0);
+    // Looking for room costs a look at every group: not for each of a million that somebody makes up.
+    if (this.groups.size >= maxGroups && this.clock.now() - this.lookedForRoomAt >= LOOK_FOR_ROOM_EVERY_MS) {
+      this.lookedForRoomAt = this.clock.now();
+      this.dropUnused(0);
+    }
     if (this.groups.size < maxGroups) return this.hold(groupId);
     this.limited.say("maxGroups", () => {
       this.logger.warn({ maxGroups }, "a new consumer group was refused: too many");
@@ -350,7 +392,7 @@ export class GroupCoordinator implements GroupHost {
     for (const group of this.groups.values()) if (group.size > 0) group.usedAt = now;
     this.dropUnused(KEEP_EMPTY_MS);
     for (const group of this.groups.values()) {
-      if (now - group.usedAt >= this.options.offsetRetentionMs) void this.remove(group);
+      if (!group.isOwn && now - group.usedAt >= this.options.offsetRetentionMs) void this.remove(group);
     }
   }
 

@@ -9,7 +9,7 @@
  *  - a member that waits for no answer has a session timer running.
  */
 import { randomUUID } from "node:crypto";
-import { type Clock, Timeout } from "./clock.ts";
+import type { Clock } from "../clock.ts";
 import {
   type JoinAnswer,
   Member,
@@ -22,6 +22,7 @@ import {
   termsOf,
 } from "./member.ts";
 import type { StoredGroup } from "./records.ts";
+import { Timeout } from "./timeout.ts";
 import type {
   GenerationIdentity,
   GroupDescription,

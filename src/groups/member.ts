@@ -1,5 +1,5 @@
 /** The members of a group: each with the request of its that may wait for an answer, and all of them together. */
-import type { Timeout } from "./clock.ts";
+import type { Timeout } from "./timeout.ts";
 import type {
   GroupError,
   JoinRequest,

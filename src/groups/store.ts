@@ -1,6 +1,6 @@
 /** `__consumer_offsets`: the one internal stream that all groups are kept on, compacted and never expired. */
 import type { LogError } from "../errors.ts";
-import type { Log, Partition } from "../log/log.ts";
+import type { Log, Partition, RecordAppend } from "../log/log.ts";
 import { wholePartition } from "../log/whole-partition.ts";
 import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import type { KeyedRecord } from "./records.ts";
@@ -35,12 +35,14 @@ export class GroupStore {
     this.partition = partition;
   }
 
+  /** Records for an append. */
+  entries(records: readonly KeyedRecord[], timestamp: number): RecordAppend[] {
+    const partition = this.partition as Partition;
+    return records.map(({ key, value }) => ({ partition, key, value, headers: NO_HEADERS, timestamp }));
+  }
+
   /** All of it in one commit; `done` is never called before this returns. */
   append(records: readonly KeyedRecord[], timestamp: number, done: (error: LogError | null) => void): void {
-    const partition = this.partition as Partition;
-    this.log.append(
-      records.map(({ key, value }) => ({ partition, key, value, headers: NO_HEADERS, timestamp })),
-      done,
-    );
+    this.log.append(this.entries(records, timestamp), done);
   }
 }

@@ -8,6 +8,7 @@ import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import { type Fields, type MessageSchema, message, type Partially, type Shape } from "../wire/schema.ts";
 import type { ByteBudget } from "./byte-budget.ts";
+import type { Reachability } from "./reachability.ts";
 
 /** Where a client reached us, or is told to. */
 export interface Endpoint {
@@ -29,6 +30,7 @@ export interface BrokerServices {
   readonly maxPartitionsPerRequest: number;
   /** What the whole server may hold of requests and replies. */
   readonly memory: ByteBudget;
+  readonly reachability: Reachability;
   /** Every registered API. */
   readonly apis: ReadonlyMap<number, Api>;
 }

@@ -23,6 +23,9 @@ const MIN_PROGRESS_BYTES = 16 << 10;
 /** What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. */
 const WRITE_BYTES = 256 << 10;
 
+/** Metadata and ApiVersions: whoever cannot reach what it is told asks nothing else. */
+const ASKS_THE_WAY: ReadonlySet<number> = new Set([3, 18]);
+
 export interface ConnectionStats {
   requests: number;
   receivedBytes: number;
@@ -62,6 +65,8 @@ export class Connection {
   private blocked = false;
   private draining = false;
   private closed = false;
+  /** Has asked for more than where to connect. */
+  private isUsed = false;
   private movedBytes = 0;
   /** When the client last sent or took a byte. */
   private activeAt = performance.now();
@@ -180,6 +185,10 @@ export class Connection {
     const slot: Slot = { heldBytes, reply: undefined };
     this.inHand.push(slot);
     this.host.stats.requests++;
+    if (!this.isUsed && !ASKS_THE_WAY.has(api.key)) {
+      this.isUsed = true;
+      this.context.reachability.used(this.context.clientHost);
+    }
     try {
       const answer = await api.handle(body, this.context, request);
       this.settle(slot, answer === null ? [] : encodeReply(request, answer));

@@ -13,6 +13,7 @@ import type { Api, BrokerServices, Endpoint } from "./api.ts";
 import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { Connection, type ConnectionHost, type ConnectionStats } from "./connection.ts";
+import { Reachability } from "./reachability.ts";
 
 export interface KafkaServerOptions
   extends Pick<BrokerServices, "autoCreate" | "dataDir" | "maxPartitionsPerRequest"> {
@@ -92,6 +93,7 @@ export class KafkaServer {
       ...services,
       ...{ logger, autoCreate, dataDir, maxPartitionsPerRequest },
       memory: new ByteBudget(options.maxBufferedBytes),
+      reachability: new Reachability(logger),
       apis: new Map(apis.map((api) => [api.key, api])),
     };
     this.host = {
@@ -212,9 +214,12 @@ export class KafkaServer {
   }
 }
 
-/** A dual-stack socket shows IPv4 clients as ::ffff:192.0.2.1, which an IPv4-only client cannot dial. */
-function plainAddress(address: string | undefined): string {
-  return (address ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
+/**
+ * A dual-stack socket shows IPv4 clients as ::ffff:192.0.2.1, which an IPv4-only client cannot dial. A link-local
+ * address has the zone of this machine behind it (%eth0), which means nothing to others.
+ */
+export function plainAddress(address: string | undefined): string {
+  return (address ?? "").replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
 }
 
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): SluiceError {

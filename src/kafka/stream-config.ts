@@ -5,7 +5,7 @@
  * fixed: that value is taken, another is refused, so that nothing is promised that is not kept.
  */
 import { MAX_WINDOW_BYTES } from "../log/committer.ts";
-import type { StreamSettings } from "../log/log.ts";
+import type { StreamOrigin, StreamSettings } from "../log/log.ts";
 import { DEFAULT_SETTINGS } from "../log/stream-state.ts";
 import { ErrorCode, Refusal } from "./error-code.ts";
 
@@ -140,6 +140,20 @@ export interface DescribedSetting {
   readonly readOnly: boolean;
   readonly configSource: number;
   readonly configType: number;
+}
+
+const MADE_BY: Readonly<Record<StreamOrigin, string>> = {
+  config: "configuration",
+  protocol: "client",
+  internal: "gateway",
+};
+
+/** Who made a stream, told beside its settings: Kafka has no place for it. */
+export const ORIGIN_SETTING = "sluice.origin";
+
+export function describeOrigin(origin: StreamOrigin): DescribedSetting {
+  const { DEFAULT: configSource } = ConfigSource;
+  return { name: ORIGIN_SETTING, value: MADE_BY[origin], readOnly: true, configSource, configType: STRING };
 }
 
 /** Every setting of a stream; the log keeps resolved ones, so those that are as by default count as such. */

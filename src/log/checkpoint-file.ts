@@ -30,24 +30,34 @@ export function partitionKey(streamId: string, partition: number): string {
 export function encodeCheckpoint({ sequence, generation, recoveryPoints }: Checkpoint): Buffer {
   let text = `sluice-checkpoint 1\njournal ${sequence} ${generation}\n`;
   for (const [key, offset] of recoveryPoints) text += `${key} ${offset}\n`;
+  return sealText(text);
+}
+
+/** Text of whole lines, with its checksum in a line behind it. */
+export function sealText(text: string): Buffer {
   return Buffer.from(`${text}crc32c ${crc32c(Buffer.from(text)).toString(16)}\n`);
+}
+
+/** The lines that `sealText` was given, or undefined when they are not as it was given them. */
+export function unsealText(content: Buffer): string[] | undefined {
+  const text = content.toString();
+  const end = text.lastIndexOf("crc32c ");
+  const body = text.slice(0, Math.max(0, end));
+  const isSound = text.slice(end).trim() === `crc32c ${crc32c(Buffer.from(body)).toString(16)}`;
+  return end > 0 && isSound ? body.split("\n").slice(0, -1) : undefined;
 }
 
 /** Throws LogError DAMAGED on anything that `encodeCheckpoint` did not write. */
 export function decodeCheckpoint(content: Buffer, path: string): Checkpoint {
-  const text = content.toString();
-  const end = text.lastIndexOf("crc32c ");
-  const body = text.slice(0, Math.max(0, end));
-  const lines = body.split("\n");
-  const head = /^journal (-?\d+) (\d+)$/.exec(lines[1] ?? "");
-  const sound = text.slice(end).trim() === `crc32c ${crc32c(Buffer.from(body)).toString(16)}`;
-  if (end < 0 || !sound || lines[0] !== "sluice-checkpoint 1" || head === null) {
+  const lines = unsealText(content);
+  const head = /^journal (-?\d+) (\d+)$/.exec(lines?.[1] ?? "");
+  if (lines?.[0] !== "sluice-checkpoint 1" || head === null) {
     throw new LogError("DAMAGED", `${path} is damaged`, {
       mend: "Restore it from a copy of the data folder.",
     });
   }
   const recoveryPoints = new Map<string, number>();
-  for (const line of lines.slice(2, -1)) {
+  for (const line of lines.slice(2)) {
     const [id, partition, offset] = line.split(" ");
     recoveryPoints.set(`${id} ${partition}`, Number(offset));
   }

@@ -6,7 +6,7 @@
  * window begins to be written at the end of the turn of the event loop in which its first append came, so
  * that everything that was read from the sockets together is in it.
  */
-import { LogError, ProtocolError } from "../errors.ts";
+import { LogError, messageOf, ProtocolError } from "../errors.ts";
 import { bodyOfSync, lengthsProblem, rawRecords } from "../wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
@@ -56,6 +56,9 @@ class Window {
   readonly buckets = new Map<PartitionLog, Bucket>();
   readonly waiting: Waiting[] = [];
   bytes = 0;
+  /** When the first append came, by `performance.now`. */
+  openedAt = 0;
+  isUrgent = false;
 
   constructor(number: number) {
     this.number = number;
@@ -74,7 +77,7 @@ export interface CommitterOptions {
   readonly now: () => number;
   /** Called when a commit is durable and before anybody is told; what it does is visible at once. */
   readonly onCommitted: (committed: readonly CommittedBatches[], bytes: number) => void;
-  /** Called when the journal refused, before those who wait are told. */
+  /** Called when the journal refused (READ_ONLY), before those who wait are told. */
   readonly onFailed: (error: LogError) => void;
 }
 
@@ -85,8 +88,13 @@ export class Committer {
   private running = false;
   private scheduled = false;
   private idle: (() => void) | undefined;
-  /** Set once appends are refused. */
+  /** How long a window gathers from its first append on, for fewer syncs; a full one does not. */
+  lingerMs = 0;
+  private endLinger: (() => void) | undefined;
+  /** Set while appends are refused. */
   private refusal: LogError | undefined;
+  /** Set while public streams take nothing. */
+  publicRefusal: LogError | undefined;
   commits = 0;
   records = 0;
 
@@ -110,9 +118,13 @@ export class Committer {
       return;
     }
     try {
+      if (this.publicRefusal !== undefined && entries.some(({ partition }) => !partition.stream.internal)) {
+        throw this.publicRefusal;
+      }
       const bytes = checkEntries(entries);
       const window = this.windowFor(bytes);
       const queued = this.enqueue(window, entries);
+      if (window.waiting.length === 0) window.openedAt = performance.now();
       window.bytes += bytes;
       window.waiting.push({ done, queued });
     } catch (error) {
@@ -126,6 +138,7 @@ export class Committer {
   private windowFor(bytes: number): Window {
     const last = this.windows.at(-1) as Window;
     if (last.bytes === 0 || last.bytes + bytes <= MAX_WINDOW_BYTES) return last;
+    this.hurry();
     const window = new Window(last.number + 1);
     this.windows.push(window);
     return window;
@@ -165,6 +178,7 @@ export class Committer {
   private async run(): Promise<void> {
     this.running = true;
     while ((this.windows[0] as Window).waiting.length > 0) {
+      if (this.lingerMs > 0) await this.linger();
       const window = this.windows.shift() as Window;
       if (this.windows.length === 0) this.windows.push(new Window(window.number + 1));
       await this.commit(window);
@@ -172,6 +186,26 @@ export class Committer {
     this.running = false;
     this.idle?.();
     this.idle = undefined;
+  }
+
+  private async linger(): Promise<void> {
+    const { openedAt, isUrgent } = this.windows[0] as Window;
+    const left = openedAt + this.lingerMs - performance.now();
+    if (left <= 0 || isUrgent || this.windows.length > 1) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, left);
+      this.endLinger = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.endLinger = undefined;
+  }
+
+  /** What has been queued so far is committed without waiting for more. */
+  hurry(): void {
+    (this.windows.at(-1) as Window).isUrgent = true;
+    this.endLinger?.();
   }
 
   private async commit(window: Window): Promise<void> {
@@ -204,12 +238,10 @@ export class Committer {
   /** Nothing of this window, and nothing that was queued behind it, may be taken for written. */
   private fail(window: Window, cause: unknown): void {
     const error =
-      cause instanceof LogError
+      cause instanceof LogError && cause.code === "TOO_LARGE"
         ? cause
-        : new LogError("READ_ONLY", `the journal could not be written: ${(cause as Error).message}`, {
-            cause,
-          });
-    this.options.onFailed(error);
+        : new LogError("READ_ONLY", `the journal could not be written: ${messageOf(cause)}`, { cause });
+    if (error.code === "READ_ONLY") this.options.onFailed(error);
     const failed = [window, ...this.windows];
     this.windows = [new Window((this.windows.at(-1) as Window).number + 1)];
     for (const { buckets } of failed) {
@@ -218,9 +250,15 @@ export class Committer {
     for (const { waiting } of failed) for (const { done } of waiting) done(error);
   }
 
-  /** Refuses appends from now on. */
+  /** Refuses appends from now on: CLOSED for good, anything else until `admit`. */
   refuse(error: LogError): void {
-    this.refusal ??= error;
+    if (this.refusal?.code !== "CLOSED") this.refusal = error;
+    this.hurry();
+  }
+
+  /** Takes appends again. */
+  admit(): void {
+    if (this.refusal?.code !== "CLOSED") this.refusal = undefined;
   }
 
   /** Resolves when everything that was queued has been written. */

@@ -16,6 +16,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { LogError, ProtocolError } from "../errors.ts";
 import { bodyOf, keepRecords, rawRecords } from "../wire/raw-records.ts";
 import { baseOffsetOf, deleteHorizonOf, lastOffsetOf, recordCountOf } from "../wire/record-batch.ts";
+import { sealText, unsealText } from "./checkpoint-file.ts";
 import { replaceFile } from "./file-system.ts";
 import { OffsetMap } from "./offset-map.ts";
 import type { PartitionLog } from "./partition-log.ts";
@@ -31,11 +32,11 @@ const MAX_BODY_BYTES = 16 << 20;
 /** Offsets in an index are relative to the segment's, as i32. */
 const MAX_OFFSETS = 2 ** 31 - 1;
 const HINT_FILE = "compaction";
-const HINT = /^sluice-compaction 1\n(\d+)\n$/;
+const HINT = "sluice-compaction 2";
 
 export interface CompactionOptions {
   readonly maxKeys: number;
-  /** Wall clock, milliseconds. */
+  /** Log time. */
   readonly now: () => number;
   readonly signal: AbortSignal;
 }
@@ -64,6 +65,8 @@ export function compact(
     const bytes = bytesOf(segments);
     const dirtyBytes = bytesOf(segments.filter(({ end }) => end > cleanedTo));
     if (dirtyBytes <= bytes * partition.stream.settings.minDirtyRatio) return undefined;
+    // It is the sign, too, that offsets may be missing here: there before the first of them goes.
+    if (cleanedTo === 0) await writeHint(partition, 0);
     return new Pass(partition, segments, cleanedTo, options).run();
   });
 }
@@ -75,7 +78,12 @@ function bytesOf(segments: readonly Segment[]): number {
 /** No more than a hint: without it the next pass finds again what is there only once. */
 async function readHint({ fileSystem, folder }: PartitionLog): Promise<number> {
   const content = await fileSystem.readFile(join(folder, HINT_FILE));
-  return Number(HINT.exec(content?.toString() ?? "")?.[1] ?? 0);
+  const [head, cleanedTo] = (content && unsealText(content)) ?? [];
+  return head === HINT ? Number(cleanedTo) : 0;
+}
+
+async function writeHint({ fileSystem, folder }: PartitionLog, cleanedTo: number): Promise<void> {
+  await replaceFile(fileSystem, folder, HINT_FILE, sealText(`${HINT}\n${cleanedTo}\n`));
 }
 
 class Pass {
@@ -116,8 +124,7 @@ class Pass {
       // What would stay as it is costs the disk no write.
       if (run.length > 1 || (await this.changes(first))) await this.rewrite(run);
     }
-    const { fileSystem, folder } = partition;
-    await replaceFile(fileSystem, folder, HINT_FILE, Buffer.from(`sluice-compaction 1\n${this.to}\n`));
+    await writeHint(partition, this.to);
     partition.cleanedTo = this.to;
     return {
       bytesBefore: before,

@@ -36,6 +36,8 @@ export interface FileSystem {
   /** A file or a folder with all that is in it; nothing when it is not there. */
   remove(path: string): Promise<void>;
   syncFolder(path: string): Promise<void>;
+  /** What is left for us on the file system that a path lies on, bytes. */
+  freeBytes(path: string): Promise<number>;
   /** The whole of a small file, or undefined when there is none. */
   readFile(path: string): Promise<Buffer | undefined>;
   /**
@@ -172,6 +174,10 @@ export const nodeFileSystem: FileSystem = {
     } finally {
       await closeFile(fd);
     }
+  },
+  async freeBytes(path) {
+    const { bavail, bsize } = await fs.promises.statfs(path);
+    return bavail * bsize;
   },
   async readFile(path) {
     try {

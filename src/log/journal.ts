@@ -187,9 +187,14 @@ function findNewerEntry(
 
 interface Slot {
   readonly name: string;
-  /** The last sequence in it; -1 for a free one. */
+  /** The last sequence in it; -1 when nothing in it counts. */
   lastSequence: number;
+  /** The disk refused to write it for another reason than room: it is not used again but made anew. */
+  isSuspect?: boolean;
 }
+
+/** Refusals that say nothing against the file: no room, or a file system that takes no writes at present. */
+const NOT_THE_FILES_FAULT = new Set(["ENOSPC", "EDQUOT", "EROFS"]);
 
 export interface JournalOptions {
   readonly folder: string;
@@ -210,6 +215,8 @@ export class Journal {
   private readonly options: JournalOptions;
   private readonly free: Slot[] = [];
   private readonly used: Slot[] = [];
+  /** To be removed before a new file is made. */
+  private readonly doomed: Slot[] = [];
   private current: Slot | undefined;
   private file: File | undefined;
   private position = 0;
@@ -232,16 +239,19 @@ export class Journal {
     return this.generation;
   }
 
-  /** Takes the files that are there (recovery has made their content superfluous) and opens the first. */
-  async start(): Promise<void> {
+  /**
+   * Takes the files that are there and opens the first. Recovery has made their content superfluous; where it
+   * could not, they hold what counts up to `heldSequence`, and nothing is opened before that is released.
+   */
+  async start(heldSequence = -1): Promise<void> {
     const { fileSystem, folder } = this.options;
     await fileSystem.makeFolder(folder);
     // A process that was killed may have left a file whose name is not on disk yet.
     await fileSystem.syncFolder(folder);
     for (const name of (await fileSystem.list(folder)).filter(isJournalFile).sort()) {
-      this.free.push({ name, lastSequence: -1 });
+      (heldSequence < 0 ? this.free : this.used).push({ name, lastSequence: heldSequence });
     }
-    await this.next();
+    if (heldSequence < 0) await this.next();
   }
 
   /** One commit: on disk when it resolves. */
@@ -258,16 +268,32 @@ export class Journal {
       await this.next();
       ({ pieces, bytes } = encodeEntry(mark, this.generation, this.sequence, batches));
     }
-    await (this.file as unknown as File).writeDurably(pieces, this.position);
-    (this.current as Slot).lastSequence = this.sequence;
+    const slot = this.current as Slot;
+    try {
+      await (this.file as unknown as File).writeDurably(pieces, this.position);
+    } catch (error) {
+      // It may be on disk all the same, in whole or in part, now or later: nothing is written behind it.
+      slot.isSuspect = !NOT_THE_FILES_FAULT.has((error as NodeJS.ErrnoException).code ?? "");
+      await this.leave();
+      throw error;
+    }
+    slot.lastSequence = this.sequence;
     this.sequence++;
     this.position += bytes;
+  }
+
+  /**
+   * After a failed write: on in another file, with an entry of nothing but its sequence number. That number is
+   * the failed entry's, so that from here on recovery knows that the failed one does not count.
+   */
+  moveOn(): Promise<void> {
+    return this.write([]);
   }
 
   /** The segments hold everything up to and with this sequence, synced: older files may be used again. */
   release(sequence: number): void {
     while (this.used[0] !== undefined && this.used[0].lastSequence <= sequence) {
-      this.free.push(this.used.shift() as Slot);
+      this.setFree(this.used.shift() as Slot);
     }
   }
 
@@ -277,49 +303,96 @@ export class Journal {
     await file?.close();
   }
 
+  /** The present file is full, or not to be written any more. */
+  private async leave(): Promise<void> {
+    // Whatever closing says: what counts was on disk before.
+    await this.close().catch(() => {});
+    if (this.current === undefined) return;
+    const slot = this.current;
+    this.current = undefined;
+    this.generation++;
+    if (slot.lastSequence >= 0) this.used.push(slot);
+    else this.setFree(slot);
+  }
+
+  private setFree(slot: Slot): void {
+    slot.lastSequence = -1;
+    (slot.isSuspect ? this.doomed : this.free).push(slot);
+  }
+
   /** Goes on in another file; waits for a checkpoint to set one free only when all are in use. */
   private async next(): Promise<void> {
-    await this.close();
-    if (this.current !== undefined) {
-      this.used.push(this.current);
-      this.current = undefined;
-      this.generation++;
-    }
+    await this.leave();
     const { fileSystem, folder, maxFiles, checkpoint } = this.options;
     const isFull = () => this.free.length === 0 && this.used.length >= maxFiles;
     if (this.used.length > 0) {
       // Said by the store when it fails; here it only matters if there is nowhere else to go.
       const made = checkpoint();
-      if (isFull()) await made;
+      if (isFull()) await made.catch(() => {});
       else made.catch(() => {});
       // It may have been one that was under way, of before the last entries; the next is not.
-      if (isFull()) await checkpoint();
+      if (isFull()) await checkpoint().catch(() => {});
     }
     if (isFull()) {
       throw new LogError("JOURNAL_FULL", "the journal is full and no checkpoint could be made");
     }
-    const slot = this.free.shift() ?? (await this.preallocate());
-    this.file = await fileSystem.open(join(folder, slot.name), "durable");
+    const slot = this.free.shift() ?? (await this.preallocated());
+    try {
+      this.file = await fileSystem.open(join(folder, slot.name), "durable");
+    } catch (error) {
+      this.free.unshift(slot);
+      throw error;
+    }
     this.current = slot;
     this.position = 0;
   }
 
+  /** A new file, or where there is no room for one, an old one as soon as a checkpoint sets it free. */
+  private async preallocated(): Promise<Slot> {
+    try {
+      for (const slot of this.doomed) await this.options.fileSystem.remove(this.pathOf(slot.name));
+      this.doomed.length = 0;
+      return await this.preallocate();
+    } catch (error) {
+      if (this.used.length === 0) throw error;
+      await this.options.checkpoint();
+      const slot = this.free.shift();
+      if (slot === undefined) throw error;
+      return slot;
+    }
+  }
+
+  private pathOf(name: string): string {
+    return join(this.options.folder, name);
+  }
+
   private async preallocate(): Promise<Slot> {
     const { fileSystem, folder, fileBytes } = this.options;
-    const name = `${String(this.used.length + 1).padStart(4, "0")}.journal`;
-    const file = await fileSystem.open(join(folder, name), "write");
+    const taken = new Set(this.used.map((slot) => slot.name));
+    let number = 1;
+    while (taken.has(journalFileName(number))) number++;
+    const name = journalFileName(number);
+    const file = await fileSystem.open(this.pathOf(name), "write");
     try {
       const zeros = Buffer.alloc(Math.min(fileBytes, 1 << 20));
       for (let at = 0; at < fileBytes; at += zeros.length) {
         await file.write([zeros.subarray(0, Math.min(zeros.length, fileBytes - at))], at);
       }
       await file.sync();
+    } catch (error) {
+      // What room it has taken others may need.
+      await fileSystem.remove(this.pathOf(name)).catch(() => {});
+      throw error;
     } finally {
       await file.close();
     }
     await fileSystem.syncFolder(folder);
     return { name, lastSequence: -1 };
   }
+}
+
+function journalFileName(number: number): string {
+  return `${String(number).padStart(4, "0")}.journal`;
 }
 
 export function isJournalFile(name: string): boolean {

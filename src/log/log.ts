@@ -32,6 +32,26 @@ export interface StreamSettings {
 /** Who made a stream: what the configuration states stays the configuration's. */
 export type StreamOrigin = "config" | "protocol" | "internal";
 
+/** What a log has done since its start. */
+export interface LogStats {
+  readonly commits: number;
+  readonly records: number;
+  /** Of record batches: what was taken. */
+  readonly committedBytes: number;
+  /** What went to the disk for it: see counted-disk.ts. */
+  readonly writtenBytes: number;
+  readonly syncs: number;
+  /** On the device under the data folder, by whomever, by the kernel's counter; left out where there is none. */
+  readonly deviceBytes?: number;
+  /** The disk failed: nothing is taken until it is back. */
+  readonly readOnly: boolean;
+  /** The disk is full: public streams take nothing until there is room. */
+  readonly diskFull: boolean;
+  /** Given up since the start because the disk was full. */
+  readonly droppedBytes: number;
+  readonly droppedRecords: number;
+}
+
 export interface Log {
   /** Streams by name, internal ones included. */
   stream(name: string): Stream | undefined;
@@ -60,7 +80,7 @@ export interface Log {
 
   /**
    * Queues entries for the next commit, in this order within each partition. `done` is called exactly once,
-   * never before this returns. Errors: LogError with code READ_ONLY (the disk failed), CLOSED (stopping),
+   * never before this returns. Errors: LogError with code READ_ONLY (the disk failed), DISK_FULL, CLOSED (stopping),
    * TOO_LARGE, UNKNOWN_STREAM (deleted meanwhile), KEYLESS_RECORD (the stream is compacted), and for batches CORRUPT_BATCH, INVALID_RECORDS, OUT_OF_ORDER_SEQUENCE
    * or INVALID_PRODUCER_EPOCH. With an error nothing of it was written.
    */

@@ -18,10 +18,11 @@ import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
 import { ProducerState } from "./producer-state.ts";
-import { settleReplacements } from "./replacement.ts";
+import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
+import type { SegmentAge } from "./timekeeper.ts";
 
 /** More pieces would cost more in the system call than they save in copying. */
 const MAX_PIECES = 512;
@@ -45,6 +46,7 @@ export class PartitionLog implements Partition {
   isGone = false;
   readonly fileSystem: FileSystem;
   readonly folder: string;
+  /** Log time. */
   private readonly now: () => number;
   /** Never changed but at its end: who goes through it while it is replaced goes through what was. */
   private segments: Segment[] = [];
@@ -63,8 +65,12 @@ export class PartitionLog implements Partition {
   private flushing: Promise<void> = Promise.resolve();
   /** Retention or compaction, one at a time. */
   private upkeep: Promise<unknown> = Promise.resolve();
+  /** Compaction or a repair has been at its segments. */
+  private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
+  /** Readers know it no more, but the disk has refused to remove it; before the next one goes it has to. */
+  private readonly notRemoved: Segment[] = [];
   private isDestroyed = false;
   private snapshotAt = -1;
 
@@ -106,8 +112,11 @@ export class PartitionLog implements Partition {
     return this.next > this.recoveryPoint;
   }
 
-  /** Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. */
-  async open(recoveryPoint: number): Promise<void> {
+  /**
+   * Takes what lies on disk up to the recovery point; what is beyond it comes again from the journal. A segment
+   * of which no age is known counts from now.
+   */
+  async open(recoveryPoint: number, ages: readonly SegmentAge[] = []): Promise<void> {
     const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
     this.hasFolder = metadata !== undefined;
     if (metadata !== undefined && !metadata.toString().includes(this.stream.id)) {
@@ -116,6 +125,7 @@ export class PartitionLog implements Partition {
       this.hasFolder = false;
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
+    this.mayHaveGaps = this.stream.settings.cleanup.includes("compact") || names.some(isSignOfGaps);
     const bases = names
       .filter((name) => /^\d{20}\.log$/.test(name))
       .map((name) => Number(name.slice(0, 20)))
@@ -126,6 +136,7 @@ export class PartitionLog implements Partition {
     await this.loadSnapshot(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
+      segment.mayHaveGaps = this.mayHaveGaps;
       if (base <= recoveryPoint) {
         this.segments.push(segment);
       } else {
@@ -140,6 +151,13 @@ export class PartitionLog implements Partition {
     this.recoveryPoint = recoveryPoint;
     const active = this.segments.at(-1);
     await Promise.all(this.segments.map((segment) => segment.measure()));
+    const known = new Map(ages.map((age) => [age.base, age]));
+    for (const segment of this.segments) {
+      const age = known.get(segment.baseOffset);
+      segment.firstAddedAt = Math.min(age?.first ?? Number.POSITIVE_INFINITY, this.now());
+      const isWhole = age?.end === Math.min(segment.end, recoveryPoint);
+      segment.lastAddedAt = isWhole ? Math.min(age.last, this.now()) : this.now();
+    }
     if (active !== undefined) await this.openActive(active, recoveryPoint);
     else if (recoveryPoint > 0) this.damaged(`is gone, and held the offsets below ${recoveryPoint}`);
   }
@@ -150,7 +168,6 @@ export class PartitionLog implements Partition {
       const name = segmentName(active.baseOffset, "log");
       this.damaged(`${name} is sound up to offset ${end}, and held everything below ${recoveryPoint}`);
     }
-    active.firstAddedAt = this.now();
     await active.truncate();
   }
 
@@ -195,6 +212,7 @@ export class PartitionLog implements Partition {
   private roll(): Segment {
     const segment = new Segment(this.fileSystem, this.folder, this.next);
     segment.startEmpty();
+    segment.mayHaveGaps = false;
     const before = this.segments.at(-1);
     if (before !== undefined) before.end = segment.baseOffset;
     this.segments.push(segment);
@@ -217,6 +235,8 @@ export class PartitionLog implements Partition {
 
   /** `compacted` takes the place of `run`, whose readers finish undisturbed. */
   exchange(run: readonly Segment[], compacted: Segment): void {
+    compacted.firstAddedAt = run[0]?.firstAddedAt;
+    compacted.lastAddedAt = run.at(-1)?.lastAddedAt;
     const at = this.segments.indexOf(run[0] as Segment);
     this.setSegments(this.segments.toSpliced(at, run.length, compacted));
     for (const segment of run) void segment.retire();
@@ -306,7 +326,12 @@ export class PartitionLog implements Partition {
     this.closeIdleSegments(undefined);
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
-      await this.fileSystem.syncFolder(this.folder);
+      try {
+        await this.fileSystem.syncFolder(this.folder);
+      } catch (error) {
+        this.namesUnsynced = true;
+        throw error;
+      }
     }
     await this.saveSnapshot(reached);
     return reached;
@@ -502,33 +527,64 @@ export class PartitionLog implements Partition {
     }
   }
 
-  /** Deletes segments that retention no longer wants; returns how many bytes that freed. */
-  retain(nowMs: number): Promise<number> {
-    return this.maintain(() => this.retainNow(nowMs));
+  /** What `open` wants to know of its segments the next time. */
+  *ages(): Generator<SegmentAge> {
+    for (const { baseOffset: base, end, firstAddedAt, lastAddedAt } of this.segments) {
+      if (firstAddedAt === undefined || lastAddedAt === undefined) continue;
+      yield { base, end: Math.min(end, this.next), first: firstAddedAt, last: lastAddedAt };
+    }
   }
 
-  private async retainNow(nowMs: number): Promise<number> {
+  /**
+   * Deletes segments that retention no longer wants; returns how many bytes that freed. Age counts from when
+   * the last batch came, in log time: what a record's own timestamp says depends on the sensor's clock.
+   */
+  retain(): Promise<number> {
+    return this.maintain(() => this.retainNow());
+  }
+
+  /** Deletes the oldest segment, whatever its age; returns how many bytes that freed, undefined where none may go. */
+  dropOldest(): Promise<number | undefined> {
+    return this.maintain(() => this.removeOldest());
+  }
+
+  get hasClosedSegments(): boolean {
+    return this.segments.length > 1;
+  }
+
+  private async retainNow(): Promise<number> {
     const { retentionMs, retentionBytes, cleanup } = this.stream.settings;
     if (!cleanup.includes("delete") || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
       const oldest = this.segments[0];
-      const isOnly = this.segments.length === 1;
-      // Only what is in the segments for good: what the journal may bring back is not deleted.
-      const end = this.segments[1]?.baseOffset ?? this.next;
-      if (oldest === undefined || end > this.recoveryPoint || (isOnly && oldest.bytes === 0)) return freed;
+      if (oldest === undefined) return freed;
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
-      const isDeleted = end <= this.deletedBelow;
-      const isOld = retentionMs >= 0 && (await oldest.newest()).timestamp < nowMs - retentionMs;
-      if (!isDeleted && !isLarge && !isOld) return freed;
-      // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
-      // before is gone for good, so that a power cut leaves no hole.
-      await (this.segments[1] ?? this.roll()).flush([]);
-      await this.fileSystem.syncFolder(this.folder);
-      freed += oldest.bytes;
-      this.setSegments(this.segments.slice(1));
-      await oldest.remove();
+      const isDeleted = (this.segments[1]?.baseOffset ?? this.next) <= this.deletedBelow;
+      const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
+      const bytes = isDeleted || isLarge || isOld ? await this.removeOldest() : undefined;
+      if (bytes === undefined) return freed;
+      freed += bytes;
     }
+  }
+
+  private async removeOldest(): Promise<number | undefined> {
+    const oldest = this.segments[0];
+    // Only what is in the segments for good: what the journal may bring back is not deleted.
+    const end = this.segments[1]?.baseOffset ?? this.next;
+    const isEmpty = this.segments.length === 1 && oldest?.bytes === 0;
+    if (this.isDestroyed || oldest === undefined || isEmpty || end > this.recoveryPoint) return undefined;
+    // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
+    // before is gone for good, so that a power cut leaves no hole.
+    for (const segment of this.notRemoved) await segment.remove();
+    this.notRemoved.length = 0;
+    await (this.segments[1] ?? this.roll()).flush([]);
+    await this.fileSystem.syncFolder(this.folder);
+    this.setSegments(this.segments.slice(1));
+    this.notRemoved.push(oldest);
+    await oldest.remove();
+    this.notRemoved.length = 0;
+    return oldest.bytes;
   }
 
   async close(): Promise<void> {

@@ -26,11 +26,16 @@ export interface JournalEnd {
 }
 
 /** The files that may hold entries behind the checkpoint, in the order in which they were written. */
-export type JournalFiles = readonly string[];
+export type JournalFiles = readonly {
+  readonly name: string;
+  readonly generation: number;
+  /** Of its first entry; undefined when that is not sound. */
+  readonly firstSequence: number | undefined;
+}[];
 
 /**
  * Finds them without reading the rest: a file whose first entry is sound and of a generation before the
- * checkpoint's was full when the checkpoint was made.
+ * checkpoint's was left when the checkpoint was made.
  */
 export async function journalFilesBehind(
   fileSystem: FileSystem,
@@ -38,14 +43,15 @@ export async function journalFilesBehind(
   mark: Buffer,
   checkpoint: Checkpoint,
 ): Promise<JournalFiles> {
-  const found: { name: string; generation: number }[] = [];
+  const found: JournalFiles[number][] = [];
   for (const name of (await fileSystem.list(folder)).filter(isJournalFile)) {
     const first = await firstEntry(fileSystem, join(folder, name), mark);
     if (first !== undefined && first.generation < checkpoint.generation) continue;
     const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence, mark);
-    if (file !== undefined) found.push({ name, generation: file.generation });
+    if (file === undefined) continue;
+    found.push({ name, generation: file.generation, firstSequence: file.entries[0]?.sequence });
   }
-  return found.sort((a, b) => a.generation - b.generation).map(({ name }) => name);
+  return found.sort((a, b) => a.generation - b.generation);
 }
 
 /**
@@ -61,12 +67,15 @@ export async function replayJournal(
   visit: (entry: JournalEntry) => void,
 ): Promise<JournalEnd> {
   let { sequence, generation } = checkpoint;
-  for (const name of files) {
+  for (const [index, { name }] of files.entries()) {
+    const successor = files[index + 1]?.firstSequence;
     const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence, mark);
     if (file === undefined) continue;
     generation = Math.max(generation, file.generation);
     for (const entry of file.entries) {
       if (entry.sequence <= checkpoint.sequence) continue;
+      // A write that was given up: the next file began with its number, and nobody was told that it is on disk.
+      if (entry.sequence === successor && entry === file.entries.at(-1)) continue;
       if (entry.sequence !== sequence + 1) {
         damaged(join(folder, name), 0, `entry ${entry.sequence} comes after ${sequence}`);
       }

@@ -18,6 +18,11 @@ import { type Segment, segmentName } from "./segment.ts";
 
 const TAKEN = /^(\d{20})\.(\d{20})\.compacted$/;
 
+/** A file of compaction's, or of a repair's, beside the segments: offsets may be missing in them. */
+export function isSignOfGaps(name: string): boolean {
+  return name === "compaction" || name === "lost";
+}
+
 function digits(offset: number): string {
   return String(offset).padStart(20, "0");
 }

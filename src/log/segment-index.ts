@@ -61,16 +61,25 @@ export class SegmentIndex {
     this.timeOffsets.push(this.offsetOfMaxTimestamp - this.baseOffset);
   }
 
-  /** Where to begin looking for `offset`. */
-  position(offset: number): number {
+  /** Where to begin looking for `offset`, and the last offset of the batch there if that is known. */
+  find(offset: number): { position: number; lastOffset: number | undefined } {
     const index = lastAtMost(this.offsets, offset - this.baseOffset);
-    return index < 0 ? 0 : (this.positions[index] as number);
+    if (index < 0) return { position: 0, lastOffset: undefined };
+    const lastOffset = this.baseOffset + (this.offsets[index] as number);
+    return { position: this.positions[index] as number, lastOffset };
   }
 
-  /** An offset at or before the first record with a timestamp >= `timestamp`. */
-  offsetBefore(timestamp: number): number {
+  /** The newest entry before `timestamp`: no record with that timestamp lies in a batch before its. */
+  entryBefore(timestamp: number): { timestamp: number; offset: number } | undefined {
     const index = lastAtMost(this.timestamps, timestamp - 1);
-    return this.baseOffset + (index < 0 ? 0 : (this.timeOffsets[index] as number));
+    if (index < 0) return undefined;
+    const offset = this.baseOffset + (this.timeOffsets[index] as number);
+    return { timestamp: this.timestamps[index] as number, offset };
+  }
+
+  /** Keeps what it knows of the whole. */
+  forgetEntries(): void {
+    for (const list of [this.offsets, this.positions, this.timestamps, this.timeOffsets]) list.length = 0;
   }
 
   /** The last entry at or before `position`, to begin a scan at. */

@@ -7,6 +7,9 @@
  * replaced: the file stays open until the last one is done, and whoever comes later looks again.
  *
  * Offsets follow one another without a gap, but in closed segments: there compaction leaves gaps.
+ *
+ * Every batch that comes from the file is checked before anybody is given it: its checksum, and its offsets
+ * against the batch before it. Where an index led to a wrong place, it is made anew.
  */
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
@@ -44,15 +47,27 @@ export class Segment {
   private index: SegmentIndex | undefined;
   private file: File | undefined;
   private opening: Promise<File> | undefined;
+  /** Opened for reading, before it was opened for writing; somebody may still be at it. */
+  private superseded: File[] = [];
   private readers = 0;
   private closing = false;
   private isRetired = false;
+  private isWritable = false;
   private unsynced = false;
+  /** A sync has failed: what was written since the last one is to be written again. */
+  private syncFailed = false;
+  /** How much of the file has been synced since it was opened, or was there then. */
+  private syncedBytes = 0;
+  /** What the index files say has been found wrong. */
+  private distrustsIndexFiles = false;
   private writtenOffsets = 0;
   private writtenTimes = 0;
   private hasIndexFiles = false;
-  /** When its first batch was added, by the caller's clock; for `segment.ms`. */
+  /** Compaction may have left gaps between its batches; else each must begin where the one before ends. */
+  mayHaveGaps = true;
+  /** When its first and its last batch were added, in log time (see timekeeper.ts). */
   firstAddedAt: number | undefined;
+  lastAddedAt: number | undefined;
 
   constructor(
     fileSystem: FileSystem,
@@ -94,6 +109,7 @@ export class Segment {
     try {
       this.bytes = await file.size();
       this.flushedBytes = this.bytes;
+      this.syncedBytes = this.bytes;
     } finally {
       this.release();
     }
@@ -129,19 +145,19 @@ export class Segment {
         // What lies behind may be anything: it was never synced, or it was cut off and is back.
         if (next >= Math.min(endOffset, this.end)) break;
         const base = baseOffsetOf(batch);
-        // Base offsets lie outside the checksum; in a compacted segment only their order vouches for them.
-        const fits = this.isClosed ? base >= next && lastOffsetOf(batch) < this.end : base === next;
-        if (!fits) this.damaged(at, `offset ${base} where ${next} should be`);
+        if (!this.follows(batch, 0, next)) this.damaged(at, `offset ${base} where ${next} should be`);
         index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
         next = lastOffsetOf(batch) + 1;
         position = at + batch.length;
       }
       if (this.isClosed && position < size && next < this.end) this.damaged(position, "no sound batch");
+      this.checkEnd(position, next);
       this.index = index;
       this.writtenOffsets = offsets;
       this.writtenTimes = times;
       this.bytes = position;
       this.flushedBytes = position;
+      this.syncedBytes = position;
       return { index, next };
     } finally {
       this.release();
@@ -152,6 +168,24 @@ export class Segment {
     return Number.isFinite(this.end);
   }
 
+  /**
+   * Whether a batch may stand where offset `next` is due. Base offsets lie outside the checksum; where there may
+   * be gaps only their order vouches for them.
+   */
+  private follows(source: Buffer, at: number, next: number): boolean {
+    const base = baseOffsetOf(source, at);
+    return (
+      (this.mayHaveGaps && this.isClosed ? base >= next : base === next) &&
+      lastOffsetOf(source, at) < this.end
+    );
+  }
+
+  /** Throws when batches are missing behind the last one, which ends at `position` and before `next`. */
+  private checkEnd(position: number, next: number): void {
+    if (this.mayHaveGaps || !this.isClosed || next === this.end) return;
+    this.damaged(position, `the file ends with offset ${next - 1}, and held everything below ${this.end}`);
+  }
+
   /** All batches of a closed segment, in order, each checked. Throws LogError DAMAGED. */
   async *batches(): AsyncGenerator<Buffer> {
     const file = await this.acquire();
@@ -160,7 +194,7 @@ export class Segment {
       let next = this.baseOffset;
       for await (const { batch, at } of this.scan(file, 0, this.flushedBytes)) {
         if (next >= this.end) return;
-        if (baseOffsetOf(batch) < next || lastOffsetOf(batch) >= this.end) {
+        if (!this.follows(batch, 0, next)) {
           this.damaged(at, `offset ${baseOffsetOf(batch)} where ${next} should be`);
         }
         yield batch;
@@ -168,6 +202,7 @@ export class Segment {
         position = at + batch.length;
       }
       if (position < this.flushedBytes && next < this.end) this.damaged(position, "no sound batch");
+      this.checkEnd(position, next);
     } finally {
       this.release();
       if (!this.isLoaded) await this.close();
@@ -176,7 +211,7 @@ export class Segment {
 
   /** Cuts the file to what counts, so that what is added next lies right behind it. */
   async truncate(): Promise<void> {
-    const file = await this.acquire();
+    const file = await this.acquire("write");
     try {
       if ((await file.size()) <= this.bytes) return;
       await file.truncate(this.bytes);
@@ -187,6 +222,8 @@ export class Segment {
   }
 
   private async readIndex(file: File, size: number, endOffset: number): Promise<SegmentIndex> {
+    const fresh = new SegmentIndex(this.baseOffset);
+    if (this.distrustsIndexFiles) return fresh;
     const [offsets, times] = await Promise.all([
       this.fileSystem.readFile(this.path("index")),
       this.fileSystem.readFile(this.path("timeindex")),
@@ -194,10 +231,31 @@ export class Segment {
     const none = Buffer.alloc(0);
     const index = SegmentIndex.decode(this.baseOffset, offsets ?? none, times ?? none, size, endOffset);
     const last = index.lastEntry();
-    if (last === undefined) return new SegmentIndex(this.baseOffset);
+    if (last === undefined) return fresh;
     const header = await this.header(file, last.position);
-    if (header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset) return index;
-    return new SegmentIndex(this.baseOffset);
+    const isSound = header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset;
+    const { offsetOfMaxTimestamp: offset, maxTimestamp: timestamp } = index;
+    return isSound && (await this.vouchesFor(index, { offset, timestamp })) ? index : fresh;
+  }
+
+  /** Whether the batch that ends with an offset has a timestamp for its largest, as a time index says. */
+  private async vouchesFor(
+    index: SegmentIndex,
+    { offset, timestamp }: { offset: number; timestamp: number },
+  ): Promise<boolean> {
+    const file = await this.acquire();
+    try {
+      for (let { position } = index.find(offset); ; ) {
+        const header = await this.header(file, position);
+        if (header.length < BATCH_HEADER_BYTES) return false;
+        const size = batchBytes(header);
+        if (lastOffsetOf(header) === offset) return maxTimestampOf(header) === timestamp;
+        if (lastOffsetOf(header) > offset || size < BATCH_HEADER_BYTES) return false;
+        position += size;
+      }
+    } finally {
+      this.release();
+    }
   }
 
   private async header(file: File, position: number): Promise<Buffer> {
@@ -234,20 +292,21 @@ export class Segment {
 
   private damaged(position: number, what: string): never {
     throw new LogError("DAMAGED", `${this.path("log")}: ${what}, at byte ${position}`, {
-      mend: "Restore the data folder from a copy, or move the named file away to go on without what it holds.",
+      mend: "Restore the file from a copy; or stop the gateway and run sluice log repair, which says what is lost.",
     });
   }
 
   /** A committed batch that follows the last one; the file gets it by `flush`. */
   add(batch: Buffer, now: number): void {
     this.firstAddedAt ??= now;
+    this.lastAddedAt = now;
     (this.index as SegmentIndex).add(this.bytes, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
     this.bytes += batch.length;
   }
 
   /** Writes batches that were added, in their order, behind what the file has. */
   async flush(batches: readonly Buffer[]): Promise<void> {
-    const file = await this.acquire();
+    const file = await this.acquire("write");
     try {
       await file.write(batches, this.flushedBytes);
       for (const batch of batches) this.flushedBytes += batch.length;
@@ -260,16 +319,36 @@ export class Segment {
   /** After this, what has been flushed survives a power cut. */
   async sync(): Promise<void> {
     if (!this.unsynced || this.isRetired) return;
-    const file = await this.acquire();
+    const file = await this.acquire("write");
     try {
       this.unsynced = false;
+      if (this.syncFailed) await this.writeAgain(file);
+      const bytes = this.flushedBytes;
       await file.sync();
+      this.syncFailed = false;
+      this.syncedBytes = bytes;
     } catch (error) {
       this.unsynced = true;
+      this.syncFailed = true;
       throw error;
     } finally {
       this.release();
     }
+  }
+
+  /**
+   * A sync that failed is not whole when the next one succeeds: the kernel has given up what it could not write,
+   * and says so once. What it still has is checked and written once more.
+   */
+  private async writeAgain(file: File): Promise<void> {
+    const end = this.flushedBytes;
+    let position = this.syncedBytes;
+    for await (const { batch, at } of this.scan(file, position, end)) {
+      await file.write([batch], at);
+      position = at + batch.length;
+    }
+    if (position < end)
+      this.damaged(position, "the disk has lost what it could not write; the journal still has it");
   }
 
   /** Appends to the index files what was indexed since the last time; not synced, see SegmentIndex. */
@@ -311,49 +390,141 @@ export class Segment {
 
   /** An offset at or before the first record that is as new as `timestamp`. */
   async offsetBefore(timestamp: number): Promise<number> {
-    return (await this.loadedIndex()).offsetBefore(timestamp);
+    const index = await this.loadedIndex();
+    const entry = index.entryBefore(timestamp);
+    if (entry === undefined) return this.baseOffset;
+    if (await this.vouchesFor(index, entry)) return entry.offset;
+    await this.distrust();
+    return this.baseOffset;
+  }
+
+  /** What the index files said is wrong: they are made anew of what the segment holds. */
+  private async distrust(): Promise<void> {
+    this.distrustsIndexFiles = true;
+    this.writtenOffsets = 0;
+    this.writtenTimes = 0;
+    this.hasIndexFiles = false;
+    // One that still grows goes without what its files said until it is closed.
+    if (!this.isClosed) return (this.index as SegmentIndex).forgetEntries();
+    this.index = undefined;
+    await this.loadedIndex();
+    // On a disk that takes no writes it is done again the next time.
+    await this.writeIndex(true).catch(() => {});
   }
 
   /**
    * Whole batches of the file from the first that ends at or behind `offset`, about `maxBytes`, at least one;
-   * empty when the flushed part ends before it. `isLast`: the flushed part ends with what was found.
+   * empty when the flushed part ends before it. `isLast`: the flushed part ends with what was found. Throws
+   * LogError DAMAGED for the first batch that is not sound; what comes before it is given first.
    */
   async read(offset: number, maxBytes: number): Promise<{ found: Buffer; isLast: boolean }> {
     const file = await this.acquire();
     try {
       const index = await this.loadedIndex();
-      let position = index.position(offset);
-      // Up to an index interval lies before the batch that is sought.
-      let wanted = maxBytes + 2 * 4096;
-      for (;;) {
-        const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(wanted, this.flushedBytes - position)));
-        const read = chunk.subarray(0, await file.read(chunk, position));
-        const { from, to, needed } = wholeBatches(read, offset, maxBytes);
-        if (to > from) {
-          return { found: read.subarray(from, to), isLast: position + to >= this.flushedBytes };
-        }
-        if (position + from >= this.flushedBytes) return { found: read.subarray(0, 0), isLast: true };
-        position += from;
-        if (position + needed > this.flushedBytes) this.damaged(position, `a batch of ${needed} bytes`);
-        wanted = Math.max(needed, SCAN_BYTES);
+      const start = index.find(offset);
+      try {
+        return await this.readFrom(file, start, offset, maxBytes);
+      } catch (error) {
+        if (start.position === 0 || !(error instanceof LogError && error.code === "DAMAGED")) throw error;
+        // The index may have led to a wrong place.
+        const found = await this.readFrom(file, { position: 0, lastOffset: undefined }, offset, maxBytes);
+        await this.distrust();
+        return found;
       }
     } finally {
       this.release();
     }
   }
 
-  private async acquire(): Promise<File> {
+  private async readFrom(
+    file: File,
+    start: { position: number; lastOffset: number | undefined },
+    offset: number,
+    maxBytes: number,
+  ): Promise<{ found: Buffer; isLast: boolean }> {
+    const end = this.flushedBytes;
+    let { position } = start;
+    const place: Place = { next: this.baseOffset, indexed: start.lastOffset };
+    // Up to an index interval lies before the batch that is sought.
+    let wanted = maxBytes + 2 * 4096;
+    while (position < end) {
+      const chunk = Buffer.allocUnsafe(Math.min(wanted, end - position));
+      const read = chunk.subarray(0, await file.read(chunk, position));
+      const { from, to, needed, problem } = this.soundBatches(read, place, offset, maxBytes);
+      if (to > from) return { found: read.subarray(from, to), isLast: position + to >= end };
+      position += from;
+      if (problem !== undefined) this.damaged(position, problem);
+      if (
+        position < end &&
+        (position + needed > end || read.length < Math.min(chunk.length, from + needed))
+      ) {
+        this.damaged(position, "the file ends within a batch");
+      }
+      wanted = Math.max(needed, SCAN_BYTES);
+    }
+    if (place.indexed === undefined) this.checkEnd(position, place.next);
+    return { found: Buffer.alloc(0), isLast: true };
+  }
+
+  /**
+   * The part of `chunk` with sound, whole batches from the first that ends at or behind `offset`; `needed`: bytes
+   * of the next one, which is not whole; `problem`: why it is not sound. `place` moves along.
+   */
+  private soundBatches(
+    chunk: Buffer,
+    place: Place,
+    offset: number,
+    maxBytes: number,
+  ): { from: number; to: number; needed: number; problem?: string } {
+    let from = 0;
+    let at = 0;
+    while (chunk.length - at >= BATCH_HEADER_BYTES) {
+      const size = batchBytes(chunk, at);
+      const isWhole = size >= BATCH_HEADER_BYTES && size <= chunk.length - at;
+      if (size > MAX_BATCH_BYTES || (size >= BATCH_HEADER_BYTES && !isWhole)) {
+        const problem = size > MAX_BATCH_BYTES ? `a batch of ${size} bytes` : undefined;
+        return { from, to: at, needed: size, ...(problem && { problem }) };
+      }
+      if (at > from && at + size - from > maxBytes) break;
+      const problem = batchProblem(chunk, at, MAX_BATCH_BYTES) ?? this.misplaced(chunk, at, place);
+      if (problem !== undefined) return { from, to: at, needed: BATCH_HEADER_BYTES, problem };
+      place.indexed = undefined;
+      place.next = lastOffsetOf(chunk, at) + 1;
+      at += size;
+      if (place.next <= offset) from = at;
+    }
+    return { from, to: at, needed: BATCH_HEADER_BYTES };
+  }
+
+  private misplaced(chunk: Buffer, at: number, { next, indexed }: Place): string | undefined {
+    const base = baseOffsetOf(chunk, at);
+    if (indexed !== undefined) {
+      const last = lastOffsetOf(chunk, at);
+      return last === indexed ? undefined : `a batch that ends with offset ${last} instead of ${indexed}`;
+    }
+    return this.follows(chunk, at, next) ? undefined : `offset ${base} where ${next} should be`;
+  }
+
+  /** To write, the file is made if it is missing. One that is only read may lie on a disk that takes no writes. */
+  private async acquire(mode: "read" | "write" = "read"): Promise<File> {
     this.readers++;
     try {
       // By now another file may have its name.
       if (this.isRetired && this.opening === undefined) {
         throw new LogError("SEGMENT_GONE", `${this.path("log")} has been removed or replaced`);
       }
-      this.opening ??= this.fileSystem.open(this.path("log"), "write");
+      if (mode === "write" && !this.isWritable) {
+        const reading = this.opening;
+        this.isWritable = true;
+        this.opening = undefined;
+        reading?.then((file) => this.superseded.push(file)).catch(() => {});
+      }
+      this.opening ??= this.fileSystem.open(this.path("log"), mode);
       this.file = await this.opening;
       return this.file;
     } catch (error) {
       this.opening = undefined;
+      this.isWritable = false;
       this.release();
       throw error;
     }
@@ -372,7 +543,7 @@ export class Segment {
 
   /** Keeps the file open, whatever its name becomes, until the returned function is called. */
   async hold(): Promise<() => void> {
-    await this.acquire();
+    await this.acquire("write");
     return () => this.release();
   }
 
@@ -389,11 +560,13 @@ export class Segment {
   }
 
   private async closeFile(): Promise<void> {
-    const file = this.file;
+    const files = this.file === undefined ? [] : [this.file, ...this.superseded];
     this.closing = false;
+    this.isWritable = false;
     this.file = undefined;
     this.opening = undefined;
-    await file?.close();
+    this.superseded = [];
+    for (const file of files) await file.close();
   }
 
   async remove(): Promise<void> {
@@ -404,30 +577,10 @@ export class Segment {
   }
 }
 
-/**
- * The part of `chunk` with whole batches from the first that ends at or behind `offset`; `needed`: bytes of the
- * one that is not whole.
- */
-function wholeBatches(
-  chunk: Buffer,
-  offset: number,
-  maxBytes: number,
-): { from: number; to: number; needed: number } {
-  let from = 0;
-  while (chunk.length - from >= BATCH_HEADER_BYTES && lastOffsetOf(chunk, from) < offset) {
-    const size = batchBytes(chunk, from);
-    if (size < BATCH_HEADER_BYTES) return { from, to: from, needed: Number.POSITIVE_INFINITY };
-    if (size > chunk.length - from) return { from: from + size, to: from + size, needed: BATCH_HEADER_BYTES };
-    from += size;
-  }
-  let to = from;
-  while (chunk.length - to >= BATCH_HEADER_BYTES) {
-    const size = batchBytes(chunk, to);
-    if (size < BATCH_HEADER_BYTES) return { from, to, needed: Number.POSITIVE_INFINITY };
-    if (size > chunk.length - to || (to > from && to + size - from > maxBytes)) {
-      return { from, to, needed: size };
-    }
-    to += size;
-  }
-  return { from, to, needed: BATCH_HEADER_BYTES };
+/** Where a reader of a file stands. */
+interface Place {
+  /** The offset that is due. */
+  next: number;
+  /** The last offset of the batch that is due, as an index says; nothing is known of its first. */
+  indexed: number | undefined;
 }

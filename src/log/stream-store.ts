@@ -7,6 +7,7 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
+import type { Clock } from "../clock.ts";
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
@@ -24,18 +25,22 @@ import {
   streamRecord,
   streamTombstone,
 } from "./catalog.ts";
-import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT } from "./checkpoint-file.ts";
+import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
+import { CountedDisk, deviceBytes } from "./counted-disk.ts";
 import { type FolderMeta, openDataFolder } from "./data-folder.ts";
+import { DiskSpace, type StorageRules } from "./disk-space.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import type { OnVisitor } from "./folder-lock.ts";
 import { Journal } from "./journal.ts";
 import { LeaderEpochs } from "./leader-epochs.ts";
-import type { Append, Log, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import type { Append, Log, LogStats, Partition, StreamOrigin, StreamSettings } from "./log.ts";
+import { Outage } from "./outage.ts";
 import { PartitionLog } from "./partition-log.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { DEFAULT_SETTINGS, INTERNAL_SETTINGS, StreamState } from "./stream-state.ts";
+import { type SegmentAge, type SegmentAges, Timekeeper } from "./timekeeper.ts";
 import { Upkeep } from "./upkeep.ts";
 import { wholePartition } from "./whole-partition.ts";
 import { WriteBehind } from "./write-behind.ts";
@@ -46,14 +51,20 @@ export interface StreamStoreOptions {
   readonly fileSystem?: FileSystem;
   /** Takes the connections to the data folder's socket, from before recovery until it is closed. */
   readonly onVisitor?: OnVisitor;
-  /** Wall clock, milliseconds; for retention and compaction only. */
-  readonly now?: () => number;
+  readonly clock?: Clock;
+  /** How long commits gather, for fewer syncs; acknowledgements wait for it. */
+  readonly lingerMs?: number;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
   readonly maxTailBytes?: number;
   /** Between two rounds of retention and compaction. */
   readonly upkeepMs?: number;
+  readonly storage?: StorageRules;
+  /** Between two looks at the room on the disk. */
+  readonly spaceCheckMs?: number;
+  /** From a failed attempt to write the journal to the next; each wait is twice the one before, up to a hundred times this. */
+  readonly retryMs?: number;
   /** Keys that compaction knows at a time, 32 bytes each. */
   readonly maxCompactionKeys?: number;
 }
@@ -64,8 +75,10 @@ const MAX_PARTITIONS = 10_000;
 export class StreamStore implements Log {
   private readonly dataDir: string;
   private readonly logger: Logger;
-  private readonly fileSystem: FileSystem;
-  private readonly now: () => number;
+  private readonly fileSystem: CountedDisk;
+  /** What time it is, for whoever stamps records too. */
+  readonly time: Timekeeper;
+  private ages: SegmentAges = new Map();
   private readonly options: StreamStoreOptions;
   private unlock: (() => Promise<void>) | undefined;
   private readonly byName = new Map<string, StreamState>();
@@ -77,6 +90,8 @@ export class StreamStore implements Log {
   /** The newest journal entry whose batches their partitions have. */
   private visibleSequence = -1;
   private readonly upkeep: Upkeep;
+  private readonly outage: Outage;
+  private readonly space: DiskSpace;
   private readonly epochs = new LeaderEpochs();
   /** By `<stream id>/<partition>`, while the catalog is loaded. */
   private starts: ReadonlyMap<string, number> = new Map();
@@ -87,16 +102,43 @@ export class StreamStore implements Log {
   private catalogChange: Promise<unknown> = Promise.resolve();
   /** Bytes of batches committed since the start. */
   committedBytes = 0;
+  private deviceBytesBefore = 0;
+  private wasKilled = false;
+  /** While it starts: what it is doing, in words. */
+  progress: string | undefined;
 
   constructor(options: StreamStoreOptions) {
     this.options = options;
     this.dataDir = options.dataDir;
     this.logger = options.logger;
-    this.fileSystem = options.fileSystem ?? nodeFileSystem;
-    this.now = options.now ?? Date.now;
+    this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
+    this.time = new Timekeeper(options.logger, options.clock);
+    this.outage = new Outage({
+      logger: options.logger,
+      moveOn: async () => {
+        const journal = this.journal as Journal;
+        await journal.moveOn();
+        this.visibleSequence = journal.lastSequence;
+      },
+      retryMs: options.retryMs ?? 100,
+      onBegin: (error) => this.working.refuse(error),
+      onEnd: () => this.working.admit(),
+    });
+    this.space = new DiskSpace({
+      ...{ dataDir: options.dataDir, fileSystem: this.fileSystem, logger: options.logger },
+      checkMs: options.spaceCheckMs ?? 1_000,
+      partitions: () => this.streams.flatMap((stream) => stream.partitions),
+      retain: () => this.retain(),
+      checkpoint: () => this.checkpoint(),
+      onChange: (refusal) => {
+        this.working.publicRefusal = refusal;
+      },
+    });
+    if (options.storage !== undefined) this.space.rules = options.storage;
     this.upkeep = new Upkeep({
       logger: options.logger,
-      now: this.now,
+      time: this.time,
+      saveTime: () => this.saveTime(),
       streams: () => this.streams,
       checkMs: options.upkeepMs ?? 60_000,
       maxCompactionKeys: options.maxCompactionKeys,
@@ -112,9 +154,34 @@ export class StreamStore implements Log {
     return [...this.byName.values()];
   }
 
-  get stats(): { commits: number; records: number; committedBytes: number; readOnly: boolean } {
-    const { commits, records, isRefusing } = this.working;
-    return { commits, records, committedBytes: this.committedBytes, readOnly: isRefusing };
+  get stats(): LogStats {
+    const { commits, records, isRefusing, publicRefusal } = this.working;
+    const { committedBytes } = this;
+    const { droppedBytes, droppedRecords } = this.space;
+    const { writtenBytes, syncs } = this.fileSystem;
+    const device = deviceBytes(this.dataDir);
+    return {
+      ...{ commits, records, committedBytes, writtenBytes, syncs, readOnly: isRefusing },
+      ...{ diskFull: publicRefusal !== undefined, droppedBytes, droppedRecords },
+      ...(device === undefined ? {} : { deviceBytes: device - this.deviceBytesBefore }),
+    };
+  }
+
+  /** What is to stay free on the disk. */
+  set storage(rules: StorageRules) {
+    this.space.rules = rules;
+  }
+
+  /** How long commits gather. */
+  set lingerMs(ms: number) {
+    this.working.lingerMs = ms;
+  }
+
+  /** Before a stop: what has been appended is committed at once, and so is what still comes. */
+  stopLingering(): void {
+    if (this.committer === undefined) return;
+    this.committer.lingerMs = 0;
+    this.committer.hurry();
   }
 
   stream(name: string): StreamState | undefined {
@@ -138,14 +205,24 @@ export class StreamStore implements Log {
   async start(): Promise<void> {
     const { fileSystem, dataDir } = this;
     this.folder = await openDataFolder(fileSystem, dataDir);
+    this.deviceBytesBefore = deviceBytes(dataDir) ?? 0;
     this.unlock = await fileSystem.lockFolder(dataDir, this.options.onVisitor);
     try {
+      this.ages = await this.time.start(fileSystem, dataDir);
       await this.recover();
+      this.ages = new Map();
+      await this.saveTime().catch((error) => {
+        // A full disk keeps no reader out; upkeep tries again.
+        this.logger.error({ error: messageOf(error) }, "the time cannot be kept");
+      });
     } catch (error) {
       await this.unlock?.();
       throw error;
     }
+    this.progress = undefined;
+    await this.space.start();
     this.upkeep.start();
+    if (this.wasKilled) void this.upkeep.check();
   }
 
   private async recover(): Promise<void> {
@@ -183,6 +260,7 @@ export class StreamStore implements Log {
     });
     await this.loadCatalog(catalogLog);
 
+    this.progress = "reading the journal";
     const replayed = { batches: 0 };
     const end = await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, partition, batch } of entry.batches) {
@@ -194,6 +272,7 @@ export class StreamStore implements Log {
     });
     await this.beginWriting(checkpoint, end.sequence, end.generation);
     if (replayed.batches > 0) {
+      this.wasKilled = true;
       const ms = Math.round(performance.now() - began);
       this.logger.warn(
         { batches: replayed.batches, ms },
@@ -215,16 +294,22 @@ export class StreamStore implements Log {
       checkpoint: () => this.checkpoint(),
     });
     this.visibleSequence = sequence;
+    this.progress = "writing to the segments what the journal held";
     const isRecovered = sequence > checkpoint.sequence;
-    if (isRecovered) await this.checkpoint();
-    await this.journal.start();
+    let problem: unknown;
+    if (isRecovered) await this.checkpoint().catch((error) => (problem = error));
+    await this.journal.start(problem === undefined ? -1 : sequence);
     this.committer = new Committer({
       journal: this.journal,
-      now: this.now,
+      now: () => this.time.now(),
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
-      onFailed: (error) => this.onFailed(error),
+      onFailed: (error) => this.outage.begin(error),
     });
-    if (isRecovered) await this.raiseEpoch();
+    this.lingerMs = this.options.lingerMs ?? 0;
+    if (problem !== undefined) {
+      // The journal keeps what it has, and readers are served from memory.
+      this.outage.begin(new LogError("READ_ONLY", `no checkpoint could be made: ${messageOf(problem)}`));
+    } else if (isRecovered) await this.raiseEpoch();
   }
 
   /** See leader-epochs.ts. A disk that takes no more must not keep readers out: then the epoch stays. */
@@ -238,6 +323,17 @@ export class StreamStore implements Log {
     } catch (error) {
       this.logger.error({ error: messageOf(error) }, "the leader epoch could not be raised");
     }
+  }
+
+  /** Writes down what time it is, and how old what is stored; comes by itself, too. */
+  saveTime(): Promise<void> {
+    const ages = function* (streams: readonly StreamState[]): Generator<readonly [string, SegmentAge]> {
+      for (const { id, settings, partitions } of streams) {
+        if (!settings.cleanup.includes("delete")) continue;
+        for (const one of partitions) for (const age of one.ages()) yield [partitionKey(id, one.index), age];
+      }
+    };
+    return this.time.save(this.fileSystem, this.dataDir, ages(this.streams));
   }
 
   private replay(partition: PartitionLog, batch: Buffer): boolean {
@@ -256,7 +352,9 @@ export class StreamStore implements Log {
     this.epochs.load(epochs);
     this.nextId = nextProducerId;
     this.idsReserved = nextProducerId;
+    let opened = 0;
     for (const description of streams.values()) {
+      this.progress = `opening stream ${++opened} of ${streams.size}`;
       await this.openPartitions(this.register(description), description.partitions);
     }
   }
@@ -274,13 +372,14 @@ export class StreamStore implements Log {
     const added: PartitionLog[] = [];
     for (let index = stream.partitions.length; index < count; index++) {
       const folder = join(this.dataDir, "streams", `${stream.name}-${index}`);
-      const partition = new PartitionLog(stream, index, this.fileSystem, folder, this.now);
+      const partition = new PartitionLog(stream, index, this.fileSystem, folder, () => this.time.logTime);
       partition.deletedBelow = this.starts.get(`${stream.id}/${index}`) ?? 0;
       added.push(partition);
     }
-    await eachOf(added, 8, (partition) =>
-      partition.open(this.writes.recoveryPointOf(stream.id, partition.index)),
-    );
+    await eachOf(added, 8, (partition) => {
+      const ages = this.ages.get(partitionKey(stream.id, partition.index));
+      return partition.open(this.writes.recoveryPointOf(stream.id, partition.index), ages);
+    });
     stream.partitions.push(...added);
   }
 
@@ -298,20 +397,6 @@ export class StreamStore implements Log {
   /** Makes the segments hold everything that is committed, and the journal files before it free. */
   checkpoint(): Promise<void> {
     return this.writes.checkpoint(this.journal as Journal, this.visibleSequence);
-  }
-
-  private onFailed(error: LogError): void {
-    if (error.code === "JOURNAL_FULL") {
-      this.logger.error(
-        "the journal is full and the segments cannot be written; appends are refused for now",
-      );
-      return;
-    }
-    this.logger.fatal(
-      { error: error.message },
-      "the disk refused a commit: nothing more is taken, subscribers can go on reading; mend the disk and start again",
-    );
-    this.working.refuse(new LogError("READ_ONLY", error.message, { cause: error }));
   }
 
   async createStream(
@@ -419,10 +504,12 @@ export class StreamStore implements Log {
   /** All of it in one commit. */
   private writeCatalog(...records: readonly CatalogRecord[]): Promise<void> {
     const partition = this.known(CATALOG_STREAM).partitions[0] as PartitionLog;
-    const timestamp = this.now();
+    const timestamp = this.time.now();
     const entries = records.map((one) => ({ partition, ...one, headers: NO_HEADERS, timestamp }));
     return new Promise((resolve, reject) => {
       this.append(entries, (error) => (error === null ? resolve() : reject(error)));
+      // Changes of the catalog come one after the other; each would wait for the whole time.
+      this.working.hurry();
     });
   }
 
@@ -479,11 +566,14 @@ export class StreamStore implements Log {
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
     await this.upkeep.close();
     await committer.drain();
+    await this.space.close();
+    await this.outage.close();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.
     await this.writes.settled();
     // What failed has been said, and the journal holds everything.
     await this.checkpoint().catch(() => {});
+    await this.saveTime().catch(() => {});
     await this.journal?.close();
     for (const stream of this.streams) for (const partition of stream.partitions) await partition.close();
     await this.unlock?.();

@@ -1,17 +1,23 @@
 /** What the log does by itself from time to time: retention, then compaction, one partition after another. */
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { checkInBackground } from "./background-check.ts";
 import { compact } from "./compaction.ts";
 import type { PartitionLog } from "./partition-log.ts";
 import type { StreamState } from "./stream-state.ts";
+import type { Timekeeper } from "./timekeeper.ts";
 
 /** Keys that one pass of compaction knows at a time: 32 MiB, while it runs. */
 const MAX_KEYS = 1 << 20;
 
+/** A tenth of what an SD card reads: 10 GB take a quarter of an hour. */
+const CHECK_BYTES_PER_SECOND = 10 << 20;
+
 export interface UpkeepOptions {
   readonly logger: Logger;
-  /** Wall clock, milliseconds. */
-  readonly now: () => number;
+  readonly time: Timekeeper;
+  /** Writes down what time it is. */
+  readonly saveTime: () => Promise<void>;
   readonly streams: () => Iterable<StreamState>;
   readonly checkMs: number;
   readonly maxCompactionKeys?: number | undefined;
@@ -22,14 +28,23 @@ export class Upkeep {
   private readonly stopping = new AbortController();
   private timer: NodeJS.Timeout | undefined;
   private compacting: Promise<void> | undefined;
+  private checking: Promise<unknown> = Promise.resolve();
 
   constructor(options: UpkeepOptions) {
     this.options = options;
   }
 
   start(): void {
-    this.timer = setInterval(() => void this.retain().then(() => this.compact()), this.options.checkMs);
+    this.timer = setInterval(() => void this.round(), this.options.checkMs);
     this.timer.unref();
+  }
+
+  private async round(): Promise<void> {
+    const { time, saveTime, logger } = this.options;
+    await this.retain();
+    await this.compact();
+    if (!time.isSaveDue) return;
+    await saveTime().catch((error) => logger.error({ error: messageOf(error) }, "the time cannot be kept"));
   }
 
   /** Stops what is under way; idempotent. */
@@ -37,19 +52,29 @@ export class Upkeep {
     clearInterval(this.timer);
     this.stopping.abort();
     await this.compacting;
+    await this.checking;
+  }
+
+  /** Reads all that is stored, slowly, and says what is damaged; resolves when it is done. */
+  check(bytesPerSecond = CHECK_BYTES_PER_SECOND): Promise<void> {
+    const { logger, streams } = this.options;
+    const partitions = [...streams()].flatMap((stream) => stream.partitions);
+    const done = checkInBackground(partitions, { logger, bytesPerSecond, signal: this.stopping.signal });
+    this.checking = done.catch((error) => logger.error({ error: messageOf(error) }, "the check failed"));
+    return this.checking.then(() => {});
   }
 
   /** Deletes what retention no longer wants, in all streams. */
   retain(): Promise<void> {
     return this.each("delete", "retention", async (partition, place) => {
-      const freedBytes = await partition.retain(this.options.now());
+      const freedBytes = await partition.retain();
       if (freedBytes > 0) this.options.logger.info({ ...place, freedBytes }, "retention");
     });
   }
 
   /** What was deleted by request: its segments need not wait for the next round. */
   retainSoon(partition: PartitionLog): void {
-    partition.retain(this.options.now()).catch((error: unknown) => {
+    partition.retain().catch((error: unknown) => {
       const place = { stream: partition.stream.name, partition: partition.index };
       this.options.logger.error({ ...place, error: messageOf(error) }, "retention failed");
     });
@@ -57,7 +82,8 @@ export class Upkeep {
 
   /** Compacts the streams that ask for it, where enough has come since the last time. */
   compact(): Promise<void> {
-    const { now, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
+    const { time, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
+    const now = (): number => Math.round(time.logTime);
     const { signal } = this.stopping;
     this.compacting ??= this.each("compact", "compaction", async (partition, place) => {
       const result = await compact(partition, { now, maxKeys, signal });

@@ -70,11 +70,32 @@ export class FilterTrie<T> {
     }
   }
 
+  /** A value whose filter matches whatever `levels` match, if there is one. */
+  covering(levels: readonly Level[]): T | undefined {
+    const [first] = levels;
+    // [MQTT-4.7.2-1]
+    const wildcards = !(first?.kind === "literal" && first.text.startsWith("$"));
+    return covering(this.root, levels, 0, wildcards);
+  }
+
   /** Calls `visit` with every value whose filter matches, in no particular order. */
   match(mqttTopic: string, visit: (value: T) => void): void {
     // [MQTT-4.7.2-1]: a wildcard in the first level does not match a topic that begins with $.
     walk(this.root, mqttTopic, 0, mqttTopic.charCodeAt(0) !== 0x24, visit);
   }
+}
+
+function covering<T>(node: Node<T>, levels: readonly Level[], at: number, wildcards: boolean): T | undefined {
+  const [rest] = node.rest;
+  if (wildcards && rest !== undefined) return rest;
+  const level = levels[at];
+  if (level === undefined) return [...node.values][0];
+  if (level.kind === "rest") return undefined;
+  const next = level.kind === "literal" ? node.children.get(level.text) : undefined;
+  return (
+    (next && covering(next, levels, at + 1, true)) ??
+    (wildcards && node.one !== undefined ? covering(node.one, levels, at + 1, true) : undefined)
+  );
 }
 
 function walk<T>(

@@ -1,56 +1,30 @@
 /**
- * Text with `${expression}` in it; `$${` stands for a plain `${`.
- *
- * The grammar is CEL's, of which exactly names and paths are accepted (`device`, `payload.ts`,
- * `payload["x y"]`, `payload.list[0]`): they are compiled to look-ups of own properties, so that a field
- * named `constructor` is a field like any other. Everything is checked when a template is parsed; rendering
- * fails only for what a message lacks.
- *
- * Not there: operators, functions, and everything else of CEL.
+ * Text with `${expression}` in it; `$${` stands for a plain `${`. Everything is checked when a template is
+ * parsed; rendering fails only for what a message lacks or what cannot be done with what it has.
  */
-import { closest, distance } from "fastest-levenshtein";
-import { messageOf, SluiceError } from "../errors.ts";
+import { Expression } from "./expression.ts";
+import type { ExpressionContext, Scope } from "./scope.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
+import { RenderError, textOf } from "./values.ts";
 
-/** Where names get their values; a Map is one. Undefined and null both mean that there is none. */
-export interface Scope {
-  get(name: string): unknown;
-}
-
-/** A message lacks what the template asks for. */
-export class RenderError extends SluiceError {
-  constructor(message: string) {
-    super("MAPPING_RENDER", message);
-  }
-}
-
-interface Path {
-  readonly name: string;
-  readonly fields: readonly string[];
-  /** As written, for messages. */
-  readonly text: string;
-}
-
-const IDENTIFIER = /[A-Za-z_][A-Za-z0-9_]*/y;
-const SPACE = /[ \t\r\n]*/y;
-const INDEX = /\d{1,9}/y;
-const QUOTED = /"(?:[^"\\]|\\.)*"|'[^'\\]*'/y;
+export type { Scope } from "./scope.ts";
+export { RenderError } from "./values.ts";
 
 export class Template {
   readonly text: string;
   /** The names it looks into, without their fields. */
   readonly names: ReadonlySet<string>;
-  private readonly parts: readonly (string | Path)[];
+  private readonly parts: readonly (string | Expression)[];
 
-  private constructor(text: string, parts: readonly (string | Path)[]) {
+  private constructor(text: string, parts: readonly (string | Expression)[]) {
     this.text = text;
     this.parts = parts;
-    this.names = new Set(parts.flatMap((part) => (typeof part === "string" ? [] : [part.name])));
+    this.names = new Set(parts.flatMap((part) => (typeof part === "string" ? [] : [...part.names])));
   }
 
-  /** Throws `MappingSyntaxError`; `names` are those that a scope will have. */
-  static parse(text: string, names: readonly string[]): Template {
-    return new Template(text, new Parser(text, names).parts());
+  /** Throws `MappingSyntaxError`; a list of names stands for a context that has nothing else. */
+  static parse(text: string, context: ExpressionContext | readonly string[]): Template {
+    return new Template(text, partsOf(text, "names" in context ? context : { names: context }));
   }
 
   /** The text when there is no expression in it, otherwise undefined. */
@@ -59,142 +33,81 @@ export class Template {
     return typeof first === "string" && others.length === 0 ? first : undefined;
   }
 
+  /** The literal parts, with an empty one where an expression stands. */
+  get literals(): string[] {
+    return this.parts.map((part) => (typeof part === "string" ? part : ""));
+  }
+
   /**
    * The value: of a template that is one expression alone the expression's own (a number stays a number),
    * otherwise text. Throws `RenderError` where a value is missing or null.
    */
   render(scope: Scope): unknown {
     const [first, ...others] = this.parts;
-    if (first !== undefined && typeof first !== "string" && others.length === 0) return lookUp(first, scope);
+    if (first !== undefined && typeof first !== "string" && others.length === 0) return valueIn(first, scope);
     return this.renderText(scope);
   }
 
-  /** The value as text; what is neither text, number nor boolean becomes JSON. */
+  /** The value as text; lists and maps become JSON. Throws `RenderError`. */
   renderText(scope: Scope): string {
     let text = "";
-    for (const part of this.parts) text += typeof part === "string" ? part : textOf(lookUp(part, scope));
+    for (const part of this.parts) text += typeof part === "string" ? part : textOf(valueIn(part, scope));
     return text;
   }
 }
 
-function lookUp(path: Path, scope: Scope): unknown {
-  let value = scope.get(path.name);
-  for (const field of path.fields) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, field)) value = undefined;
-    else value = (value as Record<string, unknown>)[field];
-  }
-  if (value === undefined || value === null) throw new RenderError(`${path.text} has no value`);
+function valueIn(expression: Expression, scope: Scope): unknown {
+  const value = expression.evaluate(scope);
+  if (value === null) throw new RenderError(`${expression.text} is null`, { missing: true });
   return value;
 }
 
-function textOf(value: unknown): string {
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+function partsOf(text: string, context: ExpressionContext): (string | Expression)[] {
+  const parts: (string | Expression)[] = [];
+  let literal = "";
+  let position = 0;
+  for (;;) {
+    const dollar = text.indexOf("$", position);
+    if (dollar < 0) break;
+    literal += text.slice(position, dollar);
+    if (text.startsWith("$${", dollar)) {
+      literal += "${";
+      position = dollar + 3;
+    } else if (text[dollar + 1] === "{") {
+      if (literal !== "") parts.push(literal);
+      literal = "";
+      const end = endOfExpression(text, dollar);
+      const inner = text.slice(dollar + 2, end);
+      if (inner.trim() === "") {
+        throw new MappingSyntaxError("there is no expression between ${ and }", dollar, {
+          length: end + 1 - dollar,
+          mend: `available: ${context.names.join(", ")}`,
+        });
+      }
+      parts.push(Expression.parse(inner, context, dollar + 2));
+      position = end + 1;
+    } else {
+      literal += "$";
+      position = dollar + 1;
+    }
+  }
+  literal += text.slice(position);
+  if (literal !== "") parts.push(literal);
+  return parts;
 }
 
-class Parser {
-  private readonly text: string;
-  private readonly known: readonly string[];
-  private position = 0;
-
-  constructor(text: string, known: readonly string[]) {
-    this.text = text;
-    this.known = known;
+/** Where the `}` is that closes the `${` at `open`: not one within a text or a map. */
+function endOfExpression(text: string, open: number): number {
+  let depth = 0;
+  for (let at = open + 2; at < text.length; at++) {
+    const character = text[at] as string;
+    if (character === '"' || character === "'") {
+      for (at++; at < text.length && text[at] !== character; at++) if (text[at] === "\\") at++;
+    } else if (character === "{") depth++;
+    else if (character === "}" && --depth < 0) return at;
   }
-
-  parts(): (string | Path)[] {
-    const parts: (string | Path)[] = [];
-    let literal = "";
-    while (this.position < this.text.length) {
-      if (this.text.startsWith("$${", this.position)) {
-        literal += "${";
-        this.position += 3;
-      } else if (this.text.startsWith("${", this.position)) {
-        if (literal !== "") parts.push(literal);
-        literal = "";
-        parts.push(this.expression());
-      } else {
-        literal += this.text[this.position++];
-      }
-    }
-    if (literal !== "") parts.push(literal);
-    return parts;
-  }
-
-  private expression(): Path {
-    const open = this.position;
-    this.position += 2;
-    this.take(SPACE);
-    const from = this.position;
-    const name = this.take(IDENTIFIER);
-    if (name === "") throw this.unexpected(open);
-    const fields: string[] = [];
-    for (;;) {
-      const end = this.position;
-      this.take(SPACE);
-      const next = this.text[this.position];
-      if (next === "}") {
-        this.position++;
-        this.checkName(name, from);
-        return { name, fields, text: this.text.slice(from, end) };
-      }
-      if (next !== "." && next !== "[") throw this.unexpected(open);
-      this.position++;
-      this.take(SPACE);
-      fields.push(next === "." ? this.field(open) : this.bracketed(open));
-    }
-  }
-
-  private field(open: number): string {
-    const field = this.take(IDENTIFIER);
-    if (field === "") throw this.unexpected(open);
-    return field;
-  }
-
-  private bracketed(open: number): string {
-    const from = this.position;
-    const index = this.take(INDEX);
-    const quoted = index === "" ? this.take(QUOTED) : "";
-    this.take(SPACE);
-    if ((index === "" && quoted === "") || this.text[this.position] !== "]") throw this.unexpected(open);
-    this.position++;
-    if (index !== "") return String(Number(index));
-    if (quoted.startsWith("'")) return quoted.slice(1, -1);
-    try {
-      return JSON.parse(quoted) as string;
-    } catch (error) {
-      throw new MappingSyntaxError(`not a text: ${messageOf(error)}`, from, { length: quoted.length });
-    }
-  }
-
-  private take(pattern: RegExp): string {
-    pattern.lastIndex = this.position;
-    const found = pattern.exec(this.text)?.[0] ?? "";
-    this.position += found.length;
-    return found;
-  }
-
-  private unexpected(open: number): MappingSyntaxError {
-    if (this.position >= this.text.length) {
-      return new MappingSyntaxError("this ${ is not closed", open, {
-        length: 2,
-        mend: "close it with }, or write $${ for a plain ${",
-      });
-    }
-    return new MappingSyntaxError(
-      `"${this.text[this.position]}" is not understood here: an expression is a name or a path, as in \${device} or \${payload.ts}`,
-      this.position,
-      { mend: `available: ${this.known.join(", ")}` },
-    );
-  }
-
-  private checkName(name: string, position: number): void {
-    if (this.known.includes(name)) return;
-    const near = this.known.length === 0 ? "" : closest(name, [...this.known]);
-    const guess = near !== "" && distance(name, near) <= Math.max(1, name.length / 3);
-    throw new MappingSyntaxError(
-      `"${name}" is not known here${guess ? `; did you mean "${near}"?` : ""}`,
-      position,
-      { length: name.length, mend: `available: ${this.known.join(", ")}` },
-    );
-  }
+  throw new MappingSyntaxError("this ${ is not closed", open, {
+    length: 2,
+    mend: "close it with }, or write $${ for a plain ${",
+  });
 }

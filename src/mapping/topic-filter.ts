@@ -77,6 +77,22 @@ export class TopicFilter {
     return given.length === this.levels.length;
   }
 
+  /** Why an MQTT topic does not match, in words; undefined when it does. */
+  mismatch(mqttTopic: string): string | undefined {
+    if (this.matches(mqttTopic)) return undefined;
+    const given = mqttTopic.split("/");
+    if (mqttTopic.startsWith("$") && this.levels[0]?.kind !== "literal") {
+      return `${this.text}: a wildcard in the first level matches no topic that begins with $`;
+    }
+    for (const [index, level] of this.levels.entries()) {
+      if (index >= given.length) return `${this.text}: the topic ends after level ${index}`;
+      if (level.kind === "literal" && level.text !== given[index]) {
+        return `${this.text}: level ${index + 1} is "${given[index]}", not "${level.text}"`;
+      }
+    }
+    return `${this.text}: the topic has ${given.length} levels, not ${this.levels.length}`;
+  }
+
   /** What the named wildcards stand for in an MQTT topic that matches, in the order of `names`. */
   capture(mqttTopic: string): string[] {
     if (this.names.length === 0) return [];

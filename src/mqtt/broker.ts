@@ -17,7 +17,7 @@ import { type Logger, RateLimitedLog } from "../logger.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import { Deliveries } from "./deliveries.ts";
-import type { Ingest } from "./ingest.ts";
+import type { Companions, Ingest } from "./ingest.ts";
 import { type Listener, Listeners, READ_AHEAD_BYTES } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
 import { Persistence } from "./persistence.ts";
@@ -35,6 +35,8 @@ export interface MqttLimits extends SessionLimits {
   readonly maxClientIdBytes: number;
   /** The bound of `close()`. */
   readonly stopTimeoutMs: number;
+  /** How long, give or take half, a client whose message the disk refuses is kept before it is disconnected. */
+  readonly refusalDelayMs: number;
 }
 
 export const DEFAULT_MQTT_LIMITS: MqttLimits = {
@@ -46,6 +48,7 @@ export const DEFAULT_MQTT_LIMITS: MqttLimits = {
   maxPendingDeliveryBytes: 16 << 20,
   maxClientIdBytes: 256,
   stopTimeoutMs: 3_000,
+  refusalDelayMs: 2_000,
   maxQueuedMessages: 1_000,
   maxQueuedBytes: 16 << 20,
   maxQueuedMessagesInAll: 100_000,
@@ -60,6 +63,16 @@ export const DEFAULT_MQTT_LIMITS: MqttLimits = {
 export interface MqttBrokerOptions {
   readonly listeners: readonly Listener[];
   readonly limits?: Partial<MqttLimits>;
+}
+
+/** A message of the gateway's own. */
+export interface OwnMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: 0 | 1 | 2;
+  readonly retain: boolean;
+  /** Milliseconds since the epoch, from which on no session gets it any more. */
+  readonly expiresAt?: number | undefined;
 }
 
 export interface MqttStats {
@@ -78,6 +91,8 @@ export interface MqttStats {
   readonly queuedBytes: number;
   /** Messages that made way in a full session's queue. */
   readonly queueOverflows: number;
+  /** Messages that their session came for too late. */
+  readonly expiredMessages: number;
   readonly evictedSessions: number;
   /** Messages not retained because `maxRetainedMessages` others are. */
   readonly notRetained: number;
@@ -97,6 +112,7 @@ export class MqttBroker {
   private readonly options: MqttBrokerOptions;
   /** One object that all parts look at; `use` changes it. */
   private readonly limits: MqttLimits;
+  private readonly log: Log;
   private readonly ingest: Ingest;
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
@@ -110,6 +126,7 @@ export class MqttBroker {
   constructor(options: MqttBrokerOptions, log: Log, ingest: Ingest, logger: Logger) {
     this.options = options;
     this.limits = { ...DEFAULT_MQTT_LIMITS, ...options.limits };
+    this.log = log;
     this.ingest = ingest;
     this.logger = logger;
     this.tcp = new Listeners(this.limits, (socket) => this.aedes?.handle(socket), logger);
@@ -302,6 +319,37 @@ export class MqttBroker {
     return new Promise((resolve) => this.append(publisher, packet, true, () => resolve()));
   }
 
+  /**
+   * Publishes messages of the gateway's own, which no mapping sees: what sessions are owed and what is retained
+   * goes to disk in one commit with `more`, then live subscribers get them. Resolves when these have taken what
+   * they may be behind by, or are gone; rejects with LogError when nothing of it was written. The MQTT topics
+   * are ones that `publishProblem` has nothing against.
+   */
+  async publish(messages: readonly OwnMessage[], more: readonly Companions[]): Promise<void> {
+    const packets = messages.map((message): StoredPacket => ({ cmd: "publish", ...message }));
+    const own = packets.flatMap((packet) => this.sessions.companions(null, packet, false) ?? []);
+    const all = [...own, ...more];
+    await new Promise<void>((resolve, reject) => {
+      this.log.append(
+        all.flatMap((one) => one.entries()),
+        (error) => {
+          for (const one of all) one.settle(error);
+          if (error === null) resolve();
+          else reject(error);
+        },
+      );
+    });
+    const aedes = this.aedes as Aedes;
+    await Promise.all(
+      packets.map(
+        (packet) =>
+          new Promise<void>((resolve) =>
+            aedes.publish({ ...packet, dup: false } as Publish, () => resolve()),
+          ),
+      ),
+    );
+  }
+
   private append(
     publisher: Publisher | null,
     packet: StoredPacket,
@@ -316,11 +364,20 @@ export class MqttBroker {
         retain: packet.retain,
         clientId: publisher?.id ?? "",
         username: publisher?.username,
-        receivedAt: Date.now(),
+        receivedAt: this.ingest.now(),
         companions: this.sessions.companions(publisher, packet, isWill),
       },
-      done,
+      (error) => {
+        // Told at once it would be back at once, and so would all others, for as long as the disk is away.
+        if (error?.code === "READ_ONLY" || error?.code === "DISK_FULL") this.refuseLater(() => done(error));
+        else done(error);
+      },
     );
+  }
+
+  private refuseLater(refuse: () => void): void {
+    const { refusalDelayMs } = this.limits;
+    setTimeout(refuse, refusalDelayMs * (0.5 + Math.random())).unref();
   }
 
   /**
@@ -340,7 +397,7 @@ export class MqttBroker {
 }
 
 /** Why nobody may publish there, in words that follow "a publish to", or undefined. */
-function publishProblem(mqttTopic: string): string | undefined {
+export function publishProblem(mqttTopic: string): string | undefined {
   if (mqttTopic === "") return "an empty MQTT topic"; // [MQTT-4.7.3-1]
   if (/[+#\0]/.test(mqttTopic)) return "an MQTT topic with a wildcard or U+0000"; // [MQTT-3.3.2-2], [MQTT-4.7.3-2]
   if (mqttTopic.startsWith(SYS)) return `${SYS}, which is the broker's own`; // section 4.7.2

@@ -1,19 +1,29 @@
 /**
  * From a PUBLISH to the log: map, append, and only then `done`.
  *
- * `done` without an error means that the message is on disk, or that the rules (the user's, not the sensor's)
- * have no place for it: then it is counted and said, and acknowledged, because sending it again would not
- * help. `done` with an error means that nothing was written; the client shall send again.
+ * `done` without an error means that all of the message's records are on disk, in one commit; or that it is a
+ * dead letter, on disk too; or that the rules (the user's, not the sensor's) have no place for it: then it is
+ * counted and said, and acknowledged, because sending it again would not help. `done` with an error means that
+ * nothing was written; the client shall send again.
  */
 import { LogError } from "../errors.ts";
-import type { Log, Partition, RecordAppend } from "../log/log.ts";
+import type { Log, Partition, RecordAppend, StreamOrigin, StreamSettings } from "../log/log.ts";
+import type { ReceivingClock } from "../log/timekeeper.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { fallbackHeaders, type Mapped, type Mapper } from "../mapping/mapper.ts";
-import type { PublishPacket } from "../record.ts";
+import { deadLetterHeaders, unmatchedHeaders } from "../mapping/dead-letter.ts";
+import type { Mapper } from "../mapping/mapper.ts";
+import type { Mapped, MappingError, UnknownStream } from "../mapping/outcome.ts";
+import { murmur2, partitionOf } from "../mapping/partitioner.ts";
+import { CLOCK_MARK } from "../mapping/record-builder.ts";
+import type { OnError } from "../mapping/rule.ts";
+import type { MappedRecord, PublishPacket } from "../record.ts";
+import { recordBytesBound, withHeader } from "../wire/record-batch.ts";
 
 export interface IngestOptions {
-  /** Where messages go that no rule matches, or whose rule gives no usable stream. Without it: counted, dropped. */
+  /** Where messages go that no rule matches. Without it: counted, dropped. */
   readonly fallbackStream?: string | undefined;
+  /** Where messages go of which a rule cannot make its records; made when it is first needed. Without it: counted, dropped. */
+  readonly deadLetterStream?: string | undefined;
   /** Streams that a rule names and nobody declared: made when the first message comes, up to `maxStreams` beside the internal ones. */
   readonly autoCreate?: {
     readonly enabled: boolean;
@@ -27,11 +37,15 @@ export interface IngestStats {
   readonly stored: number;
   /** Payload bytes on disk. */
   readonly storedBytes: number;
-  /** Of the stored ones: key, a header or the timestamp could not be made. */
+  /** Of the stored ones: something could not be made and was left out (`onError: pass`). */
   readonly mappingProblems: number;
+  /** On disk as dead letters. */
+  readonly deadLettered: number;
+  /** Acknowledged, and wanted by no rule: `retained: skip`, an empty `split`. */
+  readonly skipped: number;
   /** Acknowledged without a place to go: no rule matched. */
   readonly droppedUnmatched: number;
-  /** Acknowledged without a place to go: the rule gave no usable stream. */
+  /** Acknowledged and dropped because a rule failed (`onError: drop`). */
   readonly droppedFailed: number;
   /** The log refused; not acknowledged. */
   readonly refused: number;
@@ -54,12 +68,14 @@ export interface IncomingPublish extends PublishPacket {
 }
 
 const MAX_STREAMS = 10_000;
+const ALWAYS_SET: ReceivingClock = { now: Date.now, isSet: true };
 
 export class Ingest {
   private mapper: Mapper;
   private readonly log: Log;
   private readonly logger: Logger;
   private options: IngestOptions;
+  private readonly clock: ReceivingClock;
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
   private readonly idle: (() => void)[] = [];
@@ -67,17 +83,32 @@ export class Ingest {
     stored: 0,
     storedBytes: 0,
     mappingProblems: 0,
+    deadLettered: 0,
+    skipped: 0,
     droppedUnmatched: 0,
     droppedFailed: 0,
     refused: 0,
     inFlight: 0,
   };
 
-  constructor(mapper: Mapper, log: Log, logger: Logger, options: IngestOptions = {}) {
+  /** `clock` stamps what comes; the machine's own, believed, when left out. */
+  constructor(
+    mapper: Mapper,
+    log: Log,
+    logger: Logger,
+    options: IngestOptions = {},
+    clock: ReceivingClock = ALWAYS_SET,
+  ) {
     this.mapper = mapper;
     this.log = log;
     this.logger = logger;
     this.options = options;
+    this.clock = clock;
+  }
+
+  /** For `receivedAt`. */
+  now(): number {
+    return this.clock.now();
   }
 
   /** From the next message on. */
@@ -95,28 +126,20 @@ export class Ingest {
     const mapping = this.mapper.map(packet);
     switch (mapping.outcome) {
       case "mapped":
-        // Whoever comes while the stream is being made lines up behind those who wait for it.
-        if (this.creating.size > 0 && this.creating.has(mapping.stream)) {
-          this.create(packet, mapping.rule, mapping.stream, done);
-          break;
-        }
-        if (mapping.key === null && this.log.stream(mapping.stream)?.settings.cleanup === "compact") {
-          // The log would refuse it each time that it is sent again.
-          const why = `stream "${mapping.stream}" is compacted and takes no record without a key`;
-          this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem ?? "no key"}: ${why}`, done);
-          break;
-        }
-        if (mapping.problem !== undefined) this.report(packet, mapping.rule, mapping.problem);
-        this.append(packet, mapping, done);
+        this.store(packet, mapping, done);
         break;
       case "unmatched":
-        this.fallBack(packet, undefined, done);
+        this.fallBack(packet, done);
         break;
       case "failed":
-        this.fallBack(packet, `rule "${mapping.rule}": ${mapping.problem}`, done);
+        this.fail(packet, mapping.error, mapping.onError, done);
+        break;
+      case "skipped":
+        this.counts.skipped++;
+        this.acknowledge(packet, done);
         break;
       case "unknown stream":
-        this.create(packet, mapping.rule, mapping.stream, done);
+        this.create(packet, mapping, done);
         break;
     }
   }
@@ -126,33 +149,51 @@ export class Ingest {
     if (this.counts.inFlight > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
-  private append(packet: IncomingPublish, record: Omit<Mapped, "outcome" | "rule">, done: Done): void {
+  private store(packet: IncomingPublish, { rule, records, problem }: Mapped, done: Done): void {
+    const entries: RecordAppend[] = [];
+    for (const record of records) {
+      // Whoever comes while the stream is being made lines up behind those who wait for it.
+      if (this.creating.size > 0 && this.creating.has(record.stream)) {
+        this.afterCreation(this.creating.get(record.stream) as Promise<unknown>, packet, record.stream, done);
+        return;
+      }
+      const entry = this.entryOf(record);
+      if (entry === undefined) {
+        this.refuse(record.stream, done);
+        return;
+      }
+      const problem = misfit(entry);
+      // The log would refuse it each time that it is sent again.
+      if (problem !== undefined) {
+        this.fail(packet, { rule, ...problem }, "deadLetter", done);
+        return;
+      }
+      entries.push(entry);
+    }
+    if (problem !== undefined) this.report(packet, problem, "stored without it");
+    if (packet.companions !== undefined) entries.push(...packet.companions.entries());
+    if (entries.length === 0) this.acknowledge(packet, done);
+    else this.commit(entries, problem === undefined ? "stored" : "stored in part", packet, done);
+  }
+
+  /** Undefined when the stream is not there, or the gateway's own. */
+  private entryOf(record: MappedRecord): RecordAppend | undefined {
     const stream = this.log.stream(record.stream);
-    let partition: Partition | undefined;
-    if (stream !== undefined && !stream.internal) {
-      partition = record.partition < 0 ? stream.keylessPartition() : stream.partitions[record.partition];
-    }
-    const { counts } = this;
-    if (partition === undefined) {
-      counts.refused++;
-      done(new LogError("UNKNOWN_STREAM", `the stream "${record.stream}" cannot be written`));
-      return;
-    }
-    const entry: RecordAppend = {
-      partition,
-      key: record.key,
-      value: record.value,
-      headers: record.headers,
-      timestamp: record.timestamp,
-    };
-    const { companions } = packet;
-    const entries = companions === undefined ? [entry] : [entry, ...companions.entries()];
-    this.commit(entries, record.problem === undefined ? "stored" : "stored in part", packet, done);
+    if (stream === undefined || stream.internal) return undefined;
+    const partition = record.partition < 0 ? stream.keylessPartition() : stream.partitions[record.partition];
+    const { key, value, timestamp } = record;
+    const headers = this.clock.isSet ? record.headers : withHeader(record.headers, CLOCK_MARK);
+    return partition && { partition, key, value, headers, timestamp };
+  }
+
+  private refuse(stream: string, done: Done): void {
+    this.counts.refused++;
+    done(new LogError("UNKNOWN_STREAM", `the stream "${stream}" cannot be written`));
   }
 
   private commit(
     entries: readonly RecordAppend[],
-    outcome: "stored" | "stored in part" | "dropped",
+    outcome: "stored" | "stored in part" | "dead letter" | "no record",
     packet: IncomingPublish,
     done: Done,
   ): void {
@@ -160,11 +201,12 @@ export class Ingest {
     counts.inFlight++;
     this.log.append(entries, (error) => {
       if (error === null) {
-        if (outcome !== "dropped") {
+        if (outcome !== "no record") {
           counts.stored++;
           counts.storedBytes += packet.payload.length;
         }
         if (outcome === "stored in part") counts.mappingProblems++;
+        if (outcome === "dead letter") counts.deadLettered++;
       } else {
         counts.refused++;
         this.repeats.say(`refused ${error.code}`, (heldBack) =>
@@ -183,66 +225,116 @@ export class Ingest {
     }
   }
 
-  /** For a message without a stream of its own; `problem` is undefined where no rule matched. */
-  private fallBack(packet: IncomingPublish, problem: string | undefined, done: Done): void {
-    const { mqttTopic } = packet;
-    const stream = this.options.fallbackStream;
-    if (stream !== undefined) {
-      this.append(
-        packet,
-        {
-          stream,
-          partition: -1,
-          key: null,
-          value: packet.payload,
-          headers: fallbackHeaders(mqttTopic, problem),
-          timestamp: packet.receivedAt,
-          problem,
-        },
-        done,
-      );
-    } else {
-      if (problem === undefined) this.counts.droppedUnmatched++;
-      else this.counts.droppedFailed++;
-      // Dropped as a record only: sessions and a later subscriber get it all the same.
-      const entries = packet.companions?.entries() ?? [];
-      if (entries.length > 0) this.commit(entries, "dropped", packet, done);
-      else queueMicrotask(() => done(null));
-    }
-    const dropped = stream === undefined;
-    if (problem !== undefined) this.report(packet, "", problem);
-    else if (dropped) {
-      this.repeats.say("unmatched", (heldBack) =>
-        this.logger.warn(
-          { mqttTopic, heldBack, total: this.counts.droppedUnmatched },
-          'dropped a message: no mapping matches its MQTT topic; add a mapping, or one with from: "#rest"',
-        ),
-      );
-    }
+  /** Without a record; sessions and a later subscriber get it all the same. */
+  private acknowledge(packet: IncomingPublish, done: Done): void {
+    const entries = packet.companions?.entries() ?? [];
+    if (entries.length > 0) this.commit(entries, "no record", packet, done);
+    else queueMicrotask(() => done(null));
   }
 
-  private report(packet: PublishPacket, rule: string, problem: string): void {
-    this.repeats.say(`problem ${rule} ${problem.slice(0, 20)}`, (heldBack) =>
-      this.logger.warn({ rule, mqttTopic: packet.mqttTopic, heldBack }, `mapping: ${problem}`),
+  /** For what no rule matches. */
+  private fallBack(packet: IncomingPublish, done: Done): void {
+    const { mqttTopic, payload: value, receivedAt: timestamp } = packet;
+    const stream = this.options.fallbackStream;
+    if (stream !== undefined) {
+      const headers = unmatchedHeaders(mqttTopic);
+      const record = { stream, partition: -1, key: null, value, headers, timestamp };
+      this.store(packet, { outcome: "mapped", rule: "", records: [record], problem: undefined }, done);
+      return;
+    }
+    this.counts.droppedUnmatched++;
+    this.repeats.say("unmatched", (heldBack) =>
+      this.logger.warn(
+        { mqttTopic, heldBack, total: this.counts.droppedUnmatched },
+        'dropped a message: no mapping matches its MQTT topic; add a mapping, or one with from: "#rest"',
+      ),
+    );
+    this.acknowledge(packet, done);
+  }
+
+  /** For what a rule takes and cannot make records of. */
+  private fail(packet: IncomingPublish, error: MappingError, onError: OnError, done: Done): void {
+    const { deadLetterStream } = this.options;
+    if (onError === "drop" || deadLetterStream === undefined) {
+      this.counts.droppedFailed++;
+      this.report(packet, error, "dropped");
+      this.acknowledge(packet, done);
+      return;
+    }
+    const stream = this.log.stream(deadLetterStream);
+    if (stream === undefined) {
+      this.createStream(deadLetterStream, 1, DEAD_LETTERS, "config");
+      const creation = this.creating.get(deadLetterStream) as Promise<unknown>;
+      this.afterCreation(creation, packet, deadLetterStream, done);
+      return;
+    }
+    const key = Buffer.from(packet.mqttTopic);
+    const entry = this.entryOf({
+      stream: deadLetterStream,
+      partition: partitionOf(murmur2(key), stream.partitions.length),
+      key,
+      value: packet.payload,
+      headers: deadLetterHeaders(packet, error),
+      timestamp: packet.receivedAt,
+    });
+    if (entry === undefined) {
+      this.refuse(deadLetterStream, done);
+      return;
+    }
+    this.report(packet, error, `stored as a dead letter on ${deadLetterStream}`);
+    this.commit([entry, ...(packet.companions?.entries() ?? [])], "dead letter", packet, done);
+  }
+
+  private report({ mqttTopic }: PublishPacket, { rule, field, message }: MappingError, what: string): void {
+    this.repeats.say(`problem ${rule} ${field}`, (heldBack) =>
+      this.logger.warn({ rule, field, mqttTopic, heldBack }, `mapping: ${field}: ${message}; ${what}`),
     );
   }
 
-  private create(packet: IncomingPublish, rule: string, stream: string, done: Done): void {
+  private create(packet: IncomingPublish, { rule, stream, limit, onError }: UnknownStream, done: Done): void {
     const { enabled = false, partitions = 1, maxStreams = MAX_STREAMS } = this.options.autoCreate ?? {};
-    const present = this.log.streams.filter(({ internal }) => !internal).length;
-    if (!enabled || present + this.creating.size >= maxStreams) {
-      const why = enabled ? `there are ${maxStreams} streams already` : "the stream is not there";
-      this.fallBack(packet, `rule "${rule}": to: "${stream}": ${why}`, done);
-      return;
-    }
-    let creation = this.creating.get(stream);
-    if (creation === undefined) {
-      creation = this.log
-        .createStream(stream, partitions, {}, "protocol")
-        .finally(() => this.creating.delete(stream));
-      this.creating.set(stream, creation);
+    if (!this.creating.has(stream)) {
+      const names = this.log.streams.filter(({ internal }) => !internal).map(({ name }) => name);
+      const present = [...names, ...this.creating.keys()];
+      const alike = limit && present.filter((name) => limit.pattern.test(name)).length;
+      let why: string | undefined;
+      if (!enabled) why = "is not there, and kafka.autoCreate is off";
+      else if (present.length >= maxStreams)
+        why = `is not there, and there are ${maxStreams} streams already`;
+      else if (limit !== undefined && (alike ?? 0) >= limit.streams) {
+        why = `would be one more than the ${limit.streams} that limit allows`;
+      }
+      if (why !== undefined) {
+        const error = { rule, field: "to", position: undefined, message: `stream "${stream}" ${why}` };
+        this.fail(packet, error, onError, done);
+        return;
+      }
+      this.createStream(stream, partitions, {}, "protocol");
       this.logger.info({ stream, partitions, rule }, "a mapping named a new stream: made it");
     }
+    this.afterCreation(this.creating.get(stream) as Promise<unknown>, packet, stream, done);
+  }
+
+  private createStream(
+    stream: string,
+    partitions: number,
+    settings: Partial<StreamSettings>,
+    origin: StreamOrigin,
+  ): void {
+    if (this.creating.has(stream)) return;
+    const creation = this.log
+      .createStream(stream, partitions, settings, origin)
+      .finally(() => this.creating.delete(stream));
+    this.creating.set(stream, creation);
+  }
+
+  /** Maps the message anew when its stream is there. */
+  private afterCreation(
+    creation: Promise<unknown>,
+    packet: IncomingPublish,
+    stream: string,
+    done: Done,
+  ): void {
     this.counts.inFlight++;
     const settle = (error: LogError | null): void => {
       if (error === null && this.log.stream(stream) !== undefined) this.accept(packet, done);
@@ -257,4 +349,20 @@ export class Ingest {
       },
     );
   }
+}
+
+/** Of the stream that is made for dead letters: whatever MQTT lets in has to fit, with its reason. */
+const DEAD_LETTERS: Partial<StreamSettings> = { maxMessageBytes: 2 << 20, retentionBytes: 256 << 20 };
+
+/** Why the log would not take a record, whoever sends it. */
+function misfit(entry: RecordAppend): Omit<MappingError, "rule"> | undefined {
+  const { name, settings } = (entry.partition as Partition).stream;
+  if (entry.key === null && settings.cleanup === "compact") {
+    const message = `stream "${name}" is compacted and takes no record without a key`;
+    return { field: "key", position: undefined, message };
+  }
+  const bytes = recordBytesBound(entry);
+  if (bytes <= (settings.maxMessageBytes ?? bytes)) return undefined;
+  const message = `the record has ${bytes} bytes, and stream "${name}" takes ${settings.maxMessageBytes}`;
+  return { field: "value", position: undefined, message };
 }

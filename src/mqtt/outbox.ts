@@ -30,6 +30,8 @@ export interface QueuedMessage {
   readonly number: number;
   readonly topic: string;
   readonly payload: Buffer;
+  /** Milliseconds since the epoch; 0: never. */
+  readonly expiresAt: number;
   readonly deliveries: Delivery[];
   /** Deliveries that still need the payload. */
   waiting: number;
@@ -53,6 +55,7 @@ export class Outbox {
   /** The session's. */
   readonly number: number;
   private readonly limits: { readonly drainTimeoutMs: number };
+  private readonly onExpired: (delivery: Delivery) => void;
   private connection: Connection | undefined;
   private drainTimer: NodeJS.Timeout | undefined;
   private unsent = new Deque<Delivery>();
@@ -68,9 +71,15 @@ export class Outbox {
   messages = 0;
   bytes = 0;
 
-  constructor(number: number, limits: { readonly drainTimeoutMs: number }) {
+  /** `onExpired` hears of a delivery that came to its turn too late and is over. */
+  constructor(
+    number: number,
+    limits: { readonly drainTimeoutMs: number },
+    onExpired: (delivery: Delivery) => void,
+  ) {
     this.number = number;
     this.limits = limits;
+    this.onExpired = onExpired;
   }
 
   get isConnected(): boolean {
@@ -129,6 +138,12 @@ export class Outbox {
     while (connection !== undefined && !connection.closed && this.sent.size < MAX_SENT) {
       const delivery = this.unsent.at(0);
       if (delivery === undefined || delivery.sequence - this.floor >= MAX_SENT) return;
+      if (isExpired(delivery)) {
+        this.unsent.drop(1);
+        this.end(delivery);
+        this.onExpired(delivery);
+        continue;
+      }
       const packetId = idOf(delivery);
       if (this.sent.has(packetId)) return;
       if (connection.conn.writableNeedDrain) {
@@ -255,6 +270,12 @@ export class Outbox {
     this.unsent = new Deque();
     return all;
   }
+}
+
+/** One at QoS 2 that the subscriber may have got is gone on with: its packet id must not become another's. */
+function isExpired({ message, qos, isRepeated }: Delivery): boolean {
+  const expiresAt = message?.expiresAt ?? 0;
+  return expiresAt > 0 && !(qos === 2 && isRepeated) && Date.now() >= expiresAt;
 }
 
 const idOf = ({ sequence }: Pick<Delivery, "sequence">): number => 1 + (sequence % QUEUE_IDS);

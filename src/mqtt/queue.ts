@@ -30,6 +30,8 @@ export interface QueueLimits {
 interface Publish {
   readonly topic: string;
   readonly payload: Buffer;
+  /** Milliseconds since the epoch; undefined: never. */
+  readonly expiresAt?: number | undefined;
 }
 
 type Saved = (error: LogError | null) => void;
@@ -53,6 +55,7 @@ export class Queue {
   /** Deletions of what means nothing any more. */
   private readonly stale: RecordAppend[] = [];
   overflows = 0;
+  expired = 0;
 
   constructor(limits: QueueLimits, store: StateStore) {
     this.limits = limits;
@@ -64,16 +67,24 @@ export class Queue {
   }
 
   newOutbox(number: number): Outbox {
-    return new Outbox(number, this.limits);
+    return new Outbox(number, this.limits, (delivery) => {
+      this.expired++;
+      this.noLongerWaits(delivery);
+      this.changed(delivery);
+    });
   }
 
   /** A message for these sessions, each with its QoS; undefined when none of them takes it. To be appended at once. */
-  change({ topic, payload }: Publish, subscribers: ReadonlyMap<Outbox, 1 | 2>): Change | undefined {
+  change(
+    { topic, payload, expiresAt = 0 }: Publish,
+    subscribers: ReadonlyMap<Outbox, 1 | 2>,
+  ): Change | undefined {
     const bytes = sizeOf({ topic, payload });
     const message: QueuedMessage = {
       number: this.store.newNumber(),
       topic,
       payload: Buffer.from(payload),
+      expiresAt,
       deliveries: [],
       waiting: 0,
       onDisk: 0,
@@ -91,7 +102,7 @@ export class Queue {
     const entry = this.store.entry(
       "queued",
       { number: message.number },
-      { mqttTopic: topic, payload, deliveries },
+      { mqttTopic: topic, payload, deliveries, expiresAt },
     );
     return { entry, settle: (isDurable) => this.settle(message, isDurable) };
   }
@@ -301,11 +312,12 @@ export class Queue {
 
   /** After the last record; `outboxes` by their sessions' numbers, their progress restored. */
   restore(outboxes: ReadonlyMap<number, Outbox>): void {
-    for (const [number, { mqttTopic, payload, deliveries }] of this.restored) {
+    for (const [number, { mqttTopic, payload, deliveries, expiresAt }] of this.restored) {
       const message: QueuedMessage = {
         number,
         topic: mqttTopic,
         payload,
+        expiresAt,
         deliveries: [],
         waiting: 0,
         onDisk: 0,

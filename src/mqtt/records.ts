@@ -88,6 +88,8 @@ const KINDS = {
       mqttTopic: string(),
       payload: bytes(),
       deliveries: array(struct({ session: int64(), sequence: int64(), qos: int8() })),
+      /** Milliseconds since the epoch, from which on it is not to be sent any more; 0 for never. */
+      expiresAt: int64({ tag: 0 }),
     },
   ),
   retained: kind(RETAINED_STREAM, 6, { mqttTopic: string() }, { payload: bytes(), qos: int8() }),

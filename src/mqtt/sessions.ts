@@ -32,6 +32,8 @@ export interface StoredPacket {
   readonly qos: 0 | 1 | 2;
   readonly retain: boolean;
   messageId?: number;
+  /** Milliseconds since the epoch, from which on no queue sends it any more. */
+  readonly expiresAt?: number | undefined;
 }
 
 /** Who published: a connection, or the client of one that died with the gateway. */
@@ -104,6 +106,7 @@ export class Sessions {
       queuedMessages: messages,
       queuedBytes: bytes,
       queueOverflows: this.queue.overflows,
+      expiredMessages: this.queue.expired,
       retainedMessages: this.retained.size,
       notRetained: this.retained.notRetained,
     };
@@ -179,7 +182,7 @@ export class Sessions {
   /** What has to be on disk in the same commit as a message; undefined for an ordinary one. */
   companions(publisher: Publisher | null, packet: StoredPacket, isWill: boolean): Companions | undefined {
     const isQueued = packet.qos > 0 && this.queueingFilters > 0;
-    const isReceived = packet.qos === 2 && !isWill && (publisher as Connection).clean === false;
+    const isReceived = packet.qos === 2 && !isWill && (publisher as Connection | null)?.clean === false;
     const will = isWill ? this.wills.get(publisher as Publisher) : undefined;
     if (!isQueued && !isReceived && !packet.retain && will === undefined) return undefined;
     const changes: Change[] = [];

@@ -99,6 +99,18 @@ export function encodeHeaders(headers: readonly RecordHeader[]): Buffer {
   return target;
 }
 
+/** A header section with one more header behind the others. */
+export function withHeader(section: Buffer, header: RecordHeader): Buffer {
+  const count = new Reader(section).varint();
+  const [before, after] = [varintBytes(zigZag(count)), varintBytes(zigZag(count + 1))];
+  const one = encodeHeaders([header]).subarray(1);
+  const target = Buffer.allocUnsafe(after + section.length - before + one.length);
+  putVarint(target, 0, zigZag(count + 1));
+  section.copy(target, after, before);
+  one.copy(target, target.length - one.length);
+  return target;
+}
+
 /** The header section of a record without headers. */
 export const NO_HEADERS: Buffer = encodeHeaders([]);
 

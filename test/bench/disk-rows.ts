@@ -1,14 +1,18 @@
 /** The rows about the disk: commits, starting on what lies there, and how much is written. */
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ControlClient } from "../../src/control/client.ts";
+import type { GatewayStatus, LogStats } from "../../src/gateway.ts";
+import { deviceBytes } from "../../src/log/counted-disk.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { createLogger } from "../../src/logger.ts";
 import { batchOf, encodeHeaders, NO_HEADERS } from "../../src/wire/record-batch.ts";
 import type { Gateway } from "../interop/support/gateway.ts";
+import { run } from "../interop/support/process.ts";
 import { comparison, type Figure, ms } from "./figure.ts";
-import { usageOf } from "./load.ts";
-import { BENCH, load, median, sleep, withGateway } from "./measure.ts";
+import { Sensor, usageOf } from "./load.ts";
+import { BENCH, load, median, script, sleep, withGateway } from "./measure.ts";
 
 async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), "sluice-bench-"));
@@ -129,20 +133,77 @@ export async function readiness(): Promise<Figure[]> {
   });
 }
 
+const TEN_GB = 10e9;
+
+/** From spawn to the first acknowledged publish. */
+async function untilAcknowledged(gateway: Gateway): Promise<number> {
+  const startedAt = performance.now();
+  const started = gateway.again();
+  for (;;) {
+    try {
+      const sensor = await Sensor.open(gateway.mqttPort, 0, 64);
+      await new Promise<void>((resolve) => {
+        sensor.onAcknowledged = () => resolve();
+        sensor.send();
+      });
+      sensor.close();
+      break;
+    } catch {
+      await sleep(5); // it does not listen yet
+    }
+  }
+  const elapsedMs = performance.now() - startedAt;
+  await started;
+  return elapsedMs;
+}
+
+/** Lets the page cache forget a folder's files, as a machine that was switched off has. */
+async function forget(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const of = `of=${join(entry.parentPath, entry.name)}`;
+    await run("dd", [of, "oflag=nocache", "conv=notrunc,fdatasync", "count=0"], { timeoutMs: 60_000 });
+  }
+}
+
+export async function killedWhileLarge(): Promise<Figure[]> {
+  return withGateway(BENCH, async (gateway) => {
+    await gateway.stop();
+    const { bavail, bsize } = await statfs(gateway.folder);
+    if (bavail * bsize < 2 * TEN_GB) throw new Error("less than 20 GB of room");
+    await fill(gateway.dataDir, TEN_GB);
+    await gateway.again();
+    const times: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      const running = script("load.ts", {
+        ...{ port: gateway.mqttPort, connections: 100, window: 20, payloadBytes: 64 },
+        ...{ warmUpMs: 1_000, durationMs: 60_000 },
+      });
+      await running.until(({ stdout }) => stdout.includes("begin"), "the load's begin", 30_000);
+      await gateway.kill();
+      await running.end("SIGKILL");
+      await forget(gateway.dataDir);
+      times.push(await untilAcknowledged(gateway));
+    }
+    return [
+      {
+        what: "10 GB data folder, kill -9 under load: the first publish is acknowledged",
+        figure: ms(median(times)),
+        target: "≤ 2,000 ms",
+        met: median(times) <= 2_000,
+        detail: `from spawn, files out of the page cache, ${times.map((time) => time.toFixed(0)).join(" ")} ms`,
+        values: { medianMs: median(times) },
+      },
+    ];
+  });
+}
+
 async function segmentBytes(dataDir: string): Promise<number> {
   let bytes = 0;
   for (const name of await readdir(join(dataDir, "streams"), { recursive: true })) {
     if (/telemetry-\d+\/\d{20}\.log$/.test(name)) bytes += (await stat(join(dataDir, "streams", name))).size;
   }
   return bytes;
-}
-
-/** Bytes that reached the device under a folder so far, by anybody; NaN where the system does not tell. */
-async function deviceBytes(folder: string): Promise<number> {
-  const { dev } = await stat(folder);
-  const [major, minor] = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)];
-  const text = await readFile(`/sys/dev/block/${major}:${minor}/stat`, "utf8").catch(() => "");
-  return Number(text.trim().split(/\s+/)[6] ?? Number.NaN) * 512;
 }
 
 /** What a process has given to write calls, up to its end, which it is told to make. */
@@ -173,11 +234,11 @@ export async function bytesWritten(): Promise<Figure[]> {
       ratePerSecond: 1_000,
     };
     const callsBefore = usageOf(gateway.process.pid).writeCallBytes;
-    const deviceBefore = await deviceBytes(gateway.folder);
+    const deviceBefore = deviceBytes(gateway.folder) ?? Number.NaN;
     const result = await load({ ...options, warmUpMs: 0, durationMs: 20_000 });
     // The orderly stop belongs to it: what is still in memory only has to be written some time.
     const calls = (await writeCallsUntilEnd(gateway)) - callsBefore;
-    const device = (await deviceBytes(gateway.folder)) - deviceBefore;
+    const device = (deviceBytes(gateway.folder) ?? Number.NaN) - deviceBefore;
     const taken = result.acknowledgedInAll * result.packetBytes;
     // A PUBACK is four bytes of a write call too.
     const written = calls - 4 * result.acknowledgedInAll;
@@ -192,4 +253,48 @@ export async function bytesWritten(): Promise<Figure[]> {
       },
     ];
   });
+}
+
+const LINGERS = ["0ms", "20ms", "1s"];
+const WEAR_MS = 10_000;
+
+/** What is written for what is taken, at three rates and three lingers; single sensors send no faster than they are answered. */
+export async function wear(): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const ratePerSecond of [1, 100, 10_000]) {
+    for (const linger of LINGERS) {
+      figures.push(
+        await withGateway({ ...BENCH, commit: { linger } }, (gateway) =>
+          wearAt(gateway, ratePerSecond, linger),
+        ),
+      );
+    }
+  }
+  return figures;
+}
+
+async function wearAt(gateway: Gateway, ratePerSecond: number, linger: string): Promise<Figure> {
+  const statsOf = async (): Promise<LogStats> => {
+    const { stats } = await new ControlClient(gateway.dataDir).ask<GatewayStatus>("GET /status");
+    return (stats as NonNullable<typeof stats>).log;
+  };
+  const connections = Math.min(100, ratePerSecond);
+  const before = await statsOf();
+  const result = await load({
+    ...{ port: gateway.mqttPort, connections, window: 1, payloadBytes: 64, ratePerSecond },
+    ...{ warmUpMs: 0, durationMs: WEAR_MS },
+  });
+  const after = await statsOf();
+  const since = (key: "committedBytes" | "writtenBytes" | "syncs"): number => after[key] - before[key];
+  const device = (after.deviceBytes ?? Number.NaN) - (before.deviceBytes ?? 0);
+  const [taken, written] = [since("committedBytes"), since("writtenBytes")];
+  const minutes = result.seconds / 60;
+  const rate = result.acknowledgedInAll / result.seconds;
+  return {
+    what: `${ratePerSecond} messages/s, linger ${linger}`,
+    figure: `${(written / taken).toFixed(1)} bytes written per byte taken, ${Math.round(since("syncs") / minutes)} syncs/min`,
+    target: "printed",
+    detail: `${Math.round(rate)} messages/s acknowledged: ${taken} bytes of record batches taken, ${written} written (whole pages); on the device by everybody: ${(device / taken).toFixed(1)} per byte; as a day: ${(((written / WEAR_MS) * 86.4e6) / 2 ** 30).toFixed(2)} GiB`,
+    values: { taken, written, device, syncs: since("syncs"), rate },
+  };
 }

@@ -2,7 +2,7 @@
 import { type Gateway, program, STANDARD } from "../interop/support/gateway.ts";
 import { Running, run } from "../interop/support/process.ts";
 import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
-import { bytesWritten, commits, readiness } from "./disk-rows.ts";
+import { bytesWritten, commits, killedWhileLarge, readiness, wear } from "./disk-rows.ts";
 import { comparison, type Figure, k, mb, ms, spread } from "./figure.ts";
 import type { LatencyResult } from "./latency.ts";
 import type { LoadResult } from "./load.ts";
@@ -229,8 +229,10 @@ export const ROWS: readonly Row[] = [
   { name: "commit partitions", measure: commits },
   { name: "memory idle", measure: idleMemory },
   { name: "ready start", measure: readiness },
+  { name: "killed large", measure: killedWhileLarge },
   { name: "demo thousand", measure: demonstration },
   { name: "bytes written", measure: bytesWritten },
+  { name: "wear linger", measure: wear },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>

@@ -112,8 +112,8 @@ describe("up", () => {
 
   test("streams lists what is stored, with a total", async () => {
     const lines = (await sluice("streams", "--broker", `127.0.0.1:${gateway.kafkaPort}`)).split("\n");
-    expect(lines[0]).toMatch(/^STREAM +PARTITIONS +RECORDS +SIZE +RETENTION/);
-    expect(lines[1]).toMatch(/^telemetry +2 +20 +[\d.]+ K?i?B +2d, 1\.0 GiB per partition/);
+    expect(lines[0]).toMatch(/^STREAM +PARTITIONS +RECORDS +SIZE +RETENTION +MADE BY/);
+    expect(lines[1]).toMatch(/^telemetry +2 +20 +[\d.]+ K?i?B +2d, 1\.0 GiB per partition +configuration/);
     expect(lines[2]).toMatch(/^1 stream, 20 records, [\d.]+ K?i?B at 127/);
   });
 
@@ -125,6 +125,7 @@ describe("up", () => {
       retentionMs: 172_800_000,
       retentionBytes: 1_073_741_824,
       cleanup: "delete",
+      origin: "configuration",
     });
     const { partitions } = report as { partitions: { logEndOffset: number; sizeBytes: number }[] };
     expect(partitions.reduce((sum, { logEndOffset }) => sum + logEndOffset, 0)).toBe(20);

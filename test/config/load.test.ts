@@ -140,6 +140,14 @@ describe("flags", () => {
   });
 });
 
+test("an address to connect to must be one: clients cannot connect to all addresses", () => {
+  for (const host of ["0.0.0.0", "[::]"]) {
+    const yaml = `${MINIMAL}kafka: { advertise: "${host}:9092" }\n`;
+    expect(() => configOf(yaml)).toThrow("which no client can connect to");
+  }
+  expect(configOf(`${MINIMAL}kafka: { offsetRetention: 30d }\n`).kafka.offsetRetention).toBe(2_592_000_000);
+});
+
 describe("a port offset", () => {
   test("moves every port that is fixed, and none that the system chooses", () => {
     const config = configOf(
@@ -197,6 +205,10 @@ describe("a file", () => {
       username: undefined,
       receivedAt: 1_790_000_000_000,
     });
-    expect(mapping).toMatchObject({ outcome: "mapped", stream, key: Buffer.from(key), problem: undefined });
+    expect(mapping).toMatchObject({
+      outcome: "mapped",
+      records: [{ stream, key: Buffer.from(key) }],
+      problem: undefined,
+    });
   });
 });

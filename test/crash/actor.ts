@@ -71,7 +71,7 @@ export class Actor {
     const size = isRegular ? bound : random.int(bound);
     const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ2"]));
     value.write(`${id}:`.padEnd(12));
-    const isCompacted = stream.settings.cleanup === "compact";
+    const isCompacted = stream.settings.cleanup.includes("compact");
     const hasKey = isCompacted || (!isRegular && random.chance(0.5));
     return {
       id,

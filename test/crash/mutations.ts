@@ -185,7 +185,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/stream-store.ts",
-        find: "if (isRecovered) await this.checkpoint();",
+        find: "if (isRecovered) await this.checkpoint().catch((error) => (problem = error));",
         replace: "",
       },
     ],
@@ -245,8 +245,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/partition-log.ts",
-        find: "      this.namesUnsynced = false;\n      await this.fileSystem.syncFolder(this.folder);",
-        replace: "",
+        find: "        await this.fileSystem.syncFolder(this.folder);\n      } catch",
+        replace: "      } catch",
       },
     ],
   },
@@ -338,8 +338,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/partition-log.ts",
-        find: "      await this.fileSystem.syncFolder(this.folder);\n      freed",
-        replace: "      freed",
+        find: "    await this.fileSystem.syncFolder(this.folder);\n    this.setSegments",
+        replace: "    this.setSegments",
       },
     ],
   },

@@ -323,7 +323,8 @@ function apply(streams: Map<string, StreamFacts>, change: CatalogChange): void {
   }
   const known = [...(streams.get(change.name)?.known ?? [])];
   while (known.length < change.partitions) known.push(new Map());
-  const isCompacted = change.settings.cleanup === "compact" || streams.get(change.name)?.isCompacted === true;
+  const isCompacted =
+    change.settings.cleanup.includes("compact") || streams.get(change.name)?.isCompacted === true;
   streams.set(change.name, { settings: change.settings, isCompacted, known });
 }
 

@@ -462,6 +462,10 @@ export class SimulatedDisk implements FileSystem {
     );
   }
 
+  async freeBytes(): Promise<number> {
+    return Number.POSITIVE_INFINITY;
+  }
+
   async readFile(path: string): Promise<Buffer | undefined> {
     await this.alive();
     const node = this.find(path)?.node;

@@ -8,6 +8,7 @@
  * A seed gives the same history again as long as the code under test does the same.
  */
 import { pino } from "pino";
+import type { Clock } from "../../src/clock.ts";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
 import type { StreamStore, StreamStoreOptions } from "../../src/log/stream-store.ts";
 import { Actor, settingsOf } from "./actor.ts";
@@ -75,7 +76,12 @@ export interface History {
   readonly failure: unknown;
 }
 
-/** A log on a simulated disk, not started. `now` follows the number of records. */
+/** Only this moves it. */
+function clockOf(now: () => number): Clock {
+  return { now, wallTime: now, schedule: () => () => {} };
+}
+
+/** A log on a simulated disk, not started. Its clock follows the number of records. */
 export function logOn(
   disk: SimulatedDisk,
   sizes: Sizes,
@@ -86,7 +92,7 @@ export function logOn(
     dataDir: DATA,
     logger: silent,
     fileSystem: disk,
-    now: () => timeOf(chronicle.now.nextRecord),
+    clock: clockOf(() => timeOf(chronicle.now.nextRecord)),
     ...sizes,
     // Retention and compaction run when the workload says so.
     upkeepMs: 2 ** 31 - 1,

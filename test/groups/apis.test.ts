@@ -6,7 +6,7 @@ import { apis } from "../../src/kafka/apis/index.ts";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { decode, encode } from "../../src/wire/schema.ts";
-import { FakeClock } from "./fake-clock.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { FakeLog } from "./fake-log.ts";
 import { coordinatorOn } from "./harness.ts";
 
@@ -163,6 +163,13 @@ it("FindCoordinator tells the address on which the client reached us, and has no
   ]);
   const refused = await client.ask("FindCoordinator", 1, { key: "t", keyType: 1 });
   expect(refused.errorCode).toBe(ErrorCode.INVALID_REQUEST);
+});
+
+it("DescribeGroups shows a member's address as Kafka does, with Java's slash", async () => {
+  const client = await Client.connect();
+  await client.join(3);
+  const { groups } = await client.ask("DescribeGroups", 5, { groups: ["g"] });
+  expect(groups[0].members[0]).toMatchObject({ clientId: "client", clientHost: "/127.0.0.1" });
 });
 
 it("DescribeGroups calls an unknown group dead, and from version 6 on says that it is not there", async () => {

@@ -3,9 +3,9 @@ import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import { readRecord } from "../../src/groups/records.ts";
 import { OFFSETS_STREAM } from "../../src/groups/store.ts";
 import type { JoinResult, OffsetToCommit } from "../../src/groups/types.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { openStore, readAll } from "../support/log.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
-import { FakeClock } from "./fake-clock.ts";
 import { FakeLog } from "./fake-log.ts";
 import { coordinatorOn, joinRequest, SESSION_MS, SIMPLE, silent } from "./harness.ts";
 
@@ -261,6 +261,7 @@ describe("bounds", () => {
     const { memberId } = await stableMember(groups, clock);
     expect(await groups.commit("third", SIMPLE, [at(0, 1)])).toEqual(["GROUP_MAX_SIZE_REACHED"]);
     groups.leave("g", [{ memberId, groupInstanceId: null }]);
+    clock.advance(1_000);
     expect(await groups.commit("third", SIMPLE, [at(0, 1)])).toEqual(["NONE"]);
     expect(groups.list().map(({ groupId }) => groupId)).toEqual(["kept", "third"]);
   });

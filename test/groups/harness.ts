@@ -9,7 +9,7 @@ import {
   type JoinResult,
   type SyncResult,
 } from "../../src/groups/types.ts";
-import { FakeClock } from "./fake-clock.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import type { FakeLog } from "./fake-log.ts";
 
 export const SESSION_MS = 10_000;

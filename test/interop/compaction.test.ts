@@ -6,8 +6,9 @@ import { StreamStore } from "../../src/log/stream-store.ts";
 import { silentLogger } from "../support/log.ts";
 import { Gateway } from "./support/gateway.ts";
 import { kafkaClient, readAll } from "./support/kafka.ts";
+import { java } from "./support/kafka-tools.ts";
 import { suite } from "./support/suite.ts";
-import { java, kcat } from "./support/tools.ts";
+import { kcat } from "./support/tools.ts";
 
 const COMPLAINTS =
   /isvalid: false|invalid bytes|Mismatches|mismatch|out of order|Corrupt|Exception|Could not/i;

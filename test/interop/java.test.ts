@@ -1,9 +1,9 @@
 /** Apache Kafka's own command line, from Maven Central: what an administrator types first. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readAll } from "./support/kafka.ts";
+import { java } from "./support/kafka-tools.ts";
 import { suite } from "./support/suite.ts";
 import { startTarget, type Target } from "./support/target.ts";
-import { java } from "./support/tools.ts";
 
 suite("Kafka's own tools", ["java", "kafka's jars"], () => {
   let target: Target;

@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Gateway } from "./support/gateway.ts";
 import { kafkaClient, readAll } from "./support/kafka.ts";
+import { java } from "./support/kafka-tools.ts";
 import { connectMqtt } from "./support/mqtt.ts";
 import { eventually } from "./support/process.ts";
 import { suite } from "./support/suite.ts";
-import { has, java, kcat } from "./support/tools.ts";
+import { has, kcat } from "./support/tools.ts";
 
 const COMPLAINTS =
   /isvalid: false|invalid bytes|Non-consecutive|Mismatches|mismatch|out of order|Corrupt|Exception|Could not/i;

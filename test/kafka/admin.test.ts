@@ -198,7 +198,9 @@ describe("the other administrative requests", () => {
     ]);
     expect(results[1].configs).toContainEqual(expect.objectContaining({ name: "node.id", value: "0" }));
     expect(results[2].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
-    expect(results[3].configs).toHaveLength(16);
+    expect(results[3].configs).toHaveLength(17);
+    const origin = { name: "sluice.origin", value: "client", readOnly: true };
+    expect(results[3].configs).toContainEqual(expect.objectContaining(origin));
   });
 
   it("put settings back to their defaults, one or all, and edit the list that there is", async () => {

@@ -1,6 +1,7 @@
 /** A `Log` in memory with the promises that the Kafka server builds on; a commit takes one turn of the loop. */
 import { randomBytes } from "node:crypto";
 import { LogError } from "../../src/errors.ts";
+import { isStreamName } from "../../src/log/catalog.ts";
 import type {
   ActiveProducer,
   Append,
@@ -177,7 +178,7 @@ export class FakeLog implements Log {
     origin: StreamOrigin,
   ): Promise<Stream> {
     await Promise.resolve();
-    if (!/^[a-zA-Z0-9._-]{1,249}$/.test(name)) throw new LogError("INVALID_STREAM", name);
+    if (!isStreamName(name)) throw new LogError("INVALID_STREAM", name);
     if (this.byName.has(name)) throw new LogError("STREAM_EXISTS", name);
     const stream = new FakeStream(name, { ...SETTINGS, ...settings }, origin);
     stream.grow(partitions);

@@ -121,6 +121,11 @@ it("describes streams in pages, each partition once, whatever the limit", async 
   expect(await walk(["c", "none", "a", "a"], 2)).toEqual(["a-0", "a-1", "c-0", "none!3"]);
 });
 
+it("says that no replica stands by with an empty list: Kafka's admin client fails on null", async () => {
+  const page = await client.send("DescribeTopicPartitions", 0, { topics: [{ name: "a" }], cursor: null });
+  expect(page.topics[0].partitions[0]).toMatchObject({ eligibleLeaderReplicas: [], lastKnownElr: [] });
+});
+
 it("deletes records up to an offset or all of them, where a stream is not only compacted", async () => {
   await broker.log.createStream("latest", 1, { cleanup: "compact" }, "protocol");
   await broker.log.createStream("__own", 1, {}, "internal");

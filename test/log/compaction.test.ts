@@ -15,9 +15,11 @@ import {
   recordsOf,
 } from "../../src/wire/record-batch.ts";
 import { sentBatch } from "../support/batches.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { append, openStore, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
+const DAY_MS = 24 * 3_600_000;
 const COMPACT: Partial<StreamSettings> = { cleanup: "compact", segmentBytes: 400, deleteRetentionMs: 1000 };
 
 interface World {
@@ -136,6 +138,13 @@ describe("compaction", () => {
       { weight: 3, arbitrary: fc.record({ do: fc.constant("compact" as const) }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant("wait" as const) }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant("kill" as const) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          do: fc.constant("set the clock" as const),
+          ms: fc.constantFrom(-50 * 365 * DAY_MS, -DAY_MS, DAY_MS, 50 * 365 * DAY_MS),
+        }),
+      },
     );
     await fc.assert(
       fc.asyncProperty(
@@ -144,8 +153,8 @@ describe("compaction", () => {
         fc.constantFrom(0, 1000),
         fc.nat(),
         async (steps, maxCompactionKeys, deleteRetentionMs, somewhere) => {
-          let now = 5000;
-          const options = { now: () => now, maxCompactionKeys };
+          const clock = new FakeClock();
+          const options = { clock, maxCompactionKeys };
           let { disk, store, partition } = await world({ segmentBytes: 250, deleteRetentionMs }, options);
           const written: { key: Buffer; value: Buffer | null; at: number }[] = [];
           for (const one of steps) {
@@ -154,19 +163,20 @@ describe("compaction", () => {
                 key: Buffer.from(key),
                 value: value === null ? null : Buffer.from(value),
               }));
-              for (const { key, value } of bytes) written.push({ key, value, at: now });
+              for (const { key, value } of bytes) written.push({ key, value, at: clock.now() });
               if (one.do === "send") {
                 await send(store, partition, sentBatch(one.records, { codec: one.codec }));
               } else {
                 const target = partition;
                 await append(
                   store,
-                  bytes.map((kv) => ({ partition: target, ...kv, headers: NO_HEADERS, timestamp: now })),
+                  bytes.map((kv) => ({ partition: target, ...kv, headers: NO_HEADERS, timestamp: 5000 })),
                 );
               }
             } else if (one.do === "checkpoint") await store.checkpoint();
             else if (one.do === "compact") await store.compact();
-            else if (one.do === "wait") now += 700;
+            else if (one.do === "wait") clock.advance(700);
+            else if (one.do === "set the clock") clock.jump(one.ms);
             else {
               const killed = disk.snapshot();
               await store.close();
@@ -185,7 +195,7 @@ describe("compaction", () => {
           const offsets = new Set(seen.map(({ offset }) => offset));
           for (const offset of latest.values()) {
             const { value, at } = written[offset] as (typeof written)[number];
-            if (value !== null || now < at + deleteRetentionMs) expect(offsets).toContain(offset);
+            if (value !== null || clock.now() < at + deleteRetentionMs) expect(offsets).toContain(offset);
           }
           const from = somewhere % (written.length + 1);
           expect(brief(await readAll(partition, from))).toEqual(
@@ -199,28 +209,30 @@ describe("compaction", () => {
   });
 
   it("shows a deletion for its time and then no longer, counted from when what it deletes has gone", async () => {
-    let now = 1000;
-    const all = await world({}, { now: () => now });
+    const clock = new FakeClock();
+    const all = await world({}, { clock });
     const { store, partition } = all;
     await append(store, [record(partition, "gone", "x")]);
     await append(store, [{ ...record(partition, "gone", ""), value: null, timestamp: 77 }]);
     await settle(all);
-    now += 1_000_000;
+    clock.advance(1_000_000);
+    const met = clock.wallTime();
     await store.compact();
     const [tombstone] = await readAll(partition);
     expect(tombstone).toMatchObject({ offset: 1, value: null, timestamp: 77 });
     const horizons = (await batchesOf(partition)).map((batch) => deleteHorizonOf(batch));
-    expect(horizons[0]).toBe(now + 1000);
+    expect(horizons[0]).toBe(met + 1000);
 
-    const passAt = async (time: number) => {
-      now = time;
+    const passAfter = async (ms: number) => {
+      clock.advance(ms);
       await settle(all);
       await store.compact();
       return (await readAll(partition)).some(({ offset }) => offset === 1);
     };
-    const first = now;
-    expect(await passAt(first + 999)).toBe(true);
-    expect(await passAt(first + 1000)).toBe(false);
+    clock.jump(50 * 365 * DAY_MS);
+    expect(await passAfter(999)).toBe(true);
+    clock.jump(-100 * 365 * DAY_MS);
+    expect(await passAfter(1)).toBe(false);
   });
 
   it("compacts what fits when there are more keys than it can know, and the rest in later passes", async () => {
@@ -348,9 +360,9 @@ describe("compaction", () => {
   });
 
   it("keeps batches that it cannot look into, and the deletions behind them", async () => {
-    let now = 1000;
+    const clock = new FakeClock();
     const settings = { segmentBytes: 600, deleteRetentionMs: 0, retentionMs: -1 };
-    const all = await world({ ...settings, cleanup: "delete" }, { now: () => now });
+    const all = await world({ ...settings, cleanup: "delete" }, { clock });
     const { store, partition } = all;
     const unreadable = Buffer.from("lz4, for all we know");
     await send(store, partition, sentBatch([{ key: "x", value: "1" }], { codec: 3, body: unreadable }));
@@ -362,7 +374,7 @@ describe("compaction", () => {
     await append(store, [record(partition, "y", "1")]);
     await settle(all);
     for (let pass = 0; pass < 3; pass++) {
-      now += 10_000;
+      clock.advance(10_000);
       await store.compact();
       await settle(all);
     }

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { ERROR_HEADER, type Mapped, Mapper, TOPIC_HEADER } from "../../src/mapping/mapper.ts";
+import { Mapper } from "../../src/mapping/mapper.ts";
+import type { MappingError } from "../../src/mapping/outcome.ts";
+import { ERROR_HEADER, TOPIC_HEADER } from "../../src/mapping/record-builder.ts";
 import type { RuleDefinition } from "../../src/mapping/rule.ts";
-import { timestampOf } from "../../src/mapping/rule.ts";
 import { MappingSyntaxError } from "../../src/mapping/syntax-error.ts";
-import { KEYLESS, type PublishPacket } from "../../src/record.ts";
+import { timestampOf } from "../../src/mapping/time.ts";
+import { KEYLESS, type MappedRecord, type PublishPacket } from "../../src/record.ts";
 import { batchOf, decodeRecords } from "../../src/wire/record-batch.ts";
 
 const temperatures: RuleDefinition = {
@@ -32,13 +34,18 @@ function mapperOf(rules: RuleDefinition[], partitions = 4): Mapper {
   return new Mapper(rules, (stream) => (stream.startsWith("missing") ? 0 : partitions));
 }
 
-function mapped(mapper: Mapper, packet: PublishPacket): Mapped {
+type One = MappedRecord & { rule: string; problem: MappingError | undefined };
+
+/** Of a message that becomes one record. */
+function mapped(mapper: Mapper, packet: PublishPacket): One {
   const mapping = mapper.map(packet);
-  if (mapping.outcome !== "mapped") throw new Error(mapping.outcome);
-  return mapping;
+  if (mapping.outcome !== "mapped") throw new Error(JSON.stringify(mapping));
+  expect(mapping.records).toHaveLength(1);
+  const { rule, problem, records } = mapping;
+  return { ...(records[0] as MappedRecord), rule, problem };
 }
 
-function headersOf(record: Mapped): [string, string | undefined][] {
+function headersOf(record: MappedRecord): [string, string | undefined][] {
   const [read] = decodeRecords(batchOf([record]));
   return (read?.headers ?? []).map(({ key, value }) => [key, value?.toString()]);
 }
@@ -105,10 +112,11 @@ describe("the mapper", () => {
     ]);
   });
 
-  it("stores a message whose templates fail, without what they would have made, and says why in a header", () => {
+  it("with onError: pass stores a message without what could not be made, and says why in a header", () => {
     const mapper = mapperOf([
       {
         ...temperatures,
+        onError: "pass",
         key: "${payload.id}",
         headers: { unit: "${payload.unit}", site: "${site}" },
         timestamp: "${payload.ts}",
@@ -116,12 +124,12 @@ describe("the mapper", () => {
     ]);
     const record = mapped(mapper, publish("sensors/north/t1/temperature", '{"ts":1767225600}'));
     expect([record.key, record.partition, record.timestamp]).toEqual([null, KEYLESS, 1_767_225_600_000]);
-    expect(record.problem).toContain("key: payload.id has no value");
+    expect(record.problem).toMatchObject({ field: "key", position: 2, message: "payload.id has no value" });
     const headers = new Map(headersOf(record));
     expect([...headers.keys()]).toEqual([TOPIC_HEADER, "site", ERROR_HEADER]);
     expect(headers.get(ERROR_HEADER)).toMatch(/key: .*; timestamp: .*seconds.*; headers\.unit: /);
     const text = mapped(mapper, publish("sensors/north/t1/temperature", "not JSON"));
-    expect(text.problem).toContain("the payload is not JSON");
+    expect(text.problem?.message).toBe("payload.id has no value");
     expect(text.value?.toString()).toBe("not JSON");
   });
 
@@ -130,14 +138,18 @@ describe("the mapper", () => {
       mapperOf([{ name: "r", from: "+a", to: template }]).map(publish(mqttTopic));
     expect(to("${payload.s}", "x")).toMatchObject({
       outcome: "failed",
-      problem: expect.stringContaining("no value"),
+      error: { rule: "r", field: "to", position: 2, message: "payload.s has no value" },
     });
     expect(to("${a}", "ä")).toMatchObject({
       outcome: "failed",
-      problem: expect.stringContaining("is no name"),
+      error: { field: "to", message: expect.stringContaining("is no name") },
     });
     expect(to("${a}", "__consumer_offsets")).toMatchObject({ outcome: "failed" });
-    expect(to("${a}", "missing-1")).toEqual({ outcome: "unknown stream", rule: "r", stream: "missing-1" });
+    expect(to("${a}", "missing-1")).toMatchObject({
+      outcome: "unknown stream",
+      rule: "r",
+      stream: "missing-1",
+    });
   });
 
   it("follows a stream that grows partitions", () => {

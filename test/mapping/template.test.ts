@@ -37,6 +37,9 @@ describe("a template", () => {
     ["${payload['x y']}", "spaced"],
     ["${payload.a} ", '{"b":[10,{"c":"deep"}]} '],
     ["${payload.__proto__}", 7],
+    ["${payload.v * 2}", 43],
+    ['${upper(device)}-${payload.v > 20 ? "}" : "{"}', "T1-}"],
+    ["${payload.a.b.map(x, type(x))}", ["number", "map"]],
   ])("%s renders to %j", (text, expected) => {
     expect(Template.parse(text, names).render(scope)).toEqual(expected);
   });
@@ -61,14 +64,16 @@ describe("a template", () => {
 
   it.each([
     ["a ${device", 2, /not closed/],
-    ["${}", 2, /"}" is not understood/],
-    ["${payload.v * 2}", 12, /"\*" is not understood/],
-    ["${size(payload)}", 6, /name or a path/],
-    ["${payload.}", 10, /not understood/],
-    ["${payload[}", 10, /not understood/],
+    ["${}", 0, /no expression between/],
+    ["a ${ }", 2, /no expression between/],
+    ["${payload.v * }", 14, /ends too early/],
+    ["${sizes(payload)}", 2, /did you mean size/],
+    ["${payload.}", 10, /a name is needed/],
+    ["${payload[}", 10, /ends too early/],
     ["${devise}", 2, /did you mean "device"/],
     ["x${other}", 3, /"other" is not known here$/],
-    ['${payload["\\q"]}', 10, /not a text/],
+    ['${payload["\\q"]}', 11, /escape/],
+    ['x${device + "}', 1, /not closed/],
   ])("%s is refused at %i", (text, position, words) => {
     const error = problem(text);
     expect(error.position).toBe(position);

@@ -1,6 +1,7 @@
 import { connectAsync } from "mqtt";
 import { describe, expect, it } from "vitest";
 import { SluiceError } from "../../src/errors.ts";
+import type { RuleDefinition } from "../../src/mapping/rule.ts";
 import { FakeLog, refused } from "./fake-log.ts";
 import { ALL, eventually, RawClient, startBroker } from "./support.ts";
 
@@ -116,20 +117,25 @@ describe("an acknowledgement", () => {
     expect(log.values).toEqual(["1", "new"]);
   });
 
-  it.each([0, 1, 2])("of QoS %i does not come when the log refuses: the client is closed", async (qos) => {
-    const log = new FakeLog("all");
-    log.hold = true;
-    const { port, broker } = await startBroker(log.log);
-    const other = await RawClient.connect(port, "other");
-    const client = await RawClient.connect(port, "c");
-    client.publish("a", "1", qos, qos === 0 ? undefined : 7);
-    await eventually(() => expect(log.held).toHaveLength(1));
-    log.release(refused);
-    await client.untilClosed();
-    expect([...client.of("puback"), ...client.of("pubrec")]).toEqual([]);
-    await other.roundTrip();
-    expect(broker.stats.rejectedClients).toBe(0);
-  });
+  it.each([0, 1, 2])(
+    "of QoS %i does not come when the log refuses: the client is closed, by and by",
+    async (qos) => {
+      const log = new FakeLog("all");
+      log.hold = true;
+      const { port, broker } = await startBroker(log.log, { limits: { refusalDelayMs: 100 } });
+      const other = await RawClient.connect(port, "other");
+      const client = await RawClient.connect(port, "c");
+      client.publish("a", "1", qos, qos === 0 ? undefined : 7);
+      await eventually(() => expect(log.held).toHaveLength(1));
+      log.release(refused);
+      const refusedAt = performance.now();
+      await client.untilClosed();
+      expect(performance.now() - refusedAt).toBeGreaterThan(45);
+      expect([...client.of("puback"), ...client.of("pubrec")]).toEqual([]);
+      await other.roundTrip();
+      expect(broker.stats.rejectedClients).toBe(0);
+    },
+  );
 
   it("is given for a message that no rule matches, which is counted", async () => {
     const log = new FakeLog("all");
@@ -362,20 +368,93 @@ describe("start and stop", () => {
 });
 
 describe("ingest", () => {
-  it("sends what has no stream to the fallback stream, with the reason in a header", async () => {
+  it("sends what no rule matches to the fallback stream, and what a rule cannot map to the dead letters", async () => {
     const log = new FakeLog("all", "unmatched");
-    const rules = [{ name: "r", from: "x/+kind", to: "${payload.s}" }];
-    const { port } = await startBroker(log.log, { rules, ingest: { fallbackStream: "unmatched" } });
-    const client = await RawClient.connect(port, "c");
+    const rules = [{ name: "r", from: "x/+kind", to: "all", key: "k-${payload.id}" }];
+    const { port, ingest } = await startBroker(log.log, {
+      rules,
+      ingest: { fallbackStream: "unmatched", deadLetterStream: "dead" },
+    });
+    const client = await RawClient.connect(port, "c", { username: "u" });
     client.publish("other", "1", 1, 1);
-    client.publish("x/y", "not JSON", 1, 2);
+    client.publish("x/y", '{"id":', 1, 2);
+    client.publish("x/y", '{"id":', 0, undefined, { retain: true });
     await client.until("puback", 2);
-    expect(log.committed.map(({ partition }) => partition.stream.name)).toEqual(["unmatched", "unmatched"]);
+    await client.roundTrip();
+    await eventually(() => expect(ingest.stats.deadLettered).toBe(2));
+    expect(log.created).toEqual(["dead"]);
+    expect(log.values).toEqual(["1", '{"id":', '{"id":']);
     expect(log.headersOf(0)).toEqual({ "mqtt.topic": "other" });
     expect(log.headersOf(1)).toEqual({
       "mqtt.topic": "x/y",
-      "sluice.mapping.error": 'rule "r": to: the payload is not JSON',
+      "sluice.mapping.error": expect.stringContaining("the payload is not JSON"),
+      "sluice.mapping.rule": "r",
+      "sluice.mapping.field": "key",
+      "mqtt.clientId": "c",
+      "mqtt.username": "u",
+      "mqtt.qos": "1",
+      "mqtt.retain": "false",
     });
+    expect(log.headersOf(2)).toMatchObject({ "mqtt.qos": "0", "mqtt.retain": "true" });
+    expect(ingest.stats).toMatchObject({ stored: 3, deadLettered: 2, droppedFailed: 0 });
+  });
+
+  it("drops what a rule with onError: drop cannot map, counted and acknowledged", async () => {
+    const log = new FakeLog("all");
+    const rules = [{ name: "r", from: "#", to: "all", key: "${payload.id}", onError: "drop" as const }];
+    const { port, ingest } = await startBroker(log.log, { rules, ingest: { deadLetterStream: "dead" } });
+    const client = await RawClient.connect(port, "c");
+    client.publish("x", "{}", 1, 1);
+    await client.until("puback");
+    expect(log.created).toEqual([]);
+    expect(ingest.stats).toMatchObject({ stored: 0, deadLettered: 0, droppedFailed: 1 });
+  });
+
+  it("appends all records of a message in one commit, and none of a message that fails half-way", async () => {
+    const log = new FakeLog("readings", "alarms");
+    const rules: RuleDefinition[] = [
+      {
+        name: "r",
+        from: "m/+machine",
+        to: "readings",
+        split: "payload.readings",
+        key: "${machine}-${item.id}",
+        value: "item.v * 2",
+        also: [{ to: "alarms", when: "item.v > 10" }],
+      },
+    ];
+    const { port, ingest } = await startBroker(log.log, { rules, ingest: { deadLetterStream: "dead" } });
+    const client = await RawClient.connect(port, "c");
+    log.hold = true;
+    client.publish("m/1", '{"readings":[{"id":1,"v":3},{"id":2,"v":30}]}', 1, 1);
+    await eventually(() => expect(log.held).toHaveLength(1));
+    const written = log.held[0]?.entries.filter(({ partition }) => !partition.stream.internal);
+    expect(written?.map(({ partition, key, value }) => `${partition.stream.name} ${key} ${value}`)).toEqual([
+      "readings 1-1 6",
+      "readings 1-2 60",
+      "alarms 1-2 60",
+    ]);
+    log.hold = false;
+    log.release();
+    client.publish("m/1", '{"readings":[{"id":1,"v":3},{"id":2}]}', 1, 2);
+    client.publish("m/1", '{"readings":[]}', 1, 3);
+    await client.until("puback", 3);
+    expect(log.values.slice(3)).toEqual(['{"readings":[{"id":1,"v":3},{"id":2}]}']);
+    expect(ingest.stats).toMatchObject({ stored: 2, deadLettered: 1, skipped: 1 });
+  });
+
+  it("makes no more streams than a rule's limit allows", async () => {
+    const log = new FakeLog("all");
+    const rules = [{ name: "r", from: "+site/#", to: "site-${site}", limit: 2 }];
+    const { port } = await startBroker(log.log, {
+      rules,
+      ingest: { autoCreate: { enabled: true, partitions: 1 }, deadLetterStream: "dead" },
+    });
+    const client = await RawClient.connect(port, "c");
+    for (const [index, site] of ["a", "b", "c", "a"].entries())
+      client.publish(`${site}/x`, site, 1, index + 1);
+    await client.until("puback", 4);
+    expect(log.created.sort()).toEqual(["dead", "site-a", "site-b"]);
   });
 
   it("makes a stream that a rule names, once, keeps the order, and stops at the bound", async () => {

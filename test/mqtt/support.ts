@@ -4,6 +4,7 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { generate, type Packet, parser } from "mqtt-packet";
 import { onTestFinished, vi } from "vitest";
 import type { Log } from "../../src/log/log.ts";
+import type { ReceivingClock } from "../../src/log/timekeeper.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
 import type { RuleDefinition } from "../../src/mapping/rule.ts";
 import { MqttBroker, type MqttLimits } from "../../src/mqtt/broker.ts";
@@ -21,10 +22,15 @@ export interface Running {
 
 export async function startBroker(
   log: Log,
-  options: { rules?: RuleDefinition[]; limits?: Partial<MqttLimits>; ingest?: IngestOptions } = {},
+  options: {
+    rules?: RuleDefinition[];
+    limits?: Partial<MqttLimits>;
+    ingest?: IngestOptions;
+    clock?: ReceivingClock;
+  } = {},
 ): Promise<Running> {
   const mapper = new Mapper(options.rules ?? ALL, (stream) => log.stream(stream)?.partitions.length ?? 0);
-  const ingest = new Ingest(mapper, log, silentLogger, options.ingest);
+  const ingest = new Ingest(mapper, log, silentLogger, options.ingest, options.clock);
   const broker = new MqttBroker(
     { listeners: [{ host: "127.0.0.1", port: 0 }], limits: { stopTimeoutMs: 1_000, ...options.limits } },
     log,

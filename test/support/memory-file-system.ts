@@ -115,6 +115,10 @@ export class MemoryFileSystem implements FileSystem {
 
   async syncFolder(): Promise<void> {}
 
+  async freeBytes(): Promise<number> {
+    return Number.POSITIVE_INFINITY;
+  }
+
   async readFile(path: string): Promise<Buffer | undefined> {
     const node = this.nodes.get(path);
     return node && Buffer.from(node.content.subarray(0, node.size));

@@ -14,6 +14,7 @@ import {
   maxTimestampOf,
   recordBytesBound,
   recordsOf,
+  withHeader,
 } from "../../src/wire/record-batch.ts";
 
 const blob = fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes));
@@ -45,6 +46,14 @@ describe("a record batch", () => {
           );
         },
       ),
+    );
+  });
+
+  it("takes one more header at the end of a section", () => {
+    fc.assert(
+      fc.property(fc.array(header, { maxLength: 130 }), header, (headers, more) => {
+        expect(withHeader(encodeHeaders(headers), more)).toEqual(encodeHeaders([...headers, more]));
+      }),
     );
   });
 

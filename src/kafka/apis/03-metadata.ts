@@ -96,7 +96,8 @@ export const metadata = api({
     context,
     { version },
   ) {
-    const { log, clusterId, advertised } = context;
+    const { log, clusterId, advertised, reachability, clientHost } = context;
+    reachability.told(clientHost, advertised);
     const one = async ({ name, topicId }: { name: string | null; topicId: string }) => {
       const outcome = await outcomeOf(async () => {
         const stream =

@@ -54,8 +54,10 @@ function describe(groups: GroupCoordinator, groupId: string, version: number) {
     groupState: group.state,
     protocolType: group.protocolType,
     protocolData: (stable && group.protocolName) || "",
-    members: group.members.map(({ metadata, assignment, ...member }) => ({
+    members: group.members.map(({ metadata, assignment, clientHost, ...member }) => ({
       ...member,
+      // Kafka shows Java's form of an address; tools that want the address take the slash off.
+      clientHost: `/${clientHost}`,
       ...(stable ? { memberMetadata: metadata, memberAssignment: assignment } : {}),
     })),
   };

@@ -5,7 +5,13 @@
 import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { ConfigSource, ConfigType, type DescribedSetting, describeSettings } from "../stream-config.ts";
+import {
+  ConfigSource,
+  ConfigType,
+  type DescribedSetting,
+  describeOrigin,
+  describeSettings,
+} from "../stream-config.ts";
 import { NODE_ID, ResourceType, streamOf } from "./common.ts";
 
 function brokerConfigs({ advertised, autoCreate, dataDir }: ClientContext): DescribedSetting[] {
@@ -27,7 +33,10 @@ function brokerConfigs({ advertised, autoCreate, dataDir }: ClientContext): Desc
 }
 
 function configsOf(type: number, name: string, context: ClientContext): DescribedSetting[] {
-  if (type === ResourceType.TOPIC) return describeSettings(streamOf(context.log, name).settings);
+  if (type === ResourceType.TOPIC) {
+    const { settings, origin } = streamOf(context.log, name);
+    return [...describeSettings(settings), describeOrigin(origin)];
+  }
   // The empty name means "the defaults of all brokers".
   if (type === ResourceType.BROKER && (name === "" || name === String(NODE_ID))) {
     return brokerConfigs(context);

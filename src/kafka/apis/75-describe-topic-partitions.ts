@@ -79,7 +79,12 @@ export const describeTopicPartitions = api({
         name,
         topicId: stream.id,
         isInternal: stream.internal,
-        partitions: partitions.map(describePartition),
+        // Kafka's own admin client fails on null here.
+        partitions: partitions.map((partition) => ({
+          ...describePartition(partition),
+          eligibleLeaderReplicas: [],
+          lastKnownElr: [],
+        })),
         topicAuthorizedOperations: STREAM_OPERATIONS,
       });
       const partitionIndex = from + partitions.length;

@@ -16,6 +16,7 @@ export interface GatewayOptions {
   /** Further keys of the configuration's `mqtt` and `kafka` sections. */
   readonly mqtt?: object;
   readonly kafka?: object;
+  readonly commit?: object;
   /** A data folder of the caller's own, which stays. */
   readonly dataDir?: string;
   readonly nodeArgs?: readonly string[];
@@ -98,6 +99,7 @@ export class Gateway {
       name: "interop",
       mqtt: { ...options.mqtt, listeners: [{ type: "tcp", bind: `127.0.0.1:${mqttPort}` }] },
       kafka: { ...options.kafka, bind: `127.0.0.1:${kafkaPort}` },
+      commit: options.commit ?? {},
       streams: options.streams ?? STANDARD.streams,
       mappings: options.mappings ?? STANDARD.mappings,
     };

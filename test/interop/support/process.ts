@@ -14,6 +14,8 @@ process.on("exit", killAll);
 
 export interface RunOptions {
   readonly input?: string | Buffer;
+  /** For a process that is written to later on, by `child.stdin`. */
+  readonly keepInput?: boolean;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   readonly timeoutMs?: number;
@@ -54,7 +56,7 @@ export class Running {
     alive.add(this.child);
     // A child that ends before it has read its input is its own affair.
     this.child.stdin?.on("error", () => {});
-    this.child.stdin?.end(options.input);
+    if (options.keepInput !== true) this.child.stdin?.end(options.input);
     this.child.stdout?.setEncoding("utf8").on("data", (text: string) => this.took("stdout", text));
     this.child.stderr?.setEncoding("utf8").on("data", (text: string) => this.took("stderr", text));
     this.exited = new Promise((resolve) => {

@@ -26,7 +26,10 @@ function inPath(program: string): string | undefined {
 }
 
 const hasKafkaJars =
-  existsSync(kafkaLibs) && readdirSync(kafkaLibs).some((name) => name.startsWith("kafka-tools-"));
+  existsSync(kafkaLibs) &&
+  ["kafka-tools-", "slf4j-simple-"].every((jar) =>
+    readdirSync(kafkaLibs).some((name) => name.startsWith(jar)),
+  );
 
 /** Every outside tool, where it was found, and how to get it. */
 export const TOOLS = {
@@ -35,7 +38,7 @@ export const TOOLS = {
   mosquitto_pub: { path: inPath("mosquitto_pub"), get: "apt install mosquitto-clients" },
   mosquitto_sub: { path: inPath("mosquitto_sub"), get: "apt install mosquitto-clients" },
   stdbuf: { path: inPath("stdbuf"), get: "apt install coreutils" },
-  java: { path: inPath("java"), get: "apt install openjdk-17-jre-headless" },
+  java: { path: inPath("javac") && inPath("java"), get: "apt install default-jdk-headless" },
   "kafka's jars": {
     path: hasKafkaJars ? kafkaLibs : undefined,
     get: "npm run test:interop:fetch (needs Maven)",
@@ -61,12 +64,9 @@ export const javaArgs = (main: string, args: readonly string[]): string[] => [
   "-Xmx256m",
   "-XX:+UseSerialGC",
   "-XX:TieredStopAtLevel=1",
+  "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
   "-cp",
   join(tool("kafka's jars"), "*"),
   main,
   ...args,
 ];
-
-/** Runs one of Kafka's own command-line tools, e.g. `java("org.apache.kafka.tools.TopicCommand", …)`. */
-export const java = (main: string, args: readonly string[], options?: RunOptions): Promise<Finished> =>
-  run(tool("java"), javaArgs(main, args), options);

@@ -1,25 +1,7 @@
 /**
- * Time as the coordinator sees it. What may expire a member runs on monotonic time only: a Pi without a
- * real-time clock jumps years when it first hears of the network's time, and nobody must lose a session to it.
+ * Deadlines of the coordinator, on monotonic time only: nobody loses a session to a wall clock that is set.
  */
-
-export interface Clock {
-  /** Monotonic milliseconds. */
-  now(): number;
-  /** Milliseconds since the epoch; only for timestamps in records, never for a decision. */
-  wallTime(): number;
-  /** Calls back after `ms` of monotonic time; returns what cancels it. */
-  schedule(callback: () => void, ms: number): () => void;
-}
-
-export const systemClock: Clock = {
-  now: () => performance.now(),
-  wallTime: () => Date.now(),
-  schedule: (callback, ms) => {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-};
+import type { Clock } from "../clock.ts";
 
 /** A timer that fires this late says that the whole process stood still. */
 const STALLED_MS = 250;

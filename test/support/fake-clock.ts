@@ -1,10 +1,15 @@
 /** Time that moves only when told to; timers fire in their order, at their exact time. */
-import type { Clock } from "../../src/groups/clock.ts";
+import type { Clock } from "../../src/clock.ts";
 
 export class FakeClock implements Clock {
-  private monotonic = 1_000;
-  private wall = 1_700_000_000_000;
+  private monotonic: number;
+  private wall: number;
   private readonly timers = new Set<{ at: number; callback: () => void }>();
+
+  constructor(wallMs = 1_800_000_000_000, monotonicMs = 1_000) {
+    this.wall = wallMs;
+    this.monotonic = monotonicMs;
+  }
 
   now(): number {
     return this.monotonic;

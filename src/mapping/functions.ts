@@ -1,0 +1,486 @@
+/**
+ * The functions of expressions: CEL's own that make sense for payloads, and what a gateway needs. Each may be
+ * called in either way: `upper(device)` or `device.upper()`.
+ *
+ * What they cost is paid before they run, by the size of their arguments; what they make is bounded by the caller.
+ */
+import { createHash } from "node:crypto";
+import { createRequire } from "node:module";
+import { closest, distance } from "fastest-levenshtein";
+import type { RE2JS } from "re2js";
+import { messageOf } from "../errors.ts";
+import type { MappingSyntaxError } from "./syntax-error.ts";
+import { parseDuration, TIME_UNITS, timeOf, timestampOf } from "./time.ts";
+import {
+  type Budget,
+  bytesOf,
+  type Kind,
+  kindOf,
+  kindWords,
+  MAX_LENGTH,
+  RenderError,
+  setField,
+  textOf,
+} from "./values.ts";
+
+/** Rows by their key, of each table by its name. */
+export type Tables = ReadonlyMap<string, ReadonlyMap<string, unknown>>;
+
+type Call = (args: readonly unknown[], budget: Budget | undefined) => unknown;
+type Refuse = (argument: number, message: string, mend?: string) => MappingSyntaxError;
+
+export interface FunctionSpec {
+  /** For "takes …". */
+  readonly signature: string;
+  readonly min: number;
+  readonly max: number;
+  /** What each argument may be; the last goes for all that follow. Undefined: anything. */
+  readonly kinds: readonly (readonly Kind[] | undefined)[];
+  /** How much more a character costs than copying it. */
+  readonly cost: number;
+  readonly call: Call;
+  /** Checks literal arguments (undefined where they are none) when an expression is compiled. */
+  readonly prepare?: (literals: readonly unknown[], tables: Tables, refuse: Refuse) => Call | undefined;
+}
+
+const FUNCTIONS = new Map<string, FunctionSpec>();
+
+export const findFunction = (name: string): FunctionSpec | undefined => FUNCTIONS.get(name);
+export const functionNames = (): string[] => [...FUNCTIONS.keys(), ...MACROS].sort();
+
+/** Compiled by expression.ts, since they take their arguments unevaluated. */
+const MACROS = ["has", "coalesce", "all", "exists", "exists_one", "filter", "map", "orValue", "hasValue"];
+
+const KINDS: Readonly<Record<string, readonly Kind[] | undefined>> = {
+  text: ["text"],
+  number: ["number"],
+  list: ["list"],
+  map: ["map"],
+  bytes: ["bytes"],
+  data: ["text", "bytes"],
+  sized: ["text", "bytes", "list", "map"],
+  value: undefined,
+};
+
+/** `signature`: kinds as above, optional ones with `?`, `…` behind the last for any number of them. */
+function define(
+  names: string,
+  signature: string,
+  call: (...args: never[]) => unknown,
+  more: Partial<Pick<FunctionSpec, "cost" | "prepare">> = {},
+): void {
+  const words = signature === "" ? [] : signature.split(", ");
+  const spec: FunctionSpec = {
+    signature:
+      words.length === 0 ? "nothing" : words.map((word) => word.replace("data", "text or bytes")).join(", "),
+    min: words.filter((word) => !/[?…]$/.test(word)).length,
+    max: signature.endsWith("…") ? 32 : words.length,
+    kinds: words.map((word) => KINDS[word.replace(/[?…]/g, "")]),
+    cost: 1,
+    call: (args) => call(...(args as never[])),
+    ...more,
+  };
+  for (const name of names.split(" ")) FUNCTIONS.set(name, spec);
+}
+
+// -- Text
+
+define("upper upperAscii", "text", (text: string) => text.toUpperCase());
+define("lower lowerAscii", "text", (text: string) => text.toLowerCase());
+define("trim", "text", (text: string) => text.trim());
+define("contains", "text, text", (text: string, part: string) => text.includes(part), { cost: 4 });
+define("startsWith", "text, text", (text: string, part: string) => text.startsWith(part));
+define("endsWith", "text, text", (text: string, part: string) => text.endsWith(part));
+define(
+  "indexOf",
+  "text, text, number?",
+  (text: string, part: string, from = 0) => text.indexOf(part, Number(from)),
+  { cost: 4 },
+);
+define("lastIndexOf", "text, text", (text: string, part: string) => text.lastIndexOf(part), { cost: 4 });
+define("substring", "text, number, number?", (text: string, from: number, to = text.length) => {
+  const [start, end] = [Number(from), Number(to)];
+  if (start < 0 || end < start || end > text.length) {
+    throw new RenderError(`asks for characters ${start} to ${end} of ${text.length}`);
+  }
+  return text.slice(start, end);
+});
+define(
+  "split",
+  "text, text, number?",
+  (text: string, by: string, most?: number) => {
+    const parts = text.split(by);
+    if (most === undefined || most < 1 || parts.length <= most) return parts;
+    return [...parts.slice(0, Number(most) - 1), parts.slice(Number(most) - 1).join(by)];
+  },
+  { cost: 4 },
+);
+define("join", "list, text?", (list: unknown[], by = "") => {
+  let length = 0;
+  const texts = list.map((item) => {
+    const text = textOf(item);
+    length += text.length + by.length;
+    if (length > MAX_LENGTH) throw new RenderError(`makes more than ${MAX_LENGTH} characters`);
+    return text;
+  });
+  return texts.join(by);
+});
+define(
+  "replace",
+  "text, text, text, number?",
+  (text: string, old: string, by: string, most?: number) => {
+    const parts = text.split(old);
+    const found = Math.min(parts.length - 1, most === undefined ? Number.POSITIVE_INFINITY : Number(most));
+    if (text.length + found * (by.length - old.length) > MAX_LENGTH) {
+      throw new RenderError(`makes more than ${MAX_LENGTH} characters`);
+    }
+    return (
+      parts.slice(0, found + 1).join(by) +
+      parts
+        .slice(found + 1)
+        .map((part) => old + part)
+        .join("")
+    );
+  },
+  { cost: 4 },
+);
+
+// -- Regular expressions: RE2, whose time is linear in the text, whatever the pattern.
+
+/** About 100 ns a character. */
+const REGEX_COST = 64;
+const MAX_PATTERN = 1_000;
+/** The automaton that a pattern unfolds to: what each character may have to look at. */
+const MAX_PROGRAM = 2_000;
+const require = createRequire(import.meta.url);
+
+/** Throws an Error that says what is wrong. */
+export function compilePattern(pattern: string): RE2JS {
+  if (pattern.length > MAX_PATTERN) throw new Error(`a pattern has at most ${MAX_PATTERN} characters`);
+  // Loaded by the first pattern: a gateway without any does not carry it.
+  const { RE2JS } = require("re2js") as typeof import("re2js");
+  let compiled: RE2JS;
+  try {
+    compiled = RE2JS.compile(pattern);
+  } catch (error) {
+    throw new Error(messageOf(error).replace(/^error parsing regexp: /, ""));
+  }
+  if (compiled.programSize() > MAX_PROGRAM) throw new Error("the pattern unfolds to too large an automaton");
+  return compiled;
+}
+
+/** Patterns that are made from a message; those that stand in the configuration are compiled once. */
+const patterns = new Map<string, RE2JS>();
+
+function patternOf(pattern: string): RE2JS {
+  let compiled = patterns.get(pattern);
+  if (compiled === undefined) {
+    try {
+      compiled = compilePattern(pattern);
+    } catch (error) {
+      throw new RenderError(`has a bad pattern: ${messageOf(error)}`);
+    }
+    if (patterns.size >= 100) patterns.clear();
+    patterns.set(pattern, compiled);
+  }
+  return compiled;
+}
+
+function defineRegex(
+  names: string,
+  signature: string,
+  call: (pattern: RE2JS, text: string, ...rest: never[]) => unknown,
+): void {
+  const run =
+    (pattern: RE2JS | undefined): Call =>
+    (args, budget) => {
+      const [text, source, ...rest] = args as [string, string];
+      const compiled = pattern ?? patternOf(source);
+      budget?.spend(Math.ceil((text.length * Math.min(compiled.programSize(), 200)) / 16));
+      return call(compiled, text, ...(rest as never[]));
+    };
+  define(names, signature, () => undefined, { cost: REGEX_COST });
+  for (const name of names.split(" ")) {
+    const spec = FUNCTIONS.get(name) as FunctionSpec;
+    FUNCTIONS.set(name, {
+      ...spec,
+      call: run(undefined),
+      prepare: ([, pattern], _, refuse) => {
+        if (typeof pattern !== "string") return undefined;
+        try {
+          return run(compilePattern(pattern));
+        } catch (error) {
+          throw refuse(1, `not a regular expression (RE2): ${messageOf(error)}`);
+        }
+      },
+    });
+  }
+}
+
+defineRegex("matches", "text, text", (pattern, text) => pattern.test(text));
+defineRegex("extract", "text, text, number?", (pattern, text, group?: number) => {
+  const match = pattern.matcher(text);
+  const wanted = group === undefined ? Math.min(1, pattern.groupCount()) : Number(group);
+  if (wanted < 0 || wanted > pattern.groupCount()) {
+    throw new RenderError(`asks for group ${wanted}, but the pattern has ${pattern.groupCount()}`);
+  }
+  const found = match.find() ? match.group(wanted) : null;
+  if (found === null) throw new RenderError(`finds no match in "${text.slice(0, 60)}"`, { missing: true });
+  return found;
+});
+defineRegex("replaceRegex", "text, text, text", (pattern, text, by: string) => {
+  if (text.length * (by.length + 1) > 64 * MAX_LENGTH)
+    throw new RenderError(`makes more than ${MAX_LENGTH} characters`);
+  return pattern.matcher(text).replaceAll(by);
+});
+
+// -- Numbers
+
+define("round", "number, number?", (value: number, digits = 0) => {
+  const factor = 10 ** Math.max(-15, Math.min(15, Math.trunc(Number(digits))));
+  // 1.005 lies a little below: what was written is meant.
+  const scaled = Number(value) * factor;
+  const rounded = Math.sign(scaled) * Math.round(Number(Math.abs(scaled).toPrecision(15)));
+  return (rounded || 0) / factor;
+});
+define("floor", "number", (value: number) => Math.floor(Number(value)));
+define("ceil", "number", (value: number) => Math.ceil(Number(value)));
+define("abs", "number", (value: number) => Math.abs(Number(value)));
+define("int", "value", (value: unknown) => {
+  const number = numberFrom(value);
+  return typeof number === "bigint" ? number : Math.trunc(number);
+});
+define("number double", "value", numberFrom);
+define("min", "value, value…", (...args: unknown[]) => extreme(args, (a, b) => a < b));
+define("max", "value, value…", (...args: unknown[]) => extreme(args, (a, b) => a > b));
+define("sum", "list", (list: unknown[]) =>
+  list.reduce<number>((sum, item) => sum + Number(numberFrom(item)), 0),
+);
+define("avg", "list", (list: unknown[]) => {
+  if (list.length === 0) throw new RenderError("has no elements");
+  return list.reduce<number>((sum, item) => sum + Number(numberFrom(item)), 0) / list.length;
+});
+
+function numberFrom(value: unknown): number | bigint {
+  if (typeof value === "number" || typeof value === "bigint") return value;
+  if (typeof value === "boolean") return value ? 1 : 0;
+  if (typeof value !== "string") throw new RenderError(`makes no number of ${kindWords(value)}`);
+  const text = value.trim();
+  if (/^0x[0-9a-f]{1,13}$/i.test(text)) return Number(text);
+  if (text.length <= 400 && /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text)) {
+    const number = Number(text);
+    if (Number.isFinite(number)) {
+      return /^[+-]?\d+$/.test(text) && !Number.isSafeInteger(number)
+        ? BigInt(text.replace("+", ""))
+        : number;
+    }
+  }
+  throw new RenderError(`makes no number of "${text.slice(0, 40)}"`);
+}
+
+function extreme(args: readonly unknown[], wins: (a: number, b: number) => boolean): unknown {
+  const [first] = args;
+  const all = args.length === 1 && Array.isArray(first) ? first : args;
+  if (all.length === 0) throw new RenderError("has no elements");
+  let best = numberFrom(all[0]) as number;
+  for (const item of all) {
+    const number = numberFrom(item) as number;
+    if (wins(number, best)) best = number;
+  }
+  return best;
+}
+
+// -- Kinds
+
+define("size", "sized", (value: string | Uint8Array | unknown[] | object) =>
+  typeof value === "string" || Array.isArray(value) || value instanceof Uint8Array
+    ? value.length
+    : Object.keys(value).length,
+);
+define("string", "value", (value: unknown) => textOf(value));
+define("bytes", "data", (value: string | Uint8Array) => bytesOf(value));
+define("bool", "value", (value: unknown) => {
+  if (typeof value === "boolean") return value;
+  const word = String(value).trim().toLowerCase();
+  if (["true", "on", "yes", "1", "open", "online"].includes(word)) return true;
+  if (["false", "off", "no", "0", "closed", "offline"].includes(word)) return false;
+  throw new RenderError(`takes "${word.slice(0, 40)}" for neither true nor false`);
+});
+define("type", "value", (value: unknown) => kindOf(value));
+define(
+  "json",
+  "data",
+  (value: string | Uint8Array) => {
+    try {
+      return JSON.parse(textOf(value));
+    } catch {
+      throw new RenderError("is not JSON");
+    }
+  },
+  { cost: 8 },
+);
+
+// -- Maps
+
+define("keys", "map", (map: object) => Object.keys(map));
+define(
+  "merge",
+  "map, map…",
+  (...args: unknown[]) => {
+    const merged = {};
+    for (const map of args) {
+      for (const [name, value] of Object.entries(map as object)) setField(merged, name, value);
+    }
+    return merged;
+  },
+  { cost: 64 },
+);
+define(
+  "without",
+  "map, text, text…",
+  (map: object, ...names: unknown[]) => {
+    const left = {};
+    for (const [name, value] of Object.entries(map)) if (!names.includes(name)) setField(left, name, value);
+    return left;
+  },
+  { cost: 64 },
+);
+
+// -- Time: milliseconds since the epoch
+
+define(
+  "time timestamp",
+  "value, text?",
+  (value: unknown, unit?: string) => {
+    const time = unit === undefined ? timestampOf(value) : timeOf(value, unit);
+    if (typeof time === "string") throw new RenderError(`: ${time}`);
+    return time;
+  },
+  {
+    prepare: ([, unit], _, refuse) => {
+      if (typeof unit === "string" && !TIME_UNITS.includes(unit)) {
+        throw refuse(1, `there is no unit "${unit}"`, `units are ${TIME_UNITS.join(", ")}`);
+      }
+      return undefined;
+    },
+  },
+);
+define("iso", "number", (time: number) => {
+  if (Math.abs(Number(time)) > 8.64e15) throw new RenderError(`: ${time} is no time in milliseconds`);
+  return new Date(Number(time)).toISOString();
+});
+define("duration", "text", (text: string) => {
+  const duration = parseDuration(text);
+  if (duration === undefined)
+    throw new RenderError(`: "${text.slice(0, 40)}" is no duration such as 90s or 1h30m`);
+  return duration;
+});
+
+// -- Bytes
+
+define("base64", "data", (value: string | Uint8Array) => Buffer.from(value as string).toString("base64"));
+define(
+  "base64Decode",
+  "text",
+  (text: string) => {
+    if (!/^[A-Za-z0-9+/_-]*={0,2}$/.test(text)) throw new RenderError("is not base64");
+    return Buffer.from(text, "base64");
+  },
+  { cost: 2 },
+);
+define("hex", "data", (value: string | Uint8Array) => Buffer.from(value as string).toString("hex"));
+define(
+  "hexDecode",
+  "text",
+  (text: string) => {
+    if (text.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(text)) throw new RenderError("is not hex");
+    return Buffer.from(text, "hex");
+  },
+  { cost: 2 },
+);
+
+const HASHES = ["sha256", "sha1", "sha512", "md5"];
+define(
+  "hash",
+  "data, text?",
+  (value: string | Uint8Array, algorithm = "sha256") => {
+    if (!HASHES.includes(algorithm))
+      throw new RenderError(`knows no "${algorithm}"; it knows ${HASHES.join(", ")}`);
+    return createHash(algorithm).update(value).digest("hex");
+  },
+  {
+    cost: 4,
+    prepare: ([, algorithm], _, refuse) => {
+      if (typeof algorithm === "string" && !HASHES.includes(algorithm)) {
+        throw refuse(1, `there is no hash "${algorithm}"`, `hashes are ${HASHES.join(", ")}`);
+      }
+      return undefined;
+    },
+  },
+);
+
+/** Of what a sensor packs into bytes: `readUint(payload, 0, 2)`, `readInt(payload, 2, 2, "little")`. */
+function defineRead(
+  name: string,
+  read: (bytes: Buffer, at: number, length: number, little: boolean) => number,
+): void {
+  define(
+    name,
+    "bytes, number, number, text?",
+    (bytes: Uint8Array, at: number, length: number, order = "big") => {
+      if (!(at >= 0 && length >= 1 && length <= 8 && at + length <= bytes.length)) {
+        throw new RenderError(`asks for ${length} bytes at ${at} of ${bytes.length}`);
+      }
+      return read(
+        Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+        at,
+        length,
+        order === "little",
+      );
+    },
+  );
+}
+const whole = (length: number): number => {
+  if (length > 6) throw new RenderError("reads whole numbers of 1 to 6 bytes");
+  return length;
+};
+defineRead("readUint", (bytes, at, length, little) =>
+  little ? bytes.readUIntLE(at, whole(length)) : bytes.readUIntBE(at, whole(length)),
+);
+defineRead("readInt", (bytes, at, length, little) =>
+  little ? bytes.readIntLE(at, whole(length)) : bytes.readIntBE(at, whole(length)),
+);
+defineRead("readFloat", (bytes, at, length, little) => {
+  if (length === 4) return little ? bytes.readFloatLE(at) : bytes.readFloatBE(at);
+  if (length === 8) return little ? bytes.readDoubleLE(at) : bytes.readDoubleBE(at);
+  throw new RenderError("reads numbers of 4 or 8 bytes");
+});
+
+// -- Tables beside the configuration
+
+const lookupIn =
+  (table: ReadonlyMap<string, unknown>, name: string): Call =>
+  ([, key, otherwise]) => {
+    const row = table.get(textOf(key));
+    if (row !== undefined) return row;
+    if (otherwise !== undefined) return otherwise;
+    throw new RenderError(`: "${textOf(key).slice(0, 60)}" is not in table ${name}`, { missing: true });
+  };
+
+define("lookup", "text, value, value?", () => undefined, {
+  prepare: ([name], tables, refuse) => {
+    if (typeof name !== "string")
+      throw refuse(0, "the table's name has to stand here as text", 'lookup("sites", device)');
+    const table = tables.get(name);
+    if (table !== undefined) return lookupIn(table, name);
+    const known = [...tables.keys()];
+    const near = known.length === 0 ? "" : closest(name, known);
+    const meant =
+      near !== "" && distance(name, near) <= Math.max(1, name.length / 3) ? `; did you mean "${near}"?` : "";
+    throw refuse(
+      0,
+      `there is no table "${name}"${meant}`,
+      meant === "" ? `declare it: tables: { ${name}: ./${name}.csv }` : undefined,
+    );
+  },
+});
