@@ -16,18 +16,23 @@ import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./c
 import type { Address, Config, StreamConfig } from "./config/schema.ts";
 import { UNLIMITED } from "./config/units.ts";
 import { ControlServer } from "./control/server.ts";
-import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
+import { DeadLetters } from "./dead-letters.ts";
+import { type DownlinkRules, type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
+import type { GroupOptions } from "./groups/types.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
 import type { StorageRules } from "./log/disk-space.ts";
 import type { LogStats, StreamSettings } from "./log/log.ts";
 import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
+import { type Explanation, explain } from "./mapping/explain.ts";
 import { Mapper } from "./mapping/mapper.ts";
+import type { TopicCount } from "./mapping/topic-census.ts";
 import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
-import { Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+import { DEAD_LETTERS, Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+import type { PublishPacket } from "./record.ts";
 
 export type { LogStats } from "./log/log.ts";
 
@@ -57,8 +62,16 @@ export interface GatewayStatus {
   readonly memoryBytes: number;
   readonly dataDir: string;
   readonly config?: ConfigStatus | undefined;
+  /** What no mapping took, by the patterns that the MQTT topics share; the most frequent. */
+  readonly unmatched: readonly TopicCount[];
   readonly addresses?: GatewayAddresses | undefined;
   readonly stats?: GatewayStats;
+}
+
+/** What `POST /explain` asks: a message, its payload in base64. */
+export interface ExplainRequest extends Omit<PublishPacket, "mqttTopic" | "payload" | "receivedAt"> {
+  readonly topic: string;
+  readonly payload: string;
 }
 
 interface Startable {
@@ -72,15 +85,19 @@ export interface ConfigOrigin {
   readonly load: LoadConfig;
 }
 
+const MAX_UNMATCHED_SHOWN = 10;
+
 export class Gateway {
   private config: Config;
   private readonly logger: Logger;
   private readonly control: ControlServer;
   private readonly log: StreamStore;
   private readonly groups: GroupCoordinator;
+  private mapper: Mapper;
   private readonly ingest: Ingest;
   private readonly broker: MqttBroker;
   private readonly downlinks: Downlinks;
+  private readonly deadLetters: DeadLetters;
   private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
   /** What runs, in the order in which it was started. */
@@ -101,28 +118,34 @@ export class Gateway {
       lingerMs: config.commit.linger,
       storage: storageRules(config),
     });
-    const { offsetRetention } = config.kafka;
-    const offsetRetentionMs = offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention;
-    this.groups = new GroupCoordinator(this.log, { offsetRetentionMs }, logger);
-    this.ingest = new Ingest(this.mapper(config), this.log, logger, ingestOptions(config), this.log.time);
+    this.groups = new GroupCoordinator(this.log, groupOptions(config), logger);
+    this.mapper = this.mapperOf(config);
+    this.ingest = new Ingest(this.mapper, this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
     this.downlinks = new Downlinks(
-      config.downlinks,
+      downlinkRules(config),
       {
         log: this.log,
         groups: this.groups,
         publish: (messages, more) => this.broker.publish(messages, more),
         topicProblem: publishProblem,
-        deadLetter: () => undefined,
+        deadLetter: (failed) => this.deadLetters.ofDownlink(failed),
       },
       logger,
     );
+    const { log, groups, ingest, downlinks } = this;
+    const stream = (): string => this.config.deadLetters;
+    this.deadLetters = new DeadLetters({ log, groups, ingest, downlinks, stream });
     if (origin !== undefined) {
       const { loaded, load } = origin;
       this.reloader = new Reloader(loaded, load, (next) => this.use(next.config), logger);
     }
     this.control.route("GET /status", () => this.status);
     this.control.route("POST /reload", () => this.reload());
+    this.control.route("GET /tap", ({ query, gone }) => this.tap(query, gone));
+    this.control.route("GET /dead-letters", ({ query }) => this.deadLetters.list(Number(query.get("max"))));
+    this.control.route("POST /dead-letters/retry", ({ gone }) => this.deadLetters.retry(gone));
+    this.control.route("POST /explain", ({ body }) => this.explain(body as ExplainRequest));
   }
 
   /**
@@ -182,6 +205,7 @@ export class Gateway {
       memoryBytes: process.memoryUsage.rss(),
       dataDir: resolve(dataDir),
       config: this.reloader?.status,
+      unmatched: this.ingest.unmatched.top(MAX_UNMATCHED_SHOWN),
       ...(addresses === undefined ? {} : { addresses, stats: this.stats }),
     };
   }
@@ -226,7 +250,7 @@ export class Gateway {
     const kafka = this.kafka as KafkaServer;
     const [mqttNow, mqttThen] = [mqttOptions(this.config), mqttOptions(config)];
     refuseFixed(this.config, config);
-    const mapper = this.mapper(config);
+    const mapper = this.mapperOf(config);
     await this.addStreams(config);
     await this.broker.open(mqttThen.listeners);
     try {
@@ -237,18 +261,36 @@ export class Gateway {
     }
     if (config.logLevel !== this.config.logLevel) this.logger.level = config.logLevel;
     this.config = config;
+    this.mapper = mapper;
     this.ingest.use(mapper, ingestOptions(config));
     this.broker.use(mqttThen);
-    this.downlinks.use(config.downlinks);
+    this.downlinks.use(downlinkRules(config));
     kafka.use(kafkaOptions(config));
+    this.groups.use(groupOptions(config));
     this.log.lingerMs = config.commit.linger;
     this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.settleStreams(config);
   }
 
-  private mapper({ mappings, tables }: Config): Mapper {
-    return new Mapper(mappings, (name) => this.log.stream(name)?.partitions.length ?? 0, { tables });
+  private mapperOf({ mappings, tables }: Config): Mapper {
+    return new Mapper(mappings, this.partitionsOf, { tables });
+  }
+
+  private readonly partitionsOf = (name: string): number => this.log.stream(name)?.partitions.length ?? 0;
+
+  private tap(query: URLSearchParams, gone: AbortSignal): AsyncIterable<unknown> {
+    const [unmatched, errors] = [query.has("unmatched"), query.has("errors")];
+    const filter = { from: query.getAll("from"), streams: query.getAll("stream"), unmatched, errors };
+    const tap = this.ingest.taps.open(filter, gone);
+    if (tap === undefined)
+      throw new SluiceError("TOO_MANY", "enough others look on already", { exitCode: 69 });
+    return tap;
+  }
+
+  private explain({ topic: mqttTopic, payload, ...rest }: ExplainRequest): Explanation {
+    const packet = { ...rest, mqttTopic, payload: Buffer.from(payload, "base64"), receivedAt: Date.now() };
+    return explain(this.mapper, packet, this.partitionsOf, this.config);
   }
 
   private async startPart(name: string, part: Startable): Promise<void> {
@@ -272,7 +314,7 @@ export class Gateway {
   }
 
   /** Streams and partitions that the configuration has and the log has not; others stay as they are. */
-  private async addStreams({ streams }: Config): Promise<void> {
+  private async addStreams({ streams, downlinks, deadLetters }: Config): Promise<void> {
     for (const [name, { partitions: wanted }] of Object.entries(streams)) {
       const had = this.log.stream(name)?.partitions.length ?? 0;
       if (had > wanted) throw fewerPartitions(name, had, wanted);
@@ -287,6 +329,10 @@ export class Gateway {
         { stream: name, partitions },
         stream === undefined ? "stream created" : "stream grown",
       );
+    }
+    // A mapping's are made with the first one; a downlink has to have somewhere to put one in its own commit.
+    if (downlinks.length > 0 && this.log.stream(deadLetters) === undefined) {
+      await this.log.createStream(deadLetters, 1, DEAD_LETTERS, "config");
     }
   }
 
@@ -324,8 +370,16 @@ function refuseFixed({ dataDir: now }: Config, { dataDir: then }: Config): void 
 
 // ── From the configuration to the parts' own options
 
+function groupOptions({ kafka: { offsetRetention } }: Config): Partial<GroupOptions> {
+  return { offsetRetentionMs: offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention };
+}
+
 function ingestOptions({ fallback, deadLetters, kafka }: Config): IngestOptions {
   return { fallbackStream: fallback, deadLetterStream: deadLetters, autoCreate: kafka.autoCreate };
+}
+
+function downlinkRules({ downlinks, tables }: Config): DownlinkRules {
+  return { rules: downlinks, tables };
 }
 
 function mqttOptions({ mqtt }: Config): MqttBrokerOptions {

@@ -15,9 +15,13 @@ const USAGE_EXIT_CODE = 64;
 /** The verbs in the order of the help, each a file in cli/ that exports `register(program)`. */
 const VERBS = {
   demo: "10 sensors, 10 subscribers, real sockets: what a gateway is for, on one screen",
+  init: "write a configuration to start from",
   up: "start the gateway",
   status: "what the gateway that runs is doing",
-  check: "validate a configuration",
+  check: "validate a configuration and run its tests",
+  tap: "messages as they pass through the gateway that runs",
+  "dead-letters": "what could not be mapped or sent: look at it, and try again",
+  explain: "which mapping takes a message, and what it becomes",
   reload: "make the gateway that runs take over its configuration anew",
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
@@ -28,6 +32,7 @@ const VERBS = {
 const EXAMPLES = `
 Examples:
   $ sluice demo                                   see it work
+  $ sluice init --from zigbee2mqtt                a configuration to start from
   $ sluice up --config config/gateway.yaml        start the gateway
   $ sluice check config/gateway.yaml              is the configuration right?
   $ sluice subscribe telemetry --from beginning   read a stream

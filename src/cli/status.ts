@@ -4,6 +4,7 @@ import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { plain } from "./plain.ts";
 import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
@@ -38,6 +39,7 @@ function statusText(status: GatewayStatus): string {
     ...configLines(status),
     ...clientLines(status),
     ...messageLines(status),
+    ...unmatchedLines(status),
   ];
   return [
     `${pc.bold(name)} is ${STATES[state](state)}`,
@@ -65,6 +67,14 @@ function clientLines({ addresses, stats }: GatewayStatus): Line[] {
     ["MQTT", `${places}: ${plural(mqtt.connections, "connection")}`],
     ["Kafka", `${formatAddress(addresses.kafka)}: ${plural(kafka?.connections ?? 0, "connection")}`],
   ];
+}
+
+function unmatchedLines({ unmatched }: GatewayStatus): Line[] {
+  const width = Math.max(...unmatched.map(({ count }) => grouped(count).length));
+  return unmatched.map(({ pattern, count, example }, index): Line => {
+    const of = pattern === example ? "" : pc.dim(`  such as ${plain(example)}`);
+    return [index === 0 ? "Unmatched" : "", `${grouped(count).padStart(width)}  ${plain(pattern)}${of}`];
+  });
 }
 
 function downlinkLines({ downlinks }: NonNullable<GatewayStatus["stats"]>): Line[] {

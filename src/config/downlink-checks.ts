@@ -4,6 +4,7 @@
  * stream they came from, they would go round for ever. So that is refused here.
  */
 import { DownlinkRule, overlap } from "../mapping/downlink-rule.ts";
+import type { Tables } from "../mapping/functions.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { type Level, TopicFilter } from "../mapping/topic-filter.ts";
 import type { Path, Within } from "./yaml-source.ts";
@@ -31,15 +32,17 @@ interface Way {
 /** `config` may be wrong elsewhere; what has not the right type is passed over. */
 export function checkDownlinks(
   config: Loose,
+  tables: Tables,
   declared: (stream: string, path: Path) => void,
   report: Report,
 ): void {
   const downlinks = listOf(config.downlinks).flatMap((one, index) => {
-    const { from, to, name } = mapOf(one);
+    const { from, to, name, when, value } = mapOf(one);
     if (typeof from === "string") declared(from, ["downlinks", index, "from"]);
     if (typeof from !== "string" || typeof to !== "string") return [];
     try {
-      const { topics } = new DownlinkRule({ name: "", from, to, qos: 1, retain: false });
+      const texts = { when: textOrNone(when), value: textOrNone(value) };
+      const { topics } = new DownlinkRule({ name: "", from, to, qos: 1, retain: false, ...texts }, tables);
       return [{ index, from, topics, name: typeof name === "string" ? name : from }];
     } catch (error) {
       if (!(error instanceof MappingSyntaxError)) throw error;
@@ -123,6 +126,10 @@ function covers([first, ...others]: readonly Level[], topics: readonly Level[]):
   const takes =
     first.kind === "one" ? given.kind !== "rest" : given.kind === "literal" && given.text === first.text;
   return takes && covers(others, rest);
+}
+
+function textOrNone(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
 }
 
 function listOf(value: unknown): unknown[] {

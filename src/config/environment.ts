@@ -134,7 +134,15 @@ function childOf(bare: z.ZodType, key: string): z.ZodType | undefined {
 
 /** The schema beneath its defaults, options, preprocessing and transforms. */
 function unwrap(schema: z.ZodType): z.ZodType {
-  const def = schema.def as { innerType?: z.ZodType; in?: z.ZodType; out?: z.ZodType };
+  const def = schema.def as {
+    innerType?: z.ZodType;
+    in?: z.ZodType;
+    out?: z.ZodType;
+    options?: z.ZodType[];
+  };
+  // Of a choice, the one that has keys.
+  const map = def.options?.find((option) => option.def.type === "object");
+  if (map !== undefined) return map;
   const inner = def.innerType ?? (def.in?.def.type === "transform" ? def.out : def.in);
   return inner === undefined ? schema : unwrap(inner);
 }

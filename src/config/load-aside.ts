@@ -1,8 +1,9 @@
 /**
- * Loads a configuration in a thread of its own: reading a thousand rules takes a good part of a second, in
+ * Loads and tests a configuration in a thread of its own: reading a thousand rules takes a good part of a second, in
  * which a gateway that runs has acknowledgements to send.
  */
 import { Worker } from "node:worker_threads";
+import { SluiceError } from "../errors.ts";
 import type { ConfigInputs, LoadedConfig } from "./load.ts";
 import { ConfigError, type Problem } from "./problems.ts";
 
@@ -11,7 +12,10 @@ export interface LoadQuestion {
   readonly inputs: ConfigInputs;
 }
 
-export type LoadAnswer = { readonly loaded: LoadedConfig } | { readonly problems: readonly Problem[] };
+export type LoadAnswer =
+  | { readonly loaded: LoadedConfig }
+  | { readonly problems: readonly Problem[] }
+  | { readonly failure: Pick<SluiceError, "code" | "message" | "mend" | "exitCode"> };
 
 /** Threads know no TypeScript: from the sources, the built one is used. */
 const WORKER = new URL(
@@ -19,7 +23,7 @@ const WORKER = new URL(
   import.meta.url,
 );
 
-/** As `loadConfig`. */
+/** As `loadTested`. */
 export async function loadConfigAside(file: string, inputs: ConfigInputs): Promise<LoadedConfig> {
   const question: LoadQuestion = { file, inputs };
   const worker = new Worker(WORKER, { workerData: question, execArgv: [] });
@@ -29,5 +33,7 @@ export async function loadConfigAside(file: string, inputs: ConfigInputs): Promi
     worker.once("exit", (code) => reject(new Error(`the thread that loads ended with ${code}`)));
   });
   if ("problems" in answer) throw new ConfigError(answer.problems);
-  return answer.loaded;
+  if (!("failure" in answer)) return answer.loaded;
+  const { code, message, mend, exitCode } = answer.failure;
+  throw new SluiceError(code, message, { exitCode, ...(mend === undefined ? {} : { mend }) });
 }

@@ -31,6 +31,8 @@ export interface LoadedConfig {
   readonly files: readonly string[];
   /** A hash of what the files say: the same text, the same version. */
   readonly version: string;
+  /** Where each of `tests` stands: file, line, column. */
+  readonly testPlaces: readonly string[];
   /** Sentences for the log: what was set but is not known. */
   readonly warnings: readonly string[];
   /** What is no mistake, but worth a look. */
@@ -104,6 +106,7 @@ function parseSources(
     file: main.file,
     files: [...files, ...attachments.files],
     version: versionOf([...included, main], attachments),
+    testPlaces: result.data.tests.map((_, index) => source.placeOfValue(["tests", index]).label),
     warnings: environment.warnings,
     notes: cross.notes,
   };

@@ -11,6 +11,7 @@ import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log, Partition, Stream } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { type DownlinkDefinition, DownlinkRule } from "../mapping/downlink-rule.ts";
+import type { Tables } from "../mapping/functions.ts";
 import type { OwnMessage } from "../mqtt/broker.ts";
 import type { Companions } from "../mqtt/ingest.ts";
 import type { StoredRecord } from "../record.ts";
@@ -20,6 +21,12 @@ export const DOWNLINK_GROUP = "sluice.downlink";
 
 /** How often streams are looked at for partitions that came or went. */
 const LOOK_EVERY_MS = 1_000;
+
+export interface DownlinkRules {
+  /** The first of a stream that takes a record decides. */
+  readonly rules: readonly DownlinkDefinition[];
+  readonly tables?: Tables | undefined;
+}
 
 export interface DownlinkServices {
   readonly log: Log;
@@ -32,11 +39,15 @@ export interface DownlinkServices {
   deadLetter(failed: FailedRecord): Companions | undefined;
 }
 
-/** A record that its rule could do nothing with. */
-export interface FailedRecord {
-  readonly record: StoredRecord;
+/** The partition that a record is from. */
+export interface RecordPlace {
   readonly stream: string;
   readonly partition: number;
+}
+
+/** A record that its rule could do nothing with. */
+export interface FailedRecord extends RecordPlace {
+  readonly record: StoredRecord;
   readonly rule: string;
   readonly problem: string;
 }
@@ -61,10 +72,10 @@ export class Downlinks {
   private readonly counts = { sent: 0, expired: 0, failed: 0 };
   private timer: NodeJS.Timeout | undefined;
 
-  constructor(definitions: readonly DownlinkDefinition[], services: DownlinkServices, logger: Logger) {
+  constructor({ rules, tables }: DownlinkRules, services: DownlinkServices, logger: Logger) {
     this.services = services;
     this.logger = logger;
-    this.rules = byStream(definitions);
+    this.rules = byStream(rules, tables);
   }
 
   get stats(): DownlinkStats {
@@ -83,8 +94,8 @@ export class Downlinks {
   }
 
   /** From the next record on. */
-  use(definitions: readonly DownlinkDefinition[]): void {
-    this.rules = byStream(definitions);
+  use({ rules, tables }: DownlinkRules): void {
+    this.rules = byStream(rules, tables);
     if (this.timer !== undefined) this.look();
   }
 
@@ -104,8 +115,8 @@ export class Downlinks {
       // One that came to a stream with a rule is new: everything on it is news.
       const from = this.watched.has(partition.stream.name) ? "beginning" : "latest";
       const reader = new PartitionReader(partition, groups, DOWNLINK_GROUP, from, {
-        send: (records, place) => this.send(partition, records, place),
-        skip: (record, place, problem) => this.skip(partition, record, place, problem),
+        send: async (records, place) => void (await this.send(placeOf(partition), records, place)),
+        skip: (record, place, problem) => this.skip(placeOf(partition), record, place, problem),
         lost: (records) => {
           const stream = partition.stream.name;
           this.logger.warn(
@@ -121,17 +132,18 @@ export class Downlinks {
     this.watched = new Set(this.rules.keys());
   }
 
-  /** All of these records in one commit with the place behind them. */
-  private async send(
-    partition: Partition,
-    records: readonly StoredRecord[],
-    place: Companions,
-  ): Promise<void> {
+  /** A dead letter of a downlink's, through the present rules. Resolves when it is sent, or is one again. */
+  async resend(at: RecordPlace, record: StoredRecord, place: Companions): Promise<boolean> {
+    return (await this.send(at, [record], place)) === 0;
+  }
+
+  /** All of these records in one commit with the place behind them; gives how many could not be sent. */
+  private async send(at: RecordPlace, records: readonly StoredRecord[], place: Companions): Promise<number> {
     const messages: OwnMessage[] = [];
     const failed: FailedRecord[] = [];
     let expired = 0;
     for (const record of records) {
-      const made = this.messageOf(partition, record);
+      const made = this.messageOf(at, record);
       if (made === undefined) continue;
       if ("problem" in made) failed.push(made);
       else if (made.expiresAt !== undefined && made.expiresAt <= Date.now()) expired++;
@@ -142,33 +154,35 @@ export class Downlinks {
     this.counts.sent += messages.length;
     this.counts.expired += expired;
     for (const one of failed) this.report(one);
+    return failed.length;
   }
 
   /** Too large for a dead letter, or unreadable: it stays on its stream, and that is said. */
   private async skip(
-    partition: Partition,
+    at: RecordPlace,
     record: StoredRecord,
     place: Companions,
     problem: string,
   ): Promise<void> {
     await this.services.publish([], [place]);
-    const rule = this.rules.get(partition.stream.name)?.[0]?.definition.name ?? "";
-    this.report(failedRecord(partition, record, rule, problem));
+    const rule = this.rules.get(at.stream)?.[0]?.definition.name ?? "";
+    this.report({ ...at, record, rule, problem });
   }
 
   /** Undefined where no rule takes the record. */
-  private messageOf(partition: Partition, record: StoredRecord): OwnMessage | FailedRecord | undefined {
-    const stream = partition.stream.name;
-    const [rule] = this.rules.get(stream) ?? [];
-    if (rule === undefined) return undefined;
-    try {
-      const message = rule.message(record, stream, partition.index);
-      const problem = this.services.topicProblem(message.topic);
-      if (problem === undefined) return message;
-      return failedRecord(partition, record, rule.definition.name, `to: a publish to ${problem}`);
-    } catch (error) {
-      return failedRecord(partition, record, rule.definition.name, messageOf(error));
+  private messageOf(at: RecordPlace, record: StoredRecord): OwnMessage | FailedRecord | undefined {
+    for (const rule of this.rules.get(at.stream) ?? []) {
+      const failed = (problem: string) => ({ ...at, record, rule: rule.definition.name, problem });
+      try {
+        const message = rule.message(record, at.stream, at.partition);
+        if (message === undefined) continue;
+        const problem = this.services.topicProblem(message.topic);
+        return problem === undefined ? message : failed(`to: a publish to ${problem}`);
+      } catch (error) {
+        return failed(messageOf(error));
+      }
     }
+    return undefined;
   }
 
   private report({ rule, stream, partition, record: { offset }, problem }: FailedRecord): void {
@@ -185,21 +199,17 @@ export class Downlinks {
   }
 }
 
-function failedRecord(
-  { stream, index }: Partition,
-  record: StoredRecord,
-  rule: string,
-  problem: string,
-): FailedRecord {
-  return { record, stream: stream.name, partition: index, rule, problem };
-}
+const placeOf = ({ stream, index }: Partition): RecordPlace => ({ stream: stream.name, partition: index });
 
-function byStream(definitions: readonly DownlinkDefinition[]): Map<string, DownlinkRule[]> {
+function byStream(
+  definitions: readonly DownlinkDefinition[],
+  tables: Tables | undefined,
+): Map<string, DownlinkRule[]> {
   const rules = new Map<string, DownlinkRule[]>();
   for (const definition of definitions) {
     const own = rules.get(definition.from);
-    if (own === undefined) rules.set(definition.from, [new DownlinkRule(definition)]);
-    else own.push(new DownlinkRule(definition));
+    if (own === undefined) rules.set(definition.from, [new DownlinkRule(definition, tables)]);
+    else own.push(new DownlinkRule(definition, tables));
   }
   return rules;
 }

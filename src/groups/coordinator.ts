@@ -81,6 +81,11 @@ export class GroupCoordinator implements GroupHost {
     this.sweeper = new Timeout(clock, () => this.sweep());
   }
 
+  /** From now on. */
+  use(options: Partial<GroupOptions>): void {
+    Object.assign(this.options, options);
+  }
+
   /** Reads what the groups were; until then everything is answered COORDINATOR_LOAD_IN_PROGRESS. */
   async start(): Promise<void> {
     const stored = new Map<string, StoredGroup | null>();

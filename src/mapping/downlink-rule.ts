@@ -1,11 +1,16 @@
 /**
  * The mapping turned round: what becomes of a stream's record on its way to an MQTT topic. Names in its
- * templates: `key`, `payload` (the record's value, as JSON), `headers`, `stream`, `partition`, `offset`, `timestamp`.
+ * expressions: `key`, `payload` (the record's value), `headers`, `stream`, `partition`, `offset`, `timestamp`.
  */
 import type { StoredRecord } from "../record.ts";
+import { Expression } from "./expression.ts";
+import type { Tables } from "./functions.ts";
+import { decodePayload, type PayloadKind } from "./payload.ts";
+import type { Scope } from "./scope.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { RenderError, type Scope, Template } from "./template.ts";
+import { Template } from "./template.ts";
 import type { Level } from "./topic-filter.ts";
+import { Budget, bytesOf, RenderError } from "./values.ts";
 
 export interface DownlinkDefinition {
   readonly name: string;
@@ -17,6 +22,12 @@ export interface DownlinkDefinition {
   readonly retain: boolean;
   /** Milliseconds from the record's timestamp; undefined: for ever. */
   readonly expiry?: number | undefined;
+  /** An expression: is it for this record? */
+  readonly when?: string | undefined;
+  /** An expression for the message's payload; the record's value, untouched, when left out. */
+  readonly value?: string | undefined;
+  /** How expressions see the record's value. */
+  readonly payload?: PayloadKind | undefined;
 }
 
 /** What every template may use. */
@@ -42,39 +53,55 @@ export interface DownlinkMessage {
 export class DownlinkRule {
   readonly definition: DownlinkDefinition;
   private readonly to: Template;
+  private readonly when: Expression | undefined;
+  private readonly value: Expression | undefined;
   /** Levels of the MQTT topic; undefined where one expression gives the whole. */
   private readonly levels: number | undefined;
 
   /** Throws `MappingSyntaxError`, with `path` naming the field. */
-  constructor(definition: DownlinkDefinition) {
+  constructor(definition: DownlinkDefinition, tables?: Tables) {
     this.definition = definition;
-    try {
-      this.to = Template.parse(definition.to, RECORD_NAMES);
-      const wildcard = definition.to.search(/[+#]/);
-      if (wildcard >= 0 && !definition.to.includes("${")) {
-        throw new MappingSyntaxError(
-          "a message is published to one MQTT topic: no wildcard here",
-          wildcard,
-          {},
-        );
-      }
-    } catch (error) {
-      throw error instanceof MappingSyntaxError ? error.at(["to"]) : error;
-    }
+    const context = { names: RECORD_NAMES, tables };
+    this.to = inField("to", () => topicTemplate(definition.to, Template.parse(definition.to, context)));
+    const expression = (field: "when" | "value"): Expression | undefined => {
+      const text = definition[field];
+      return text === undefined ? undefined : inField(field, () => Expression.parse(text, context));
+    };
+    this.when = expression("when");
+    this.value = expression("value");
     const { literals } = this.to;
     this.levels = literals.length === 1 && literals[0] === "" ? undefined : levelsOf(literals.join("x"));
   }
 
-  /** Throws `RenderError`. A record without a value is an empty message, which with `retain` deletes. */
-  message(record: StoredRecord, stream: string, partition: number): DownlinkMessage {
-    const { qos, retain, expiry } = this.definition;
-    const topic = this.to.renderText(new RecordScope(record, stream, partition));
+  /**
+   * Undefined where `when` does not hold. Throws `RenderError`. A record without a value is an empty message,
+   * which with `retain` deletes.
+   */
+  message(record: StoredRecord, stream: string, partition: number): DownlinkMessage | undefined {
+    const { qos, retain, expiry, payload: kind = "auto" } = this.definition;
+    const scope = new RecordScope(record, stream, partition, kind);
+    if (!this.holds(scope)) return undefined;
+    const topic = this.to.renderText(scope);
     // Who writes a key must not choose another device's MQTT topic by it.
     if (this.levels !== undefined && levelsOf(topic) !== this.levels) {
       throw new RenderError(`to: "${topic}" has other levels than ${this.definition.to}`);
     }
+    const value = this.value === undefined ? record.value : bytesOf(this.value.evaluate(scope));
     const expiresAt = expiry === undefined ? undefined : record.timestamp + expiry;
-    return { topic, payload: record.value ?? Buffer.alloc(0), qos, retain, expiresAt };
+    return { topic, payload: value ?? Buffer.alloc(0), qos, retain, expiresAt };
+  }
+
+  private holds(scope: RecordScope): boolean {
+    if (this.when === undefined) return true;
+    try {
+      const holds = this.when.evaluate(scope);
+      if (typeof holds === "boolean") return holds;
+    } catch (error) {
+      // A field that is not there just does not hold.
+      if (error instanceof RenderError && error.missing) return false;
+      throw error;
+    }
+    throw new RenderError("when: comes to something that is neither true nor false");
   }
 
   /** The MQTT topics that it may publish to: an expression stands for one level, or alone for any topic. */
@@ -104,29 +131,46 @@ export function overlap(a: readonly Level[], b: readonly Level[]): boolean {
 
 const levelsOf = (topic: string): number => topic.split("/").length;
 
+function topicTemplate(text: string, template: Template): Template {
+  const wildcard = text.search(/[+#]/);
+  if (wildcard < 0 || template.literal === undefined) return template;
+  throw new MappingSyntaxError("a message is published to one MQTT topic: no wildcard here", wildcard);
+}
+
+function inField<T>(field: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw error instanceof MappingSyntaxError ? error.at([field]) : error;
+  }
+}
+
 /** The names of one record; its value is decoded when it is first asked for. */
 class RecordScope implements Scope {
+  readonly budget = new Budget();
   private readonly record: StoredRecord;
   private readonly stream: string;
   private readonly partition: number;
+  private readonly kind: PayloadKind;
   private payload: { readonly value: unknown } | undefined;
 
-  constructor(record: StoredRecord, stream: string, partition: number) {
+  constructor(record: StoredRecord, stream: string, partition: number, kind: PayloadKind) {
     this.record = record;
     this.stream = stream;
     this.partition = partition;
+    this.kind = kind;
   }
 
   get(name: string): unknown {
-    const { key, headers, offset, timestamp } = this.record;
+    const { key, value, headers, offset, timestamp } = this.record;
     switch (name) {
       case "key":
         return key?.toString();
       case "payload":
-        this.payload ??= { value: this.decoded() };
+        this.payload ??= { value: value === null ? null : decodePayload(this.kind, value) };
         return this.payload.value;
       case "headers":
-        return Object.fromEntries(headers.map(({ key: header, value }) => [header, value?.toString()]));
+        return Object.fromEntries(headers.map(({ key: header, value: text }) => [header, text?.toString()]));
       case "stream":
         return this.stream;
       case "partition":
@@ -135,14 +179,6 @@ class RecordScope implements Scope {
         return offset;
       default:
         return timestamp;
-    }
-  }
-
-  private decoded(): unknown {
-    try {
-      return JSON.parse(this.record.value?.toString() ?? "");
-    } catch {
-      throw new RenderError("the value is not JSON");
     }
   }
 }

@@ -16,8 +16,10 @@ import type { Mapped, MappingError, UnknownStream } from "../mapping/outcome.ts"
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
 import { CLOCK_MARK } from "../mapping/record-builder.ts";
 import type { OnError } from "../mapping/rule.ts";
+import { TopicCensus } from "../mapping/topic-census.ts";
 import type { MappedRecord, PublishPacket } from "../record.ts";
 import { recordBytesBound, withHeader } from "../wire/record-batch.ts";
+import { Taps } from "./taps.ts";
 
 export interface IngestOptions {
   /** Where messages go that no rule matches. Without it: counted, dropped. */
@@ -76,6 +78,10 @@ export class Ingest {
   private readonly logger: Logger;
   private options: IngestOptions;
   private readonly clock: ReceivingClock;
+  /** What no mapping took, whether it went to the fallback stream or nowhere. */
+  readonly unmatched = new TopicCensus();
+  /** Who looks on. */
+  readonly taps = new Taps();
   private readonly repeats = new RateLimitedLog();
   private readonly creating = new Map<string, Promise<unknown>>();
   private readonly idle: (() => void)[] = [];
@@ -123,6 +129,32 @@ export class Ingest {
 
   /** Calls `done` once, when the message is on disk, has no place to go, or was refused. */
   accept(packet: IncomingPublish, done: Done): void {
+    const settled: Done =
+      this.taps.size === 0
+        ? done
+        : (error) => {
+            done(error);
+            this.taps.show(packet, () => this.mapper.map(packet), error);
+          };
+    this.take(packet, settled);
+  }
+
+  /**
+   * A dead letter through the present rules, as `accept`; one that none of them takes is one again. Tells what
+   * becomes of it if `done` brings no error.
+   */
+  retry(packet: IncomingPublish, done: Done): "stored" | "failed" {
+    const mapping = this.mapper.map(packet);
+    if (mapping.outcome === "unmatched" && this.options.fallbackStream === undefined) {
+      const error = { rule: "", field: "from", position: undefined, message: "no mapping takes it any more" };
+      this.fail(packet, error, "deadLetter", done);
+      return "failed";
+    }
+    this.accept(packet, done);
+    return mapping.outcome === "failed" ? "failed" : "stored";
+  }
+
+  private take(packet: IncomingPublish, done: Done): void {
     const mapping = this.mapper.map(packet);
     switch (mapping.outcome) {
       case "mapped":
@@ -235,6 +267,7 @@ export class Ingest {
   /** For what no rule matches. */
   private fallBack(packet: IncomingPublish, done: Done): void {
     const { mqttTopic, payload: value, receivedAt: timestamp } = packet;
+    this.unmatched.add(mqttTopic);
     const stream = this.options.fallbackStream;
     if (stream !== undefined) {
       const headers = unmatchedHeaders(mqttTopic);
@@ -337,7 +370,7 @@ export class Ingest {
   ): void {
     this.counts.inFlight++;
     const settle = (error: LogError | null): void => {
-      if (error === null && this.log.stream(stream) !== undefined) this.accept(packet, done);
+      if (error === null && this.log.stream(stream) !== undefined) this.take(packet, done);
       else done(error ?? new LogError("UNKNOWN_STREAM", `the stream "${stream}" went away`));
       this.release();
     };
@@ -352,7 +385,7 @@ export class Ingest {
 }
 
 /** Of the stream that is made for dead letters: whatever MQTT lets in has to fit, with its reason. */
-const DEAD_LETTERS: Partial<StreamSettings> = { maxMessageBytes: 2 << 20, retentionBytes: 256 << 20 };
+export const DEAD_LETTERS: Partial<StreamSettings> = { maxMessageBytes: 2 << 20, retentionBytes: 256 << 20 };
 
 /** Why the log would not take a record, whoever sends it. */
 function misfit(entry: RecordAppend): Omit<MappingError, "rule"> | undefined {

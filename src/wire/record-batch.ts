@@ -111,6 +111,21 @@ export function withHeader(section: Buffer, header: RecordHeader): Buffer {
   return target;
 }
 
+/** What `encodeHeaders` made. */
+export function decodeHeaders(section: Buffer): RecordHeader[] {
+  return headersIn(new Reader(section));
+}
+
+function headersIn(reader: Reader): RecordHeader[] {
+  const headers: RecordHeader[] = [];
+  for (let left = reader.varint(); left > 0; left--) {
+    const key = reader.raw(reader.varint()).toString();
+    const length = reader.varint();
+    headers.push({ key, value: length < 0 ? null : reader.raw(length) });
+  }
+  return headers;
+}
+
 /** The header section of a record without headers. */
 export const NO_HEADERS: Buffer = encodeHeaders([]);
 
@@ -271,11 +286,7 @@ export function decodeRecords(batch: Buffer, maxBytes = 64 << 20): StoredRecord[
     const offset = baseOffset + reader.varint();
     const key = blob(reader.varint());
     const value = blob(reader.varint());
-    const headers: RecordHeader[] = [];
-    for (let left = reader.varint(); left > 0; left--) {
-      const name = reader.raw(reader.varint()).toString();
-      headers.push({ key: name, value: blob(reader.varint()) });
-    }
+    const headers = headersIn(reader);
     if (reader.position !== end) throw new ProtocolError(`a record at offset ${offset} with a wrong length`);
     records.push({ offset, timestamp: appendTime ?? baseTimestamp + timeDelta, key, value, headers });
   }

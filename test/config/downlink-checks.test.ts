@@ -42,7 +42,7 @@ describe("what would go round is refused", () => {
     ["by a wildcard for everything", mappings(["#rest", "commands"]) + downlink("devices/${key}/set")],
     [
       "by a template's stream",
-      mappings(["devices/+d/+what", "${what}mands"]) + downlink("devices/${key}/com"),
+      `mappings: [{ from: devices/+d/+what, to: "\${what}mands", limit: 3 }]\n${downlink("devices/${key}/com")}`,
     ],
     ["by an MQTT topic that may be any", mappings(["sensors/+", "commands"]) + downlink("${headers.topic}")],
     ["by the fallback", `fallback: commands\n${downlink("devices/${key}/set")}`],

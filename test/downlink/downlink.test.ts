@@ -51,6 +51,26 @@ test("templates look into key, headers and the value", async () => {
   expect(late.of("publish")[0]).toMatchObject({ topic: "north/lamp/commands/0/0", retain: true });
 });
 
+test("the first rule whose condition holds takes a record, and value reshapes it", async () => {
+  const gateway = await withDownlinks([
+    rule({
+      name: "lamps",
+      when: "payload.kind == 'lamp'",
+      to: "lamps/${key}",
+      value: "{'state': payload.on ? 'ON' : 'OFF'}",
+    }),
+    rule({ name: "doors", when: "payload.kind == 'door'", to: "doors/${key}" }),
+  ]);
+  const device = await subscribed(gateway.gateway.port, "#", 1);
+  await eventually(() => expect(placeOf(gateway)).toBe(0));
+  await gateway.write("a", '{"kind":"lamp","on":true}');
+  await gateway.write("b", "neither");
+  await gateway.write("c", '{"kind":"door"}');
+  await device.until("publish", 2);
+  expect(textsOf(device)).toEqual(['lamps/a {"state":"ON"}', 'doors/c {"kind":"door"}']);
+  await eventually(() => expect(placeOf(gateway)).toBe(3));
+});
+
 describe("a device that is offline", () => {
   test("gets what was sent meanwhile, in order, also when the gateway was restarted", async () => {
     let gateway = await withDownlinks([rule()]);
@@ -91,7 +111,7 @@ describe("the place", () => {
   test("of a new downlink is the end: what lay there before is not sent", async () => {
     const gateway = await withDownlinks([]);
     await gateway.write("lamp", "old");
-    gateway.downlinks.use([rule()]);
+    gateway.downlinks.use({ rules: [rule()] });
     await eventually(() => expect(placeOf(gateway)).toBe(1));
     const device = await subscribed(gateway.gateway.port, "#", 1);
     await gateway.write("lamp", "new");
@@ -208,7 +228,7 @@ test("ten thousand records go in order", async () => {
   const seen: number[] = [];
   client.on("message", (_, payload) => void seen.push(Number(payload)));
   await client.subscribeAsync("t", { qos: 1 });
-  gateway.downlinks.use([rule({ to: "t" })]);
+  gateway.downlinks.use({ rules: [rule({ to: "t" })] });
   await eventually(() => expect(placeOf(gateway)).toBe(0));
   const records = Array.from({ length: 10_000 }, (_, n) => record(partition, "k", `${n}`, Date.now()));
   await append(gateway.gateway.store, records);

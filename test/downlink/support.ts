@@ -38,7 +38,7 @@ export async function withDownlinks(
   await groups.start();
   const failed: FailedRecord[] = [];
   const downlinks = new Downlinks(
-    definitions,
+    { rules: definitions },
     {
       log: store,
       groups,

@@ -1,0 +1,182 @@
+/**
+ * People who look at messages as they pass. A tap never holds up the gateway: it keeps a bounded number of lines,
+ * takes a bounded number a second, and what is too much is counted and said instead.
+ */
+import type { LogError } from "../errors.ts";
+import type { Mapping, MappingError } from "../mapping/outcome.ts";
+import { TopicFilter } from "../mapping/topic-filter.ts";
+import { KEYLESS, type PublishPacket } from "../record.ts";
+
+export interface TapFilter {
+  /** MQTT topic filters, any of which. */
+  readonly from: readonly string[];
+  readonly streams: readonly string[];
+  /** Only messages that no mapping takes, only those whose mapping fails; both: either. */
+  readonly unmatched: boolean;
+  readonly errors: boolean;
+}
+
+/** A message that has passed. */
+export interface TapLine {
+  readonly at: number;
+  readonly topic: string;
+  readonly clientId: string;
+  readonly qos: number;
+  readonly retain: boolean;
+  readonly bytes: number;
+  /** The beginning of it. */
+  readonly payload: string;
+  readonly outcome: "stored" | "failed" | "unmatched" | "skipped" | "refused";
+  readonly rule?: string | undefined;
+  readonly records: readonly {
+    readonly stream: string;
+    readonly partition: number | null;
+    readonly key: string | null;
+  }[];
+  readonly error?: Pick<MappingError, "field" | "message"> | undefined;
+}
+
+/** So many lines were too much for whoever reads. */
+export interface TapGap {
+  readonly missed: number;
+}
+
+const MAX_TAPS = 16;
+const MAX_WAITING = 1_000;
+const MAX_PER_SECOND = 2_000;
+const MAX_PAYLOAD_BYTES = 512;
+const MAX_RECORDS = 10;
+
+export class Taps {
+  private readonly taps = new Set<Tap>();
+
+  get size(): number {
+    return this.taps.size;
+  }
+
+  /** Undefined when there are enough. Throws `MappingSyntaxError` for a filter that is none. */
+  open(filter: TapFilter, gone: AbortSignal): AsyncIterable<TapLine | TapGap> | undefined {
+    if (this.taps.size >= MAX_TAPS) return undefined;
+    const tap = new Tap(filter);
+    this.taps.add(tap);
+    const close = (): void => {
+      this.taps.delete(tap);
+      tap.close();
+    };
+    gone.addEventListener("abort", close);
+    if (gone.aborted) close();
+    return tap;
+  }
+
+  /** `map` gives what became of the message; it is called for who wants to see it. */
+  show(packet: PublishPacket, map: () => Mapping, refusal: LogError | null): void {
+    let mapping: Mapping | undefined;
+    for (const tap of this.taps) {
+      if (!tap.mayTake(packet)) continue;
+      mapping ??= map();
+      tap.take(packet, mapping, refusal);
+    }
+  }
+}
+
+class Tap implements AsyncIterable<TapLine | TapGap> {
+  private readonly filters: readonly TopicFilter[];
+  private readonly filter: TapFilter;
+  private waiting: TapLine[] = [];
+  private missed = 0;
+  private second = 0;
+  private taken = 0;
+  private isClosed = false;
+  private wake = (): void => {};
+
+  constructor(filter: TapFilter) {
+    this.filter = filter;
+    this.filters = filter.from.map((text) => TopicFilter.parse(text));
+  }
+
+  mayTake({ mqttTopic }: PublishPacket): boolean {
+    return this.filters.length === 0 || this.filters.some((filter) => filter.matches(mqttTopic));
+  }
+
+  take(packet: PublishPacket, mapping: Mapping, refusal: LogError | null): void {
+    if (!this.wants(mapping)) return;
+    if (!this.hasRoom()) {
+      this.missed++;
+      return;
+    }
+    this.waiting.push(lineOf(packet, mapping, refusal));
+    this.wake();
+  }
+
+  private wants(mapping: Mapping): boolean {
+    const { streams, unmatched, errors } = this.filter;
+    const { outcome } = mapping;
+    if (unmatched || errors) {
+      const isError = outcome === "failed" || (outcome === "mapped" && mapping.problem !== undefined);
+      if (!(unmatched && outcome === "unmatched") && !(errors && isError)) return false;
+    }
+    if (streams.length === 0) return true;
+    return outcome === "mapped" && mapping.records.some(({ stream }) => streams.includes(stream));
+  }
+
+  private hasRoom(): boolean {
+    const second = Math.floor(performance.now() / 1_000);
+    if (second !== this.second) {
+      this.second = second;
+      this.taken = 0;
+    }
+    return this.waiting.length < MAX_WAITING && this.taken++ < MAX_PER_SECOND;
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.wake();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TapLine | TapGap> {
+    while (!this.isClosed) {
+      if (this.waiting.length === 0 && this.missed === 0) {
+        await new Promise<void>((resolve) => {
+          this.wake = resolve;
+        });
+        this.wake = () => {};
+        continue;
+      }
+      const lines = this.waiting;
+      const missed = this.missed;
+      this.waiting = [];
+      this.missed = 0;
+      yield* lines;
+      if (missed > 0) yield { missed };
+    }
+  }
+}
+
+function lineOf(packet: PublishPacket, mapping: Mapping, refusal: LogError | null): TapLine {
+  const { mqttTopic: topic, clientId, qos, retain, payload, receivedAt: at } = packet;
+  const records = mapping.outcome === "mapped" ? mapping.records : [];
+  const problem =
+    mapping.outcome === "failed" ? mapping.error : mapping.outcome === "mapped" ? mapping.problem : undefined;
+  const error = problem && { field: problem.field, message: problem.message };
+  return {
+    at,
+    topic,
+    clientId,
+    qos,
+    retain,
+    bytes: payload.length,
+    payload: payload.toString("utf8", 0, MAX_PAYLOAD_BYTES),
+    outcome: refusal !== null ? "refused" : outcomeOf(mapping),
+    rule: mapping.outcome === "unmatched" ? undefined : mapping.rule,
+    records: records.slice(0, MAX_RECORDS).map(({ stream, partition, key }) => ({
+      stream,
+      partition: partition === KEYLESS ? null : partition,
+      key: key?.toString() ?? null,
+    })),
+    error: refusal === null ? error : { field: refusal.code, message: refusal.message },
+  };
+}
+
+function outcomeOf({ outcome }: Mapping): TapLine["outcome"] {
+  return outcome === "mapped" ? "stored" : outcome === "unknown stream" ? "failed" : outcome;
+}

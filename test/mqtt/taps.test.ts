@@ -1,0 +1,115 @@
+import { describe, expect, test } from "vitest";
+import { LogError } from "../../src/errors.ts";
+import { Mapper } from "../../src/mapping/mapper.ts";
+import { type TapFilter, type TapGap, type TapLine, Taps } from "../../src/mqtt/taps.ts";
+import type { PublishPacket } from "../../src/record.ts";
+
+const mapper = new Mapper(
+  [
+    { name: "sensors", from: "sensors/+device", to: "telemetry", key: "${device}" },
+    { name: "strict", from: "strict/#", to: "telemetry", key: "${payload.id}" },
+    { name: "quiet", from: "quiet", to: "telemetry", retained: "skip" },
+  ],
+  () => 4,
+);
+const EVERYTHING: TapFilter = { from: [], streams: [], unmatched: false, errors: false };
+
+const packet = (mqttTopic: string, payload = "21.5", more: Partial<PublishPacket> = {}): PublishPacket => ({
+  mqttTopic,
+  payload: Buffer.from(payload),
+  qos: 1,
+  retain: false,
+  clientId: "c",
+  username: undefined,
+  receivedAt: 1_767_225_600_000,
+  ...more,
+});
+
+/** What a tap shows of these, and then ends. */
+async function shown(
+  filter: Partial<TapFilter>,
+  packets: readonly PublishPacket[],
+  refusal: LogError | null = null,
+) {
+  const taps = new Taps();
+  const gone = new AbortController();
+  const tap = taps.open({ ...EVERYTHING, ...filter }, gone.signal) as AsyncIterable<TapLine | TapGap>;
+  for (const one of packets) taps.show(one, () => mapper.map(one), refusal);
+  const lines: (TapLine | TapGap)[] = [];
+  const reading = (async () => {
+    for await (const line of tap) lines.push(line);
+  })();
+  await new Promise((resolve) => setImmediate(resolve));
+  gone.abort();
+  await reading;
+  expect(taps.size).toBe(0);
+  return lines;
+}
+const topics = (lines: readonly (TapLine | TapGap)[]) =>
+  lines.map((line) => ("topic" in line ? line.topic : line));
+
+const ALL = ["sensors/t1", "strict/a", "elsewhere", "quiet"].map((topic) =>
+  packet(topic, "21.5", { retain: topic === "quiet" }),
+);
+
+test("a line says what came and what became of it", async () => {
+  expect(await shown({}, ALL)).toMatchObject([
+    {
+      topic: "sensors/t1",
+      outcome: "stored",
+      payload: "21.5",
+      records: [{ stream: "telemetry", key: "t1", partition: 3 }],
+    },
+    { topic: "strict/a", outcome: "failed", rule: "strict", error: { field: "key" } },
+    { topic: "elsewhere", outcome: "unmatched", rule: undefined, records: [] },
+    { topic: "quiet", outcome: "skipped", rule: "quiet" },
+  ]);
+});
+
+test.each<[string, Partial<TapFilter>, string[]]>([
+  ["MQTT topics", { from: ["sensors/#", "quiet"] }, ["sensors/t1", "quiet"]],
+  ["streams", { streams: ["telemetry"] }, ["sensors/t1"]],
+  ["what no mapping takes", { unmatched: true }, ["elsewhere"]],
+  ["errors", { errors: true }, ["strict/a"]],
+  ["either", { errors: true, unmatched: true }, ["strict/a", "elsewhere"]],
+  ["both a topic and a stream", { from: ["quiet"], streams: ["telemetry"] }, []],
+])("it can be asked for %s", async (_, filter, expected) => {
+  expect(topics(await shown(filter, ALL))).toEqual(expected);
+});
+
+test("what the log refused is said", async () => {
+  const [line] = await shown({}, [packet("sensors/t1")], new LogError("READ_ONLY", "the disk failed"));
+  expect(line).toMatchObject({
+    outcome: "refused",
+    error: { field: "READ_ONLY", message: "the disk failed" },
+  });
+});
+
+describe("it is bounded", () => {
+  test("a thousand lines wait, and the rest is counted", async () => {
+    const lines = await shown(
+      {},
+      Array.from({ length: 1_500 }, () => packet("sensors/t1")),
+    );
+    expect(lines).toHaveLength(1_001);
+    expect(lines.at(-1)).toEqual({ missed: 500 });
+  });
+
+  test("payloads are cut", async () => {
+    const [line] = await shown({}, [packet("sensors/t1", "x".repeat(10_000))]);
+    expect(line).toMatchObject({ bytes: 10_000, payload: "x".repeat(512) });
+  });
+
+  test("so are the taps", () => {
+    const taps = new Taps();
+    const { signal } = new AbortController();
+    for (let n = 0; n < 16; n++) expect(taps.open(EVERYTHING, signal)).toBeDefined();
+    expect(taps.open(EVERYTHING, signal)).toBeUndefined();
+  });
+
+  test("what nobody asked for is not mapped again", () => {
+    const taps = new Taps();
+    taps.open({ ...EVERYTHING, from: ["other/#"] }, new AbortController().signal);
+    taps.show(packet("sensors/t1"), () => expect.unreachable(), null);
+  });
+});
