@@ -22,6 +22,8 @@ import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
 const DATA = "/var/lib/data";
 /** A life waits this long for the step that it shall end at. */
 const MAX_BOUNDARIES_OVERTIME = 200;
+/** Steps of compaction. */
+const COMPACTING = [/during .*compact/, /during remove .*while/, /sync folder .*while/];
 const silent = pino({ level: "silent" });
 
 export interface Moment {
@@ -165,6 +167,7 @@ class Life {
   private starts: Starts;
   private isOpen = false;
   private isOver = false;
+  private isReplacing = false;
   private boundariesLeft: number;
   /** It ends at the first of these once its time has come. */
   private readonly lastStep: RegExp;
@@ -184,12 +187,12 @@ class Life {
       /during rename/,
       /during create .*journal/,
       /during (remove|make)/,
-      /during .*compact/,
+      ...COMPACTING,
     ]);
     if (random.chance(0.2)) this.boundariesLeft = 1;
     this.disk = new SimulatedDisk(image, {
       latency: new Random(random.int(2 ** 31)),
-      onBoundary: ({ moment, step }) => this.onBoundary(`${moment} ${step}`),
+      onBoundary: ({ moment, step }) => this.onBoundary(this.inContext(`${moment} ${step}`)),
     });
     this.store = logOn(this.disk, sizes, chronicle, program);
     const { recordBytes, isRegular } = habits;
@@ -203,6 +206,13 @@ class Life {
     });
     const fail = (error: unknown): void => this.actor.fail(error);
     if (habits.hasGuests) this.guests = new Guests({ program, store: this.store, chronicle, fail });
+  }
+
+  /** Says of a step that compaction is putting a segment in place: what is otherwise ordinary matters then. */
+  private inContext(step: string): string {
+    if (/during rename .*compacting to/.test(step)) this.isReplacing = true;
+    if (/during rename .*compacted to/.test(step)) this.isReplacing = false;
+    return this.isReplacing ? `${step} while compaction replaces segments` : step;
   }
 
   private onBoundary(step: string): void {
