@@ -25,6 +25,7 @@ const VERBS = {
   reload: "make the gateway that runs take over its configuration anew",
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
+  uplink: "how far the streams are in a Kafka cluster; pause, reset, verify",
   streams: "list streams, or describe one",
   groups: "list consumer groups, or one group's members and lag",
 } as const;

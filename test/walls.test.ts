@@ -20,12 +20,14 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   mqtt: ["mapping", "log", "wire", ...BASE],
   downlink: ["mqtt", "mapping", "groups", "log", "wire", ...BASE],
   "dead-letters": ["downlink", "mqtt", "mapping", "groups", "log", "wire", ...BASE],
+  uplink: ["kafka", "groups", "mapping", "log", "wire", ...BASE],
   config: ["mapping", "wire", ...BASE],
   control: ["log", ...BASE],
   gateway: [
     "control",
     "dead-letters",
     "downlink",
+    "uplink",
     "mqtt",
     "kafka",
     "groups",
@@ -40,6 +42,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   cli: [
     "control",
     "dead-letters",
+    "uplink",
     "mqtt",
     "mapping",
     "demo",

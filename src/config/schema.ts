@@ -19,6 +19,7 @@ import {
   parseSize,
   UNLIMITED,
 } from "./units.ts";
+import { uplinksSchema } from "./uplink-schema.ts";
 
 export type { Address } from "./units.ts";
 
@@ -133,6 +134,8 @@ const stream = {
     z.strictObject({
       time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
       size: size({ min: 64 * KiB, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("unlimited"),
+      /** Nothing is deleted that an uplink has not sent yet, until the disk runs short (`keepFree` of the uplink). */
+      waitForUplink: z.boolean().default(false),
     }),
   ),
   /** A segment is closed at this size or age, whichever comes first; retention takes closed ones only. */
@@ -310,6 +313,8 @@ export const configSchema = z.strictObject({
     .default([])
     .describe("From streams to MQTT topics; the first of a stream takes its records."),
   kafka: section(z.strictObject(kafka)),
+  /** Kafka clusters that get the streams: see docs/uplink.md. */
+  uplinks: uplinksSchema({ size, duration: durationWithin, count, address, refuse }),
   storage: section(
     z.strictObject({
       /** What stays free on the data folder's disk, for the gateway's own state and for others; 0: not looked at. */
