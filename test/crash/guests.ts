@@ -129,15 +129,15 @@ export class Guests {
 
   async step(random: Random): Promise<void> {
     const draw = random.next();
-    if (draw < 0.55) this.publish(random);
-    else if (draw < 0.6) this.comeOrGo(random.pick(SUBSCRIBERS), random);
-    else if (draw < 0.68) this.subscribe(random.pick(SUBSCRIBERS), random);
-    else if (draw < 0.71) this.comeOrGo(random.pick(PUBLISHERS), random);
+    if (draw < 0.53) this.publish(random);
+    else if (draw < 0.58) this.comeOrGo(random.pick(SUBSCRIBERS), random);
+    else if (draw < 0.66) this.subscribe(random.pick(SUBSCRIBERS), random);
+    else if (draw < 0.69) this.comeOrGo(random.pick(PUBLISHERS), random);
     // A takeover, where it is connected.
-    else if (draw < 0.73) this.connect(random.pick([...PUBLISHERS, ...SUBSCRIBERS]), random);
-    else if (draw < 0.81) void this.commit();
-    else if (draw < 0.83) await this.judgeSinks();
-    else if (draw < 0.85) this.judgeOffsets();
+    else if (draw < 0.76) this.connect(random.pick([...PUBLISHERS, ...SUBSCRIBERS]), random);
+    else if (draw < 0.83) void this.commit();
+    else if (draw < 0.85) await this.judgeSinks();
+    else if (draw < 0.87) this.judgeOffsets();
     else for (let turns = random.int(20); turns > 0; turns--) await turn();
   }
 

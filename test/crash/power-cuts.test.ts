@@ -7,8 +7,8 @@ import { LEVELS, runHistory } from "./workload.ts";
 // Thousands more, and a whole list of mutations, are run by .ci/run; see ci/.
 describe("the simulator of power cuts", () => {
   it.each([
-    { level: "log", points: 300 },
-    { level: "gateway", points: 100 },
+    { level: "log", points: 150 },
+    { level: "gateway", points: 50 },
   ] as const)("finds no broken promise in $points cuts of the $level", async ({ level, points }) => {
     const result = await simulate({ level, seed: 7, points, share: 0.05 });
     if (result.failure !== undefined) expect.fail(describeFailure(result.failure));
