@@ -255,7 +255,7 @@ const kafka = {
   maxInFlight: count(1, 10_000).default(64),
   maxPartitionsPerRequest: count(1, 1_000_000).default(10_000),
   /** Requests and replies that all connections together may hold in memory; beyond it they wait. */
-  maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("64MiB"),
+  maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("32MiB"),
   /** Streams that a client names and nobody declared. */
   autoCreate: section(
     z.strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) }),

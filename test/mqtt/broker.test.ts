@@ -199,10 +199,13 @@ describe("as an MQTT broker", () => {
     });
     await subscriber.until("suback");
     const client = await RawClient.connect(port, "c");
+    // In one piece: a second one would be read when the first is done with.
+    client.socket.cork();
     for (let n = 0; n < 60; n++) {
       const qos = n % 3;
       client.publish(`m/${n}`, "v", qos, qos === 0 ? undefined : n + 1, { retain: n % 2 === 0 });
     }
+    client.socket.uncork();
     await eventually(() => expect(log.held).toHaveLength(60));
     log.hold = false;
     log.release();

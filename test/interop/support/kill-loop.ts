@@ -143,14 +143,14 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
   try {
     mosquitto = mosquittoSub(gateway, subscriber);
     watcher = await watch(gateway.brokers);
-    const first = new NumberingSensor(gateway.mqttUrl, "q2-0", WINDOW, 2);
+    const first = new NumberingSensor(gateway.mqttUrl, "q2-0", WINDOW, { qos: 2 });
     sensors.push(first);
     // From where the subscription is on disk, it must get everything.
     await eventually(() => [...first.acknowledged].some((number) => subscriber.has(first, number)), "both");
     const from = first.sent;
     for (let index = 0; index < SENSORS_PER_QOS; index++) {
-      sensors.push(new NumberingSensor(gateway.mqttUrl, `q1-${index}`, WINDOW, 1));
-      if (index > 0) sensors.push(new NumberingSensor(gateway.mqttUrl, `q2-${index}`, WINDOW, 2));
+      sensors.push(new NumberingSensor(gateway.mqttUrl, `q1-${index}`, WINDOW));
+      if (index > 0) sensors.push(new NumberingSensor(gateway.mqttUrl, `q2-${index}`, WINDOW, { qos: 2 }));
     }
     producing = produceUntil(() => stopped, gateway.brokers, produced);
     for (let kill = 1; kill <= kills; kill++) {

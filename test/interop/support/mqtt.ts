@@ -18,12 +18,20 @@ export class NumberingSensor {
   private readonly client: MqttClient;
   private readonly window: number;
   private readonly qos: 1 | 2;
+  /** Makes each reading larger. */
+  private readonly ballast: string;
   private running = true;
 
-  constructor(url: string, name: string, window: number, qos: 1 | 2 = 1) {
+  constructor(
+    url: string,
+    name: string,
+    window: number,
+    { qos = 1, ballast = "" }: { qos?: 1 | 2; ballast?: string } = {},
+  ) {
     this.name = name;
     this.window = window;
     this.qos = qos;
+    this.ballast = ballast;
     this.client = mqtt.connect(url, {
       clientId: name,
       clean: false,
@@ -41,7 +49,8 @@ export class NumberingSensor {
   }
 
   private publish(number: number): void {
-    const payload = JSON.stringify({ sensor: this.name, number });
+    const { name: sensor, ballast } = this;
+    const payload = JSON.stringify({ sensor, number, ...(ballast && { ballast }) });
     this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: this.qos }, (error) => {
       if (error) {
         // What mqtt.js is given while it sends its store again, it forgets if that connection ends as well: it
