@@ -60,7 +60,8 @@ export class Guests {
     this.groups = new program.GroupCoordinator(store, {}, silent, clock);
     const mapper = new program.Mapper(RULES, (name) => store.stream(name)?.partitions.length ?? 0);
     const autoCreate = { enabled: true, partitions: 1 };
-    const ingest = new program.Ingest(mapper, store, silent, { autoCreate });
+    const wallClock = { now: () => Date.now(), isSet: true };
+    const ingest = new program.Ingest(mapper, store, silent, { autoCreate }, wallClock);
     this.broker = new program.MqttBroker(
       { listeners: [], limits: { stopTimeoutMs: 50 } },
       store,
