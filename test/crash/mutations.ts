@@ -155,8 +155,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/journal.ts",
-        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))",
-        replace: "if (false)",
+        find: "source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes), crc32c(mark))",
+        replace: "false",
       },
     ],
   },
@@ -358,7 +358,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/partition-log.ts",
-        find: "await this.saveSnapshot(reached);",
+        find: "await this.snapshots.save(reached);",
         replace: "",
       },
     ],
@@ -367,9 +367,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "remove the last snapshot before the checkpoint names the next",
     edits: [
       {
-        file: "log/partition-log.ts",
+        file: "log/producer-snapshots.ts",
         find: "Number(name.slice(0, 20)) < old",
         replace: "Number(name.slice(0, 20)) <= old",
+      },
+      {
+        file: "log/partition-log.ts",
+        find: "if (names.some(isSnapshot)) await this.recallProducers(recoveryPoint);",
+        replace: "",
       },
     ],
   },
@@ -378,8 +383,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/partition-log.ts",
-        find: "this.producers.replay(batch);",
-        replace: "",
+        find: "    this.producers.replay(batch);\n    this.commit",
+        replace: "    this.commit",
       },
     ],
   },
