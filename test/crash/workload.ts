@@ -112,7 +112,7 @@ export async function runHistory(seed: number, level: Level, program: Program = 
     journalFileBytes,
     maxInFlightBytes: hasGuests ? 6000 : journalFileBytes - 300,
     maxJournalFiles: random.pick([2, 3, 4]),
-    maxTailBytes: random.pick([500, 2000, 20_000]),
+    maxTailBytes: random.pick([4_000, 16_000, 160_000]),
     maxCompactionKeys: random.pick([2, 1000]),
   };
   const isBulky = random.chance(0.25);
