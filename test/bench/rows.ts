@@ -19,6 +19,7 @@ import {
   withGateway,
   withMosquitto,
 } from "./measure.ts";
+import { reloading } from "./reload-row.ts";
 
 export interface Row {
   /** Selects the row on the command line, as do the words in it. */
@@ -233,6 +234,7 @@ export const ROWS: readonly Row[] = [
   { name: "demo thousand", measure: demonstration },
   { name: "bytes written", measure: bytesWritten },
   { name: "wear linger", measure: wear },
+  { name: "reload rules", measure: reloading },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>
