@@ -15,6 +15,7 @@ const USAGE_EXIT_CODE = 64;
 /** The verbs in the order of the help, each a file in cli/ that exports `register(program)`. */
 const VERBS = {
   demo: "10 sensors, 10 subscribers, real sockets: what a gateway is for, on one screen",
+  init: "write a configuration to start from",
   up: "start the gateway",
   status: "what the gateway that runs is doing",
   check: "validate a configuration and run its tests",
@@ -31,6 +32,7 @@ const VERBS = {
 const EXAMPLES = `
 Examples:
   $ sluice demo                                   see it work
+  $ sluice init --from zigbee2mqtt                a configuration to start from
   $ sluice up --config config/gateway.yaml        start the gateway
   $ sluice check config/gateway.yaml              is the configuration right?
   $ sluice subscribe telemetry --from beginning   read a stream

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
-import { dirname, extname, resolve } from "node:path";
+import { dirname, extname, join, resolve } from "node:path";
 import { parse } from "yaml";
 import { messageOf } from "../errors.ts";
 import type { SchemaFile } from "../mapping/json-schema.ts";
@@ -58,7 +58,7 @@ export class Attachments {
         text = readFileSync(path, "utf8");
       } catch (error) {
         const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
-        throw new Error(isMissing ? `is not there (${path})` : messageOf(error));
+        throw new Error(isMissing ? `is not there: ${join(this.folder, file)}` : messageOf(error));
       }
       this.texts.set(path, text);
       this.files.add(path);

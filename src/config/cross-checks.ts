@@ -71,7 +71,7 @@ class CrossChecks {
         this.read.set(name, this.attachments.table(file));
       } catch (error) {
         const path = ["tables", name];
-        this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
+        this.report(path, `${wordsOf(path)}: the file ${messageOf(error)}`);
         this.read.set(name, new Map());
       }
     }
@@ -115,7 +115,7 @@ class CrossChecks {
       schema = this.attachments.schema(file);
     } catch (error) {
       const path = ["mappings", index, "schema"];
-      this.report(path, `${wordsOf(path)}: ${file} ${messageOf(error)}`);
+      this.report(path, `${wordsOf(path)}: the file ${messageOf(error)}`);
     }
     read.set(file, schema);
   }

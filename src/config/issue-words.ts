@@ -4,7 +4,7 @@
  */
 import type { z } from "zod";
 import type { Source } from "./included.ts";
-import { didYouMean, nearest, type Place, type Problem } from "./problems.ts";
+import { didYouMean, meantOption, type Place, type Problem } from "./problems.ts";
 import type { Path, Within } from "./yaml-source.ts";
 
 /** What the words are made from. */
@@ -43,11 +43,18 @@ export function problemsOf(given: readonly z.core.$ZodIssue[], checked: Checked)
       const name = String(path.at(-1));
       const misspelt = unknown.some(
         (other) =>
-          wordsOf(other.slice(0, -1)) === wordsOf(path.slice(0, -1)) && nearest(String(other.at(-1)), [name]),
+          wordsOf(other.slice(0, -1)) === wordsOf(path.slice(0, -1)) &&
+          meantOption(String(other.at(-1)), checked.keysAt(path.slice(0, -1))) === name,
       );
       return misspelt
         ? []
-        : [{ place: placeOf(path, checked), message: `${wordsOf(path.slice(0, -1))} needs "${name}"` }];
+        : [
+            {
+              place: placeOf(path, checked),
+              message: `${wordsOf(path.slice(0, -1))} needs "${name}"`,
+              mend: name === "version" ? "write  version: 1" : undefined,
+            },
+          ];
     }
     return [{ place: placeOf(path, checked), ...wordsOfIssue(issue, path, checked) }];
   });
@@ -77,12 +84,26 @@ export function valueAt(value: unknown, path: Path): unknown {
 function unknownKey(parent: Path, key: string, checked: Checked): Problem {
   const path = [...parent, key];
   const known = checked.keysAt(parent);
-  const meant = didYouMean(key, known);
+  const option = meantOption(key, known);
+  const meant = option === undefined ? "" : `; did you mean "${option}"?`;
   return {
     place: checked.overridePlace(path) ?? checked.source.placeOfKey(path),
     message: `unknown option "${key}" in ${wordsOf(parent)}${meant}`,
-    mend: meant === "" ? `it takes ${known.join(", ")}` : undefined,
+    mend: meant === "" ? (homeOf(key, parent, checked) ?? `it takes ${known.join(", ")}`) : undefined,
   };
+}
+
+/** Where an option belongs that stands at the top. */
+function homeOf(key: string, parent: Path, checked: Checked): string | undefined {
+  if (parent.length > 0) return undefined;
+  const homes: readonly (readonly [string, Path])[] = [
+    ["mqtt", ["mqtt"]],
+    ["kafka", ["kafka"]],
+    ["a stream: streams: { name: … }", ["streams", "any"]],
+    ["a mapping", ["mappings", 0]],
+  ];
+  const home = homes.find(([, path]) => checked.keysAt(path).includes(key));
+  return home && `it is an option of ${home[0]}`;
 }
 
 type Words = Pick<Problem, "message" | "mend">;
@@ -94,6 +115,9 @@ function wordsOfIssue(issue: z.core.$ZodIssue, path: Path, checked: Checked): Wo
     case "invalid_type":
       return wordsOfType(issue.expected, path, checked);
     case "invalid_value":
+      if (issue.values.some((one) => typeof one !== "string" && String(one) === value)) {
+        return { message: `${where} must be a number, not text`, mend: `write it without quotes: ${value}` };
+      }
       return {
         message: `${where} must be ${listOf(issue.values)}, not ${JSON.stringify(value)}${didYouMean(String(value), issue.values.map(String))}`,
       };
@@ -149,17 +173,31 @@ function wordsOfType(expected: string, path: Path, checked: Checked, must?: stri
   if (fromFile && typeof value === "object" && checked.source.isFlowMap(path) && expected === "string") {
     return {
       message: `${where} ${wish}, but YAML read ${text} as a map`,
-      mend: /^\{\s*[\w.]+\s*\}$/.test(text) ? `write it as  ${name}$${text.replace(/\s/g, "")}` : "quote it",
+      mend: /^\{\s*[\w.]+\s*\}$/.test(text)
+        ? `write it as  ${name}$${text.replace(/\s/g, "")}`
+        : `quote it: ${text.includes("'") ? "with |- and the text on a line of its own" : `'${text}'`}`,
     };
   }
-  if (typeof value === "object")
-    return { message: `${where} ${wish}, but it is ${Array.isArray(value) ? "a list" : "a map"}` };
+  if (typeof value === "object") {
+    const kind = Array.isArray(value) ? "a list" : "a map";
+    return { message: `${where} ${wish}, but it is ${kind}`, mend: mendOfCollection(expected, value, name) };
+  }
   if (typeof value === "string")
     return { message: `${where} ${wish}, not ${JSON.stringify(value)}`, mend: mendOfText(expected, value) };
   const read = typeof value === "number" ? "a number" : "true or false";
   if (expected === "string")
     return { message: `${where} ${wish}, but YAML read ${text} as ${read}`, mend: `quote it: "${text}"` };
   return { message: `${where} ${wish}, not ${text}` };
+}
+
+function mendOfCollection(expected: string, value: object, name: string): string | undefined {
+  if (expected === "array") return "write it as a list: each entry on a line that starts with -";
+  if (!Array.isArray(value)) return undefined;
+  const [first] = value;
+  if (expected === "string" && value.length === 1 && typeof first === "string")
+    return `write it as  ${name}${first}`;
+  const isMap = expected === "object" || expected === "record";
+  return isMap && typeof first === "string" ? `write it as a map, e.g.  ${first}: {}` : undefined;
 }
 
 function mendOfText(expected: string, value: string): string | undefined {

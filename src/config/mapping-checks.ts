@@ -134,7 +134,7 @@ export class MappingChecks {
       const partition = Number(target.partition?.literal);
       if (this.names.includes(literal) && typeof partitions === "number" && partition >= partitions) {
         const last = partitions === 1 ? "has partition 0 only" : `has partitions 0 to ${partitions - 1}`;
-        this.say([...at, "partition"], `is ${partition}, but stream "${literal}" ${last}`);
+        this.say([...at, "partition"], `there is no partition ${partition}: stream "${literal}" ${last}`);
       }
     }
   }
@@ -158,14 +158,19 @@ export class MappingChecks {
 
   /** A message goes to the first rule that takes it. */
   private reach(rule: CompiledRule, mapping: Loose, index: number): void {
-    const before = rule.filters.map(({ levels }) => this.taken.covering(levels));
+    const own = new FilterTrie<string>();
     const isList = Array.isArray(mapping.from);
-    for (const [at, by] of before.entries()) {
-      if (by === undefined) continue;
+    for (const [at, { levels, text }] of rule.filters.entries()) {
       const path: Path = isList ? ["mappings", index, "from", at] : ["mappings", index, "from"];
-      const own = by.index === index ? "this mapping has" : `mappings[${by.index}] stands before it with`;
-      const mend = by.index === index ? "leave it out" : `put it before mappings[${by.index}]`;
-      this.say(path, `matches nothing that is left: ${own} "${by.from}"`, mend);
+      const by = this.taken.covering(levels);
+      const twin = own.covering(levels);
+      own.add(levels, text);
+      if (by !== undefined) {
+        const message = `matches nothing that is left: mappings[${by.index}] stands before it with "${by.from}"`;
+        this.say(path, message, `put it before mappings[${by.index}]`);
+      } else if (twin !== undefined) {
+        this.say(path, `matches nothing that "${twin}" before it does not match`, "leave it out");
+      }
     }
     if (rule.when !== undefined) return;
     for (const { levels, text } of rule.filters) this.taken.add(levels, { index, from: text });

@@ -81,6 +81,29 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   return best;
 }
 
+/** What other programs call a thing, and it is called here. */
+const OTHER_WORDS: Readonly<Record<string, string>> = {
+  topic: "from",
+  mqttTopic: "from",
+  filter: "from",
+  source: "from",
+  stream: "to",
+  kafkaTopic: "to",
+  target: "to",
+  destination: "to",
+  condition: "when",
+  if: "when",
+  transform: "value",
+  rules: "mappings",
+  topics: "streams",
+};
+
+/** The option that was probably meant. */
+export function meantOption(word: string, known: readonly string[]): string | undefined {
+  const other = Object.hasOwn(OTHER_WORDS, word) ? OTHER_WORDS[word] : undefined;
+  return other !== undefined && known.includes(other) ? other : nearest(word, known);
+}
+
 /** `; did you mean "from"?`, or nothing. */
 export function didYouMean(word: string, candidates: Iterable<string>): string {
   const meant = nearest(word, candidates);

@@ -152,50 +152,66 @@ const stream = {
 
 /** One record that a message becomes. */
 const target = {
-  /** The stream, as text or a template. */
-  to: mappingText,
-  /** Same key, same partition, in order; without a key records are spread. */
-  key: mappingText.optional(),
+  to: mappingText.describe("The stream, as text or a template."),
+  key: mappingText
+    .optional()
+    .describe("Same key, same partition, in order; without a key records are spread."),
   headers: z.record(z.string().min(1), mappingText).optional(),
-  /** Milliseconds since the epoch or an ISO date; the time of arrival when left out. */
-  timestamp: mappingText.optional(),
-  /** Instead of the one that follows from the key. */
-  partition: z.union([z.int().min(0).max(999), mappingText], { error: () => "must be text" }).optional(),
-  /** An expression: is it for this message? */
-  when: mappingText.optional(),
-  /** An expression for the record's value; the payload, untouched, when left out. */
-  value: mappingText.optional(),
-  /** Streams that a `to` with expressions may name; `*` stands for anything. */
-  allow: z.array(z.string().min(1)).min(1).max(1_000).optional(),
-  /** Streams that a `to` with expressions may make. */
-  limit: count(1, 10_000).optional(),
+  timestamp: mappingText
+    .optional()
+    .describe("Milliseconds since the epoch or an ISO date; the time of arrival when left out."),
+  partition: z
+    .union([z.int().min(0).max(999), mappingText], { error: () => "must be text" })
+    .optional()
+    .describe("Instead of the one that follows from the key."),
+  when: mappingText.optional().describe("An expression: is it for this message?"),
+  value: mappingText
+    .optional()
+    .describe("An expression for the record's value; the payload, untouched, when left out."),
+  allow: z
+    .array(z.string().min(1))
+    .min(1)
+    .max(1_000)
+    .optional()
+    .describe("Streams that a `to` with expressions may name; `*` stands for anything."),
+  limit: count(1, 10_000).optional().describe("Streams that a `to` with expressions may make."),
 };
 
 /** What a mapping says of a message as a whole. */
 const handling = {
-  /** How expressions see the payload; `auto`: as JSON where it is JSON, else as text, else as bytes. */
-  payload: z.enum(PAYLOAD_KINDS).optional(),
-  /** Whether messages with the retain flag become records. */
-  retained: z.enum(["keep", "skip"]).optional(),
-  /** What becomes of a message whose record cannot be made. */
-  onError: z.enum(["deadLetter", "drop", "pass"]).optional(),
-  /** Keeps the payload in a header where `value` replaces it. */
-  keepOriginal: z.boolean().optional(),
+  payload: z
+    .enum(PAYLOAD_KINDS)
+    .optional()
+    .describe(
+      "How expressions see the payload; `auto`: as JSON where it is JSON, else as text, else as bytes.",
+    ),
+  retained: z
+    .enum(["keep", "skip"])
+    .optional()
+    .describe("Whether messages with the retain flag become records."),
+  onError: z
+    .enum(["deadLetter", "drop", "pass"])
+    .optional()
+    .describe("What becomes of a message whose record cannot be made."),
+  keepOriginal: z.boolean().optional().describe("Keeps the payload in a header where `value` replaces it."),
 };
 
 const mapping = z.strictObject({
-  /** For logs and reports; `from` when left out. */
-  name: z.string().min(1).max(100).optional(),
+  name: z.string().min(1).max(100).optional().describe("For logs and reports; `from` when left out."),
   /** MQTT topic filters, one or several; `+site` and `#rest` name what they match. */
   from: z.union([mappingText, z.array(mappingText).min(1).max(100)], {
     error: () => "must be text, or a list of texts",
   }),
   ...target,
   ...handling,
-  /** An expression for a list, each element of which (`item`) becomes a record. */
-  split: mappingText.optional(),
-  /** A JSON Schema file that the payload must fit, relative to the configuration. */
-  schema: z.string().min(1).optional(),
+  split: mappingText
+    .optional()
+    .describe("An expression for a list, each element of which (`item`) becomes a record."),
+  schema: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("A JSON Schema file that the payload must fit, relative to the configuration."),
   /** Further records of the same message; what one leaves out is the mapping's. */
   also: z.array(z.strictObject(target)).max(10).optional(),
 });
@@ -249,12 +265,16 @@ const kafka = {
 
 export const configSchema = z.strictObject({
   version: z.literal(1),
-  /** Files that belong to this one, relative to it; `*` for any name. See included.ts. */
-  include: z.union([z.string(), z.array(z.string()).max(1_000)]).optional(),
-  /** How the gateway calls itself. */
-  name: z.string().min(1).max(64).default("sluice"),
-  /** Everything the gateway keeps; relative to the working directory. */
-  dataDir: z.string().min(1).default("./data"),
+  include: z
+    .union([z.string(), z.array(z.string()).max(1_000)])
+    .optional()
+    .describe("Files that belong to this one, relative to it; `*` for any name. See included.ts."),
+  name: z.string().min(1).max(64).default("sluice").describe("How the gateway calls itself."),
+  dataDir: z
+    .string()
+    .min(1)
+    .default("./data")
+    .describe("Everything the gateway keeps; relative to the working directory."),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   mqtt: section(z.strictObject(mqtt)),
   streams: section(z.record(z.string(), section(z.strictObject(stream)))),
@@ -267,16 +287,28 @@ export const configSchema = z.strictObject({
       ...handling,
     }),
   ),
-  /** CSV and YAML files for `lookup(table, key)`, relative to the configuration. */
-  tables: section(z.record(z.string().min(1), z.string().min(1))),
-  /** The first match wins. */
-  mappings: z.array(mapping).max(10_000).default([]),
-  /** The stream of messages that no mapping matches. Without it they are dropped, counted and reported. */
-  fallback: z.string().optional(),
-  /** The stream of messages whose mapping fails; made when it is first needed, unless it is declared. */
-  deadLetters: z.string().min(1).default("dead-letters"),
-  /** From streams to MQTT topics; the first of a stream takes its records. */
-  downlinks: z.array(downlink).max(1_000).default([]),
+  tables: section(z.record(z.string().min(1), z.string().min(1))).describe(
+    "CSV and YAML files for `lookup(table, key)`, relative to the configuration.",
+  ),
+  mappings: z.array(mapping).max(10_000).default([]).describe("The first match wins."),
+  fallback: z
+    .string()
+    .optional()
+    .describe(
+      "The stream of messages that no mapping matches. Without it they are dropped, counted and reported.",
+    ),
+  deadLetters: z
+    .string()
+    .min(1)
+    .default("dead-letters")
+    .describe(
+      "The stream of messages whose mapping fails; made when it is first needed, unless it is declared.",
+    ),
+  downlinks: z
+    .array(downlink)
+    .max(1_000)
+    .default([])
+    .describe("From streams to MQTT topics; the first of a stream takes its records."),
   kafka: section(z.strictObject(kafka)),
   storage: section(
     z.strictObject({

@@ -39,12 +39,22 @@ const TIME_UNITS: Units = [
 
 /** Bytes. */
 export function parseSize(text: string | number): Parsed<number> {
-  return parseQuantity(text, SIZE_UNITS, { kind: "size", usual: "KiB", example: "256KiB" });
+  return parseQuantity(text, SIZE_UNITS, {
+    kind: "size",
+    usual: "KiB",
+    smallest: "bytes",
+    example: "256KiB",
+  });
 }
 
 /** Milliseconds. */
 export function parseDuration(text: string | number): Parsed<number> {
-  return parseQuantity(text, TIME_UNITS, { kind: "time", usual: "s", example: "10s" });
+  return parseQuantity(text, TIME_UNITS, {
+    kind: "time",
+    usual: "s",
+    smallest: "milliseconds",
+    example: "10s",
+  });
 }
 
 export function formatSize(bytes: number): string {
@@ -92,9 +102,10 @@ export function parseAddress(text: string): Parsed<Address> {
         mend: `"127.0.0.1:${bare}" for this machine only, "0.0.0.0:${bare}" for the network`,
       };
     }
+    const isHost = /^[\w.-]+$/.test(text);
     return {
       problem: `must be host:port, not ${JSON.stringify(text)}`,
-      mend: 'for example "127.0.0.1:1883"',
+      mend: isHost ? `add the port: "${text}:…"` : 'for example "127.0.0.1:1883"',
     };
   }
   if (port > 65_535) return { problem: `has port ${port}, but the last one is 65535` };
@@ -113,14 +124,21 @@ export function formatAddress({ host, port }: Address): string {
 function parseQuantity(
   text: string | number,
   units: Units,
-  words: { kind: string; usual: string; example: string },
+  words: { kind: string; usual: string; smallest: string; example: string },
 ): Parsed<number> {
   if (text === 0 || text === "0") return { value: 0 };
   const [, digits, unit] = /^(\d+(?:\.\d+)?)\s*([a-zA-Zµ]*)$/.exec(String(text).trim()) ?? [];
   if (digits === undefined) {
     return { problem: `must be a ${words.kind} such as ${words.example}, not ${JSON.stringify(text)}` };
   }
-  if (unit === "") return { problem: "needs a unit", mend: `for example ${digits}${words.usual}` };
+  if (unit === "") {
+    const asWritten = formatQuantity(Number(digits), units);
+    const mend =
+      Number(digits) < 1_000
+        ? `for example ${digits}${words.usual}`
+        : `as ${words.smallest} that is ${asWritten}`;
+    return { problem: "needs a unit", mend };
+  }
   const factor = units.find(([name]) => name === unit)?.[1];
   if (factor === undefined) {
     const meant = units.find(([name]) => likeness(name) === likeness(unit as string))?.[0];

@@ -53,7 +53,10 @@ export class YamlSource {
     } catch (error) {
       problems.push({
         place: this.placeAt(0, 0),
-        message: `the file's aliases cannot be followed: ${messageOf(error)}`,
+        message: /alias count/i.test(messageOf(error))
+          ? `the file's references (*name) expand to more than ${MAX_ALIASES} values: anchors within anchors multiply`
+          : `the file's references (*name) cannot be followed: ${messageOf(error)}`,
+        mend: "write the values out",
       });
       this.value = null;
     }
@@ -191,6 +194,16 @@ export class YamlSource {
         place: this.placeAt(start - seq.length, start + port.length),
         message: `YAML reads ${seq} as a list`,
         mend: `quote it: "${seq}${port}"`,
+      };
+    }
+    const closing = /end with a ([}\]])$|Missing closing (["'])quote/.exec(error.message);
+    if (closing !== null) {
+      const [, bracket, quote] = closing;
+      const opened = quote ?? (bracket === "}" ? "{" : "[");
+      return {
+        place: this.placeAt(...error.pos),
+        message: `a ${opened} above is not closed, and YAML looks for its end here`,
+        mend: `close it with ${bracket ?? quote}`,
       };
     }
     return {

@@ -7,21 +7,17 @@
  */
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
-import {
-  baseOffsetOf,
-  batchBytes,
-  decodeRecords,
-  lastOffsetOf,
-  maxTimestampOf,
-} from "../wire/record-batch.ts";
+import { baseOffsetOf, lastOffsetOf } from "../wire/record-batch.ts";
 import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
+import { ProducerSnapshots } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
 import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
 import { lastAtMost } from "./segment-index.ts";
 import type { StreamState } from "./stream-state.ts";
+import { firstAtOrAfter, newestOf, type RecordPlace } from "./time-lookup.ts";
 import type { SegmentAge } from "./timekeeper.ts";
 
 /** More pieces would cost more in the system call than they save in copying. */
@@ -72,7 +68,7 @@ export class PartitionLog implements Partition {
   /** Readers know it no more, but the disk has refused to remove it; before the next one goes it has to. */
   private readonly notRemoved: Segment[] = [];
   private isDestroyed = false;
-  private snapshotAt = -1;
+  private readonly snapshots: ProducerSnapshots;
 
   constructor(stream: StreamState, index: number, fileSystem: FileSystem, folder: string, now: () => number) {
     this.stream = stream;
@@ -80,6 +76,7 @@ export class PartitionLog implements Partition {
     this.fileSystem = fileSystem;
     this.folder = folder;
     this.now = now;
+    this.snapshots = new ProducerSnapshots(this.producers, fileSystem, folder);
   }
 
   get highWatermark(): number {
@@ -133,7 +130,7 @@ export class PartitionLog implements Partition {
     // What goes here, or has gone in a start that was killed, may not be gone for good: were it back after the
     // recovery point has passed it, it would stand for what now lies elsewhere.
     this.namesUnsynced = names.length > 0;
-    await this.loadSnapshot(names, recoveryPoint);
+    await this.snapshots.load(names, recoveryPoint);
     for (const base of bases) {
       const segment = new Segment(this.fileSystem, this.folder, base);
       segment.mayHaveGaps = this.mayHaveGaps;
@@ -333,36 +330,8 @@ export class PartitionLog implements Partition {
         throw error;
       }
     }
-    await this.saveSnapshot(reached);
+    await this.snapshots.save(reached);
     return reached;
-  }
-
-  private async saveSnapshot(offset: number): Promise<void> {
-    if (this.producers.isEmpty || offset === this.snapshotAt) return;
-    const content = this.producers.encodeSnapshot(offset);
-    await replaceFile(this.fileSystem, this.folder, segmentName(offset, "snapshot"), content);
-    const old = this.snapshotAt;
-    this.snapshotAt = offset;
-    // The one before stays until the next checkpoint: the file that names this offset is not written yet.
-    for (const name of await this.fileSystem.list(this.folder)) {
-      if (name.endsWith(".snapshot") && Number(name.slice(0, 20)) < old) {
-        await this.fileSystem.remove(join(this.folder, name));
-      }
-    }
-  }
-
-  private async loadSnapshot(names: readonly string[], recoveryPoint: number): Promise<void> {
-    const offsets = names
-      .filter((name) => /^\d{20}\.snapshot$/.test(name))
-      .map((name) => Number(name.slice(0, 20)))
-      .filter((offset) => offset <= recoveryPoint)
-      .sort((a, b) => b - a);
-    for (const offset of offsets) {
-      const content = await this.fileSystem.readFile(join(this.folder, segmentName(offset, "snapshot")));
-      if (content === undefined || !this.producers.decodeSnapshot(content)) continue;
-      this.snapshotAt = offset;
-      return;
-    }
   }
 
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {
@@ -462,69 +431,12 @@ export class PartitionLog implements Partition {
     return bytes;
   }
 
-  offsetForTimestamp(timestampMs: number): Promise<{ offset: number; timestamp: number } | undefined> {
-    return this.steadily(async () => {
-      for (const segment of this.segments) {
-        if ((await segment.newest()).timestamp < timestampMs) continue;
-        const from = Math.max(await segment.offsetBefore(timestampMs), this.logStartOffset);
-        const found = await this.findRecord(from, (timestamp) => timestamp >= timestampMs);
-        if (found !== undefined) return found;
-      }
-      return undefined;
-    });
+  offsetForTimestamp(timestampMs: number): Promise<RecordPlace | undefined> {
+    return this.steadily(() => firstAtOrAfter(this, this.segments, timestampMs));
   }
 
-  maxTimestamp(): Promise<{ offset: number; timestamp: number } | undefined> {
-    return this.steadily(async () => {
-      let newest = { timestamp: -1, offset: -1 };
-      for (const segment of this.segments) {
-        // One that was cut into by DeleteRecords: what its index knows may be gone.
-        const isCut = segment.baseOffset < this.logStartOffset;
-        const candidate = isCut ? await this.newestShown(segment) : await segment.newest();
-        if (candidate.timestamp > newest.timestamp) newest = candidate;
-      }
-      if (newest.offset < 0) return undefined;
-      const { timestamp: wanted, offset } = newest;
-      return this.findRecord(Math.max(offset, this.logStartOffset), (timestamp) => timestamp >= wanted);
-    });
-  }
-
-  /** The largest timestamp of a segment's records from the log start offset on, -1 for none. */
-  private async newestShown({ end }: Segment): Promise<{ timestamp: number; offset: number }> {
-    const start = this.logStartOffset;
-    let newest = { timestamp: -1, offset: -1 };
-    for await (const batch of this.batchesFrom(start)) {
-      if (baseOffsetOf(batch) >= end) break;
-      const isCut = baseOffsetOf(batch) < start;
-      const timestamp = isCut ? newestFrom(batch, start) : maxTimestampOf(batch);
-      if (timestamp > newest.timestamp) newest = { timestamp, offset: lastOffsetOf(batch) };
-    }
-    return newest;
-  }
-
-  /** The first record from the batch containing `from` on whose timestamp fits. */
-  private async findRecord(
-    from: number,
-    fits: (timestamp: number) => boolean,
-  ): Promise<{ offset: number; timestamp: number } | undefined> {
-    for await (const batch of this.batchesFrom(from)) {
-      const found = fits(maxTimestampOf(batch)) ? firstFitting(batch, this.logStartOffset, fits) : undefined;
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-
-  private async *batchesFrom(from: number): AsyncGenerator<Buffer> {
-    for (let offset = from; offset < this.next; ) {
-      const buffers = await this.read(offset, 1 << 20);
-      if (buffers.length === 0) return;
-      for (const buffer of buffers) {
-        for (let at = 0; at < buffer.length; at += batchBytes(buffer, at)) {
-          offset = lastOffsetOf(buffer, at) + 1;
-          yield buffer.subarray(at, at + batchBytes(buffer, at));
-        }
-      }
-    }
+  maxTimestamp(): Promise<RecordPlace | undefined> {
+    return this.steadily(() => newestOf(this, this.segments));
   }
 
   /** What `open` wants to know of its segments the next time. */
@@ -600,29 +512,5 @@ export class PartitionLog implements Partition {
     for (const segment of this.segments) await segment.retire();
     this.notify();
     await this.fileSystem.remove(this.folder);
-  }
-}
-
-function firstFitting(
-  batch: Buffer,
-  start: number,
-  fits: (timestamp: number) => boolean,
-): { offset: number; timestamp: number } | undefined {
-  try {
-    const found = decodeRecords(batch).find(({ offset, timestamp }) => offset >= start && fits(timestamp));
-    return found && { offset: found.offset, timestamp: found.timestamp };
-  } catch {
-    // Compressed in a way that cannot be looked into here: the batch's first record is never too late.
-    return { offset: Math.max(baseOffsetOf(batch), start), timestamp: maxTimestampOf(batch) };
-  }
-}
-
-/** The largest timestamp from `start` on; the whole batch's where it cannot be looked into. */
-function newestFrom(batch: Buffer, start: number): number {
-  try {
-    const shown = decodeRecords(batch).filter(({ offset }) => offset >= start);
-    return shown.reduce((newest, { timestamp }) => Math.max(newest, timestamp), -1);
-  } catch {
-    return maxTimestampOf(batch);
   }
 }

@@ -238,14 +238,21 @@ export class Segment {
     return isSound && (await this.vouchesFor(index, { offset, timestamp })) ? index : fresh;
   }
 
-  /** Whether the batch that ends with an offset has a timestamp for its largest, as a time index says. */
+  /**
+   * Whether the batch that ends with an offset has a timestamp for its largest, as a time index says. What lies
+   * behind `fileEnd` is known from the batches themselves: the file, if there is one yet, does not have them.
+   */
   private async vouchesFor(
     index: SegmentIndex,
     { offset, timestamp }: { offset: number; timestamp: number },
+    fileEnd = Number.POSITIVE_INFINITY,
   ): Promise<boolean> {
+    let { position } = index.find(offset);
+    if (position >= fileEnd) return true;
     const file = await this.acquire();
     try {
-      for (let { position } = index.find(offset); ; ) {
+      for (;;) {
+        if (position >= fileEnd) return true;
         const header = await this.header(file, position);
         if (header.length < BATCH_HEADER_BYTES) return false;
         const size = batchBytes(header);
@@ -393,7 +400,7 @@ export class Segment {
     const index = await this.loadedIndex();
     const entry = index.entryBefore(timestamp);
     if (entry === undefined) return this.baseOffset;
-    if (await this.vouchesFor(index, entry)) return entry.offset;
+    if (await this.vouchesFor(index, entry, this.flushedBytes)) return entry.offset;
     await this.distrust();
     return this.baseOffset;
   }

@@ -35,7 +35,10 @@ export function syntaxError(error: unknown, text: string, offset: number): Mappi
   if (/^=[^=]/.test(rest)) return at('a single "=" sets nothing here', "compare with ==");
   if (/^&[^&]/.test(rest) || /^\|[^|]/.test(rest))
     return at(`"${rest[0]}" is written twice`, `${rest[0]}${rest[0]}`);
-  if (/^\$\{/.test(rest)) return at("this is an expression already", "write the name alone, without ${ }");
+  if (/^\$\{/.test(rest)) {
+    const inner = /^\$\{\s*([^}]*?)\s*\}/.exec(rest)?.[1];
+    return at("this is an expression already", `without \${ }${inner ? `: ${inner}` : ""}`);
+  }
   const word = /^[A-Za-z_]\w*/.exec(rest)?.[0];
   if (word !== undefined && /^(and|or|not)$/i.test(word)) {
     const operator = { and: "&&", or: "||", not: "!" }[word.toLowerCase()];
@@ -45,7 +48,7 @@ export function syntaxError(error: unknown, text: string, offset: number): Mappi
     case "unterminated_string":
       return at("this text is not closed", `close it with ${rest[0]}`);
     case "reserved_identifier":
-      return at(`"${word}" is a word of the language and cannot be a name`);
+      return at(`"${word}" is a word of the language and cannot be a name`, "call it something else");
     case "invalid_macro_argument":
       return at("here a name is needed for what each element is called");
     case "limit_exceeded":

@@ -305,16 +305,19 @@ class Compiler {
     const spec = findFunction(name);
     if (spec === undefined) {
       const known = functionNames();
-      const near = closest(name, known);
-      const meant = distance(name, near) <= Math.max(1, name.length / 3) ? `; did you mean ${near}()?` : "";
+      const near = known.find((one) => name.startsWith(one) && one.length > 3) ?? closest(name, known);
+      const isNear = name.startsWith(near) || distance(name, near) <= Math.max(1, name.length / 3);
+      const meant = isNear ? `; did you mean ${near}()?` : "";
       const position = this.text.indexOf(name, method ? (args[0] as ASTNode).end : node.start);
       throw new MappingSyntaxError(`there is no function ${name}()${meant}`, this.offset + position, {
         length: name.length,
-        ...(meant === "" ? { mend: `functions: ${known.join(", ")}` } : {}),
+        ...(meant === "" ? { mend: "docs/mapping.md lists the functions" } : {}),
       });
     }
     if (args.length < spec.min || args.length > spec.max) {
-      throw this.error(node, `${name}() takes ${spec.signature}`);
+      const { min, max, signature } = spec;
+      const many = min === max ? `${min}` : max > 9 ? `${min} or more` : `${min} to ${max}`;
+      throw this.error(node, `${name}() takes ${many}: ${signature}`);
     }
     const given = args.map((arg) => this.value(arg));
     const literals = args.map((arg) => (arg.op === "value" ? arg.args : undefined));

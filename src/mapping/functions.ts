@@ -210,7 +210,9 @@ function defineRegex(
         try {
           return run(compilePattern(pattern));
         } catch (error) {
-          throw refuse(1, `not a regular expression (RE2): ${messageOf(error)}`);
+          const mend = "RE2 patterns have neither look-around nor back-references";
+          const needs = /[(]\?[=!<]|\\[1-9]/.test(pattern);
+          throw refuse(1, `not a regular expression: ${messageOf(error)}`, needs ? mend : undefined);
         }
       },
     });

@@ -77,6 +77,10 @@ export function elementOf(value: unknown, index: unknown, missing: RenderError):
 }
 
 export function unknownName(name: string, position: number, known: readonly string[]): MappingSyntaxError {
+  if (name === "item" || name === "index") {
+    const message = `"${name}" is known in a mapping with split only`;
+    return new MappingSyntaxError(message, position, { length: name.length });
+  }
   const near = known.length === 0 ? "" : closest(name, [...known]);
   const guess = near !== "" && distance(name, near) <= Math.max(1, name.length / 3);
   return new MappingSyntaxError(

@@ -52,7 +52,7 @@ describe("main", () => {
     const { code, stderr } = await sluice("strems");
     expect(code).toBe(64);
     expect(stderr).toMatch(
-      /^there is no verb "strems"; did you mean "streams"\?\nverbs are demo, up, .*streams, groups; sluice --help says more\n$/,
+      /^there is no verb "strems"; did you mean "streams"\?\nverbs are demo, init, up, .*streams, groups; sluice --help says more\n$/,
     );
   });
 

@@ -43,7 +43,7 @@ describe("sizes and times", () => {
   });
 
   test("a bare number asks for a unit", () => {
-    expect(parseSize(4096)).toEqual({ problem: "needs a unit", mend: "for example 4096KiB" });
+    expect(parseSize(4096)).toEqual({ problem: "needs a unit", mend: "as bytes that is 4KiB" });
     expect(parseDuration("10")).toEqual({ problem: "needs a unit", mend: "for example 10s" });
   });
 

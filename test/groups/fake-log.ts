@@ -32,6 +32,8 @@ export class FakeLog {
   private readonly waiting: (() => void)[] = [];
   failWith: string | undefined;
   held = false;
+  /** An append was refused. */
+  failed = false;
   appends = 0;
 
   constructor(streams: Record<string, number> = {}) {
@@ -64,6 +66,7 @@ export class FakeLog {
     this.appends++;
     const commit = () => {
       if (this.failWith !== undefined) {
+        this.failed = true;
         done(new LogError(this.failWith, "the disk refused"));
         return;
       }
@@ -74,6 +77,11 @@ export class FakeLog {
     };
     this.waiting.push(commit);
     if (!this.held) queueMicrotask(() => this.flush());
+  }
+
+  /** The power goes: what waits is never written, and nobody is told. */
+  lose(): void {
+    this.waiting.length = 0;
   }
 
   /** The commit: all that wait, in their order. */

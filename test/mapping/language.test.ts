@@ -228,8 +228,10 @@ describe("split", () => {
   });
 
   it("knows item and index only where there is one, and not in the rule's own condition", () => {
-    expect(() => mapping({ value: "item" }, "x")).toThrow('"item" is not known here');
-    expect(() => mapping({ split: "payload", when: "item == 1" }, "x")).toThrow('"item" is not known here');
+    expect(() => mapping({ value: "item" }, "x")).toThrow('"item" is known in a mapping with split only');
+    expect(() => mapping({ split: "payload", when: "item == 1" }, "x")).toThrow(
+      '"item" is known in a mapping with split only',
+    );
     expect(() => mapping({ split: "payload", from: "+item" }, "x")).toThrow("cannot name a wildcard");
   });
 });
