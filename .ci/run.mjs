@@ -74,6 +74,7 @@ function missingPackages() {
     mosquitto_pub: "mosquitto-clients",
     javac: "default-jdk-headless",
     mvn: "maven",
+    openssl: "openssl",
   };
   const isThere = (program) =>
     spawnSync("sh", ["-c", `PATH="$PATH:/usr/sbin" command -v ${program}`]).status === 0;

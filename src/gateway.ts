@@ -2,12 +2,13 @@
  * The composition root, the only file that knows everybody. It reads as the way of the data:
  *
  *     MQTT broker → ingest (mapper) → log → Kafka server (groups) → subscribers
- *           ↑                          │
+ *           ↑                          │└→ uplinks → Kafka clusters
  *           └──────── downlinks ───────┘
  *
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
  */
+import { statfs } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "./config/load.ts";
@@ -33,6 +34,10 @@ import type { TopicCount } from "./mapping/topic-census.ts";
 import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
 import { DEAD_LETTERS, Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
 import type { PublishPacket } from "./record.ts";
+import { uplinkRoutes } from "./uplink/commands.ts";
+import type { UplinkOptions } from "./uplink/options.ts";
+import type { UplinkReport } from "./uplink/report.ts";
+import { Uplinks } from "./uplink/uplinks.ts";
 
 export type { LogStats } from "./log/log.ts";
 
@@ -66,6 +71,7 @@ export interface GatewayStatus {
   readonly unmatched: readonly TopicCount[];
   readonly addresses?: GatewayAddresses | undefined;
   readonly stats?: GatewayStats;
+  readonly uplinks?: readonly UplinkReport[];
 }
 
 /** What `POST /explain` asks: a message, its payload in base64. */
@@ -100,6 +106,7 @@ export class Gateway {
   private readonly deadLetters: DeadLetters;
   private readonly reloader: Reloader | undefined;
   private kafka: KafkaServer | undefined;
+  private uplinks: Uplinks | undefined;
   /** What runs, in the order in which it was started. */
   private readonly running: { readonly name: string; readonly part: Startable }[] = [];
   private starting: Promise<GatewayAddresses> | undefined;
@@ -146,6 +153,8 @@ export class Gateway {
     this.control.route("GET /dead-letters", ({ query }) => this.deadLetters.list(Number(query.get("max"))));
     this.control.route("POST /dead-letters/retry", ({ gone }) => this.deadLetters.retry(gone));
     this.control.route("POST /explain", ({ body }) => this.explain(body as ExplainRequest));
+    const routes = uplinkRoutes(() => this.uplinks);
+    for (const [what, route] of Object.entries(routes)) this.control.route(what, route);
   }
 
   /**
@@ -206,7 +215,9 @@ export class Gateway {
       dataDir: resolve(dataDir),
       config: this.reloader?.status,
       unmatched: this.ingest.unmatched.top(MAX_UNMATCHED_SHOWN),
-      ...(addresses === undefined ? {} : { addresses, stats: this.stats }),
+      ...(addresses === undefined
+        ? {}
+        : { addresses, stats: this.stats, uplinks: this.uplinks?.reports ?? [] }),
     };
   }
 
@@ -231,10 +242,18 @@ export class Gateway {
     await this.settleStreams(config);
     await this.startPart("groups", this.groups);
     // Made late: the cluster's identity lies in the data folder.
-    const services = { log: this.log, groups: this.groups, clusterId: this.log.clusterId };
-    const kafka = new KafkaServer(kafkaOptions(config), services, this.logger);
+    const brokerServices = { log: this.log, groups: this.groups, clusterId: this.log.clusterId };
+    const kafka = new KafkaServer(kafkaOptions(config), brokerServices, this.logger);
     this.kafka = kafka;
     await this.startPart("kafka", kafka);
+    const { logger, log, groups } = this;
+    const freeBytes = async (): Promise<number> => {
+      const { bavail, bsize } = await statfs(config.dataDir);
+      return Math.max(0, bavail * bsize - this.config.storage.minFree);
+    };
+    const services = { log, groups, logger, logId: log.clusterId, freeBytes };
+    this.uplinks = new Uplinks(uplinkOptions(config), services);
+    await this.startPart("uplinks", this.uplinks);
     await this.startPart("mqtt", this.broker);
     await this.startPart("downlinks", this.downlinks);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);
@@ -272,6 +291,7 @@ export class Gateway {
     this.log.lingerMs = config.commit.linger;
     this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
+    await this.uplinks?.use(uplinkOptions(config));
     await this.settleStreams(config);
   }
 
@@ -413,6 +433,27 @@ function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
     autoCreate: kafka.autoCreate,
     dataDir,
   };
+}
+
+function uplinkOptions({ name: gateway, uplinks, streams: all }: Config): UplinkOptions[] {
+  const waiting = Object.entries(all).filter(([, { retention }]) => retention.waitForUplink);
+  return uplinks.map(({ streams, to, interval, rate, ...uplink }) => ({
+    ...uplink,
+    gateway,
+    streams: streams.map((one) =>
+      typeof one === "string" ? { pattern: one, to } : { pattern: one.stream, to: one.to },
+    ),
+    intervalMs: interval,
+    maxTransactionBytes: uplink.maxTransaction,
+    maxBatchBytes: uplink.maxBatch,
+    connectTimeoutMs: uplink.connectTimeout,
+    requestTimeoutMs: uplink.requestTimeout,
+    transactionTimeoutMs: uplink.transactionTimeout,
+    maxBackoffMs: uplink.maxBackoff,
+    waitFor: waiting.map(([stream]) => stream),
+    rate,
+    warnAtMs: uplink.warnAt.toSorted((a, b) => b - a),
+  }));
 }
 
 function storageRules({ storage: { minFree, whenFull } }: Config): StorageRules {

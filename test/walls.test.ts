@@ -4,9 +4,10 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram", "ports", "clock"];
+const BASE = ["errors", "logger", "record", "histogram", "ports", "clock", "young-heap"];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
+  "young-heap": [],
   errors: [],
   histogram: [],
   ports: [],
@@ -20,12 +21,14 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   mqtt: ["mapping", "log", "wire", ...BASE],
   downlink: ["mqtt", "mapping", "groups", "log", "wire", ...BASE],
   "dead-letters": ["downlink", "mqtt", "mapping", "groups", "log", "wire", ...BASE],
+  uplink: ["kafka", "groups", "mapping", "log", "wire", ...BASE],
   config: ["mapping", "wire", ...BASE],
   control: ["log", ...BASE],
   gateway: [
     "control",
     "dead-letters",
     "downlink",
+    "uplink",
     "mqtt",
     "kafka",
     "groups",
@@ -40,6 +43,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   cli: [
     "control",
     "dead-letters",
+    "uplink",
     "mqtt",
     "mapping",
     "demo",

@@ -5,6 +5,7 @@ import { formatAddress, grouped, plural, roughDuration, roughSize } from "../con
 import type { GatewayStatus } from "../gateway.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
 import { plain } from "./plain.ts";
+import { uplinkLines } from "./uplink-text.ts";
 import { wearBetween, wearText } from "./wear.ts";
 
 interface Options extends GatewayOptions {
@@ -44,6 +45,9 @@ function statusText(status: GatewayStatus): string {
   return [
     `${pc.bold(name)} is ${STATES[state](state)}`,
     ...lines.map(([title, text]) => `  ${title.padEnd(14)}${text}`),
+    ...(status.uplinks ?? []).flatMap((uplink) =>
+      uplinkLines(uplink).map((line, index) => `  ${(index === 0 ? "Uplink" : "").padEnd(14)}${line}`),
+    ),
   ].join("\n");
 }
 

@@ -31,6 +31,7 @@ export function crossCheck(
   checks.downlinks();
   checks.ports();
   checks.sizes();
+  checks.uplinks();
   return { problems: checks.problems, notes: checks.notes };
 }
 
@@ -180,6 +181,27 @@ class CrossChecks {
         path,
         `${wordsOf(path)} is smaller than mqtt.maxPacket, which is ${formatSize(maxPacket)}: larger messages could never be stored`,
       );
+    }
+  }
+
+  uplinks(): void {
+    const { uplinks } = this.config;
+    const firstOf = new Map<unknown, number>();
+    for (const [index, uplink] of (Array.isArray(uplinks) ? uplinks : []).entries()) {
+      const { name, onPoison, deadLetters } = mapOf(uplink);
+      const at = ["uplinks", index];
+      const first = firstOf.get(name);
+      if (first === undefined) firstOf.set(name, index);
+      else if (typeof name === "string")
+        this.report([...at, "name"], `uplinks[${first}] has the name "${name}" already`);
+      if (typeof deadLetters === "string") this.declared(deadLetters, [...at, "deadLetters"]);
+      else if (onPoison === "dead-letter") {
+        this.report(
+          [...at, "onPoison"],
+          `${wordsOf([...at, "onPoison"])}: dead-letter needs a stream`,
+          "add  deadLetters: <stream>",
+        );
+      }
     }
   }
 }

@@ -19,6 +19,7 @@ import {
   parseSize,
   UNLIMITED,
 } from "./units.ts";
+import { uplinksSchema } from "./uplink-schema.ts";
 
 export type { Address } from "./units.ts";
 
@@ -133,6 +134,8 @@ const stream = {
     z.strictObject({
       time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("7d"),
       size: size({ min: 64 * KiB, max: Number.MAX_SAFE_INTEGER, unlimited: true }).prefault("unlimited"),
+      /** Nothing is deleted that an uplink has not sent yet, until the disk runs short (`keepFree` of the uplink). */
+      waitForUplink: z.boolean().default(false),
     }),
   ),
   /** A segment is closed at this size or age, whichever comes first; retention takes closed ones only. */
@@ -252,7 +255,7 @@ const kafka = {
   maxInFlight: count(1, 10_000).default(64),
   maxPartitionsPerRequest: count(1, 1_000_000).default(10_000),
   /** Requests and replies that all connections together may hold in memory; beyond it they wait. */
-  maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("64MiB"),
+  maxBuffered: size({ min: MiB, max: 16 * GiB }).prefault("32MiB"),
   /** Streams that a client names and nobody declared. */
   autoCreate: section(
     z.strictObject({ enabled: z.boolean().default(true), partitions: count(1, 1_000).default(3) }),
@@ -310,6 +313,8 @@ export const configSchema = z.strictObject({
     .default([])
     .describe("From streams to MQTT topics; the first of a stream takes its records."),
   kafka: section(z.strictObject(kafka)),
+  /** Kafka clusters that get the streams: see docs/uplink.md. */
+  uplinks: uplinksSchema({ size, duration: durationWithin, count, address, refuse }),
   storage: section(
     z.strictObject({
       /** What stays free on the data folder's disk, for the gateway's own state and for others; 0: not looked at. */

@@ -21,9 +21,12 @@ export class ByteBudget {
     return this.held >= this.maxBytes;
   }
 
-  /** Bytes left before the gate closes. */
+  /**
+   * Bytes left for what may as well be small. The last quarter is not among them: whoever freezes with large
+   * answers unread shall not close the gate for everybody.
+   */
   get roomBytes(): number {
-    return Math.max(0, this.maxBytes - this.held);
+    return Math.max(0, this.maxBytes * 0.75 - this.held);
   }
 
   hold(bytes: number): void {

@@ -16,10 +16,14 @@ import { encodeReply, parseRequest, type Request } from "./request.ts";
 
 /** Replies that may wait for a client before its next request is begun. */
 const MAX_UNSENT_BYTES = 1 << 20;
+/** Requests in hand while memory is short. */
+const MAX_IN_HAND_WHEN_SHORT = 2;
 /** So little is copied into one piece: cheaper than having the system call gather the pieces. */
 const COPY_BYTES = 16 << 10;
 /** Who moves less than this in `stallMs` is as good as frozen: a byte a second holds memory just as long. */
 const MIN_PROGRESS_BYTES = 16 << 10;
+/** So much of a frame has to come before its whole claim is held: half a request costs nobody else anything. */
+const CREDIBLE_BYTES = 64 << 10;
 /** What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. */
 const WRITE_BYTES = 256 << 10;
 
@@ -141,7 +145,8 @@ export class Connection {
 
   private mayBegin(): boolean {
     const { memory } = this.context;
-    if (this.inHand.length >= this.host.maxInFlight || this.unsentBytes > MAX_UNSENT_BYTES) return false;
+    const maxInHand = memory.roomBytes > 0 ? this.host.maxInFlight : MAX_IN_HAND_WHEN_SHORT;
+    if (this.inHand.length >= maxInHand || this.unsentBytes > MAX_UNSENT_BYTES) return false;
     // A frame already under way holds its share: it must be able to finish, or nobody's could.
     if (this.reservedBytes > 0 || !memory.isSpent) return true;
     memory.whenRoom(this.advance);
@@ -157,6 +162,7 @@ export class Connection {
       for (; may && !this.socket.destroyed; may = this.mayBegin()) {
         const bytes = this.frames.frameBytes();
         if (bytes === undefined) break;
+        if (this.frames.pendingBytes < Math.min(bytes, CREDIBLE_BYTES)) break;
         if (this.reservedBytes === 0) {
           this.reservedBytes = bytes;
           memory.hold(bytes);

@@ -179,4 +179,10 @@ export interface Partition {
    * deleted, until the returned function is called.
    */
   onCommit(listener: () => void): () => void;
+
+  /**
+   * Retention by time and size leaves what lies at `offset` or behind it as long as `owner` wants it; undefined
+   * wants nothing any more. DeleteRecords and deletion of the stream do not ask.
+   */
+  hold(owner: string, offset: number | undefined): void;
 }

@@ -51,6 +51,8 @@ export class PartitionLog implements Partition {
   private readonly tail = new Deque<TailBatch>();
   /** How many of `tail`, from the front, are in their segments' files. */
   private flushedCount = 0;
+  /** Who still wants which offset; see `hold`. */
+  private readonly holds = new Map<string, number>();
   private readonly listeners = new Set<() => void>();
   /** One past the last committed offset. */
   private next = 0;
@@ -447,6 +449,15 @@ export class PartitionLog implements Partition {
     }
   }
 
+  hold(owner: string, offset: number | undefined): void {
+    if (offset === undefined) this.holds.delete(owner);
+    else this.holds.set(owner, offset);
+  }
+
+  private get heldFrom(): number {
+    return Math.min(...this.holds.values(), Number.POSITIVE_INFINITY);
+  }
+
   /**
    * Deletes segments that retention no longer wants; returns how many bytes that freed. Age counts from when
    * the last batch came, in log time: what a record's own timestamp says depends on the sensor's clock.
@@ -474,7 +485,9 @@ export class PartitionLog implements Partition {
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
       const isDeleted = (this.segments[1]?.baseOffset ?? this.next) <= this.deletedBelow;
       const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
-      const bytes = isDeleted || isLarge || isOld ? await this.removeOldest() : undefined;
+      const isHeld = (this.segments[1]?.baseOffset ?? this.next) > this.heldFrom;
+      const goes = isDeleted || (!isHeld && (isLarge || isOld));
+      const bytes = goes ? await this.removeOldest() : undefined;
       if (bytes === undefined) return freed;
       freed += bytes;
     }

@@ -467,7 +467,7 @@ export class Segment {
       ) {
         this.damaged(position, "the file ends within a batch");
       }
-      wanted = Math.max(needed, SCAN_BYTES);
+      wanted = Math.max(needed, wanted);
     }
     if (place.indexed === undefined) this.checkEnd(position, place.next);
     return { found: Buffer.alloc(0), isLast: true };

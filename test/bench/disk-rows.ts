@@ -69,7 +69,7 @@ const thirds = (values: readonly number[]): number[] =>
   [0, 1, 2].map((part) => median(values.slice((part * values.length) / 3, ((part + 1) * values.length) / 3)));
 
 /** Fills a stopped gateway's data folder, through the log itself. */
-async function fill(dataDir: string, bytes: number): Promise<void> {
+export async function fill(dataDir: string, bytes: number): Promise<void> {
   const store = new StreamStore({ dataDir, logger: createLogger("error") });
   await store.start();
   const stream = store.stream("telemetry") ?? (await store.createStream("telemetry", 4, {}, "config"));

@@ -14,6 +14,8 @@ export interface LatencyOptions {
   readonly warmUpMs: number;
   /** What follows is judged in rounds of this length, so that one hiccup of the machine is one round's. */
   readonly roundMs: number;
+  /** Whether it reads what was there before, too. */
+  readonly fromBeginning?: boolean;
 }
 
 export interface LatencyResult {
@@ -22,15 +24,21 @@ export interface LatencyResult {
   readonly rounds: readonly { readonly p50: number; readonly p99: number; readonly max: number }[];
 }
 
-const { brokers, stream, warmUpMs, roundMs } = JSON.parse(process.argv[2] ?? "{}") as LatencyOptions;
+const {
+  brokers,
+  stream,
+  warmUpMs,
+  roundMs,
+  fromBeginning = true,
+} = JSON.parse(process.argv[2] ?? "{}") as LatencyOptions;
 const rounds: number[][] = [];
 let received = 0;
 let from: number | undefined;
 
-const consumer = kafkaClient(brokers).consumer({ groupId: "latency" });
+const consumer = kafkaClient(brokers).consumer({ groupId: `latency-${process.pid}` });
 const joined = new Promise((resolve) => consumer.on(consumer.events.GROUP_JOIN, resolve));
 await consumer.connect();
-await consumer.subscribe({ topic: stream, fromBeginning: true });
+await consumer.subscribe({ topic: stream, fromBeginning });
 await consumer.run({
   eachMessage: async ({ message }) => {
     const now = clockMs();

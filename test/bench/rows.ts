@@ -20,6 +20,7 @@ import {
   withMosquitto,
 } from "./measure.ts";
 import { reloading } from "./reload-row.ts";
+import { unharmed } from "./unharmed.ts";
 
 export interface Row {
   /** Selects the row on the command line, as do the words in it. */
@@ -235,6 +236,7 @@ export const ROWS: readonly Row[] = [
   { name: "bytes written", measure: bytesWritten },
   { name: "wear linger", measure: wear },
   { name: "reload rules", measure: reloading },
+  { name: "unharmed others", measure: unharmed },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>

@@ -101,6 +101,8 @@ export class FakePartition implements Partition {
     return found;
   }
 
+  hold(): void {}
+
   onCommit(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);

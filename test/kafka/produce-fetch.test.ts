@@ -268,6 +268,58 @@ describe("Fetch", () => {
     }
   });
 
+  it("counts what it has read for an answer while it reads the rest of it", async () => {
+    await broker.close();
+    broker = await startBroker({ maxBufferedBytes: 64 << 20 });
+    await broker.log.createStream("s", 2, {}, "config");
+    client = await broker.connect();
+    for (const index of [0, 1]) await produce(produceBody("s", batch("x".repeat(900_000)), -1, index));
+    const [first, second] = [broker.log.partition("s", 0), broker.log.partition("s", 1)];
+    first.readsAreAsync = true;
+    const read = second.read.bind(second);
+    const slow: (() => void)[] = [];
+    second.read = async (offset, maxBytes) => {
+      await new Promise<void>((resolve) => slow.push(resolve));
+      return read(offset, maxBytes);
+    };
+    const partitions = [0, 1].map((partition) => ({
+      ...{ partition, fetchOffset: 0, partitionMaxBytes: 1 << 24 },
+    }));
+    const answers: Promise<unknown>[] = [];
+    for (let asked = 1; asked <= 10; asked++) {
+      const one = await broker.connect();
+      answers.push(one.send("Fetch", 12, { maxBytes: 1 << 24, topics: [{ topic: "s", partitions }] }));
+      await until(() => slow.length === asked);
+      expect(broker.server.stats.bufferedBytes).toBeGreaterThan(asked * 900_000);
+    }
+    for (const go of slow) go();
+    await Promise.all(answers);
+    await until(() => broker.server.stats.bufferedBytes === 0);
+  });
+
+  it("gives out the room that there is, and not to each of many what there was for one", async () => {
+    const value = "x".repeat(900_000);
+    for (let at = 0; at < 20; at++) await produce(produceBody("s", batch(value), -1, 1));
+    const partition = broker.log.partition("s", 1);
+    partition.readsAreAsync = true;
+    const read = partition.read.bind(partition);
+    let most = 0;
+    partition.read = (offset, maxBytes) => {
+      setImmediate(() => {
+        most = Math.max(most, broker.server.stats.bufferedBytes);
+      });
+      return read(offset, maxBytes);
+    };
+    const partitions = [0, 1].map((index) => ({
+      ...{ partition: index, fetchOffset: 0, partitionMaxBytes: 1 << 24 },
+    }));
+    const ask = { maxBytes: 1 << 24, topics: [{ topic: "s", partitions }] };
+    await Promise.all(Array.from({ length: 40 }, () => client.send("Fetch", 12, ask)));
+    // Three quarters of the server's memory, and one batch for everybody.
+    expect(most).toBeLessThan((48 << 20) + 40 * 1_000_000);
+    expect(most).toBeGreaterThan(20 << 20);
+  });
+
   it("tells an unknown partition, an offset out of range, and stale or future leader epochs at once", async () => {
     broker.log.partition("s").leaderEpoch = 5;
     await produce(produceBody("s", batch("a")));

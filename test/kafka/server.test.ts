@@ -261,7 +261,7 @@ describe("the server", () => {
   it("closes a client that stops in the middle of a frame while memory is short, so that others get on", async () => {
     broker = await startBroker({ maxBufferedBytes: 1 << 20, timing: { stallMs: 40 } });
     const [stuck, other] = [await broker.connect(), await broker.connect()];
-    const claim = Buffer.alloc(4);
+    const claim = Buffer.alloc(100_000);
     claim.writeInt32BE(2 << 20);
     stuck.socket.write(claim);
     await until(() => broker.server.stats.bufferedBytes > 1 << 20);
@@ -269,10 +269,23 @@ describe("the server", () => {
     await stuck.closed;
   });
 
+  it("holds nothing for frames of which hardly anything has come, and serves the others", async () => {
+    broker = await startBroker({ maxBufferedBytes: 1 << 20 });
+    const claim = Buffer.alloc(1_000);
+    claim.writeInt32BE(2 << 20);
+    for (let index = 0; index < 20; index++) (await broker.connect()).socket.write(claim);
+    await until(() => broker.server.stats.receivedBytes === 20_000);
+    expect(broker.server.stats.bufferedBytes).toBe(0);
+    const other = await broker.connect();
+    expect((await other.send("ApiVersions", 0, {})).errorCode).toBe(0);
+  });
+
   it("closes a client that sends byte by byte while memory is short: that is no progress", async () => {
     broker = await startBroker({ maxBufferedBytes: 1 << 20, timing: { stallMs: 40 } });
     const [slow, other] = [await broker.connect(), await broker.connect()];
-    slow.socket.write(Buffer.from([0, 0x20, 0, 0])); // two megabytes are to come
+    const claim = Buffer.alloc(100_000);
+    claim.writeInt32BE(2 << 20);
+    slow.socket.write(claim);
     const drip = setInterval(() => slow.socket.write(Buffer.of(0)), 2);
     await until(() => broker.server.stats.bufferedBytes > 1 << 20);
     expect((await other.send("ApiVersions", 0, {})).errorCode).toBe(0);

@@ -16,7 +16,7 @@ import { ErrorCode, errorCodeOf } from "../error-code.ts";
 import { partitionOf } from "./common.ts";
 
 /** What one answer holds at most, whatever the client would take; but for a single larger batch. */
-const MAX_FETCH_BYTES = 16 << 20;
+const MAX_FETCH_BYTES = 4 << 20;
 /** Granted even when the server's byte budget is spent, so that every client gets on. */
 const MIN_FETCH_BYTES = 64 << 10;
 const MAX_WAIT_MS = 300_000;
@@ -65,32 +65,43 @@ class Wanted {
     return this.partition.bytesFrom(this.asked.fetchOffset);
   }
 
-  /** Reads within what is left of the answer, and returns how many bytes it took of it. */
+  /**
+   * Reads within what is left of the answer, and returns how many bytes it took of it; those are held in
+   * `memory` until the caller releases them.
+   */
   async read(leftBytes: number, isFirst: boolean, memory: ByteBudget): Promise<number> {
     this.locate();
     const { partition } = this;
     const { fetchOffset: offset, partitionMaxBytes } = this.asked;
     if (partition === undefined || this.errorCode !== ErrorCode.NONE) return 0;
-    const limit = Math.max(0, Math.min(leftBytes, partitionMaxBytes));
+    // Of the moment: many may have begun when there was room for one.
+    const room = Math.max(memory.roomBytes, MIN_FETCH_BYTES);
+    const limit = Math.max(0, Math.min(leftBytes, partitionMaxBytes, room));
     if (offset === partition.highWatermark || (limit === 0 && !isFirst)) return 0;
     try {
       let found = partition.read(offset, limit);
       if (found instanceof Promise) {
         memory.hold(limit);
         try {
-          found = await found;
+          found = (await found).map(withoutMargin);
         } finally {
           memory.release(limit);
         }
       }
       const [batches, bytes] = cutTo(found, limit, isFirst);
       this.batches = batches;
+      memory.hold(bytes);
       return bytes;
     } catch (error) {
       this.errorCode = errorCodeOf(error);
       return 0;
     }
   }
+}
+
+/** A piece of a much larger buffer would keep all of it in memory for as long as a client takes to read it. */
+function withoutMargin(piece: Buffer): Buffer {
+  return piece.buffer.byteLength > 2 * piece.length ? Buffer.from(piece) : piece;
 }
 
 /**
@@ -190,13 +201,18 @@ export const fetch = api({
     }));
     const all = byTopic.flatMap(({ wanted }) => wanted);
     await untilReadable(all, minBytes, Math.min(maxWaitMs, MAX_WAIT_MS), signal);
-    let left = Math.min(maxBytes, MAX_FETCH_BYTES, Math.max(memory.roomBytes, MIN_FETCH_BYTES));
-    let isFirst = true;
-    // One after another: the answer's order is the client's, and so is who comes first when it is full.
-    for (const wanted of all) {
-      const bytes = await wanted.read(left, isFirst, memory);
-      left -= bytes;
-      if (bytes > 0) isFirst = false;
+    let left = Math.min(maxBytes, MAX_FETCH_BYTES);
+    let held = 0;
+    try {
+      // One after another: the answer's order is the client's, and so is who comes first when it is full.
+      for (const wanted of all) {
+        const bytes = await wanted.read(left, held === 0, memory);
+        left -= bytes;
+        held += bytes;
+      }
+    } finally {
+      // From here on the connection answers for them.
+      memory.release(held);
     }
     return {
       responses: byTopic.map(({ topic, wanted }) => ({

@@ -1,4 +1,7 @@
-/** Apache Kafka 4 itself, one node in KRaft mode, as its own start script would run it: the measure, and the rival. */
+/**
+ * Apache Kafka 4 itself, one node in KRaft mode, as its own start script would run it: started, killed, started
+ * again on the same data. The measure, the rival, and the cluster behind an uplink.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -9,66 +12,80 @@ import { java } from "./kafka-tools.ts";
 import { Running } from "./process.ts";
 import { tool } from "./tools.ts";
 
-export interface KafkaOptions {
-  readonly heap?: string;
-  /** Further lines of server.properties. */
+export interface Listener {
+  readonly name: string;
+  readonly port: number;
+  /** What clients are told, where it is not `port`: a proxy's, or a wrong one. */
+  readonly advertised?: number;
+  readonly protocol: "PLAINTEXT" | "SSL" | "SASL_PLAINTEXT" | "SASL_SSL";
+}
+
+export interface ApacheKafkaOptions {
+  /** Besides the plain one that the auditors use. */
+  readonly listeners?: readonly Listener[];
   readonly properties?: Readonly<Record<string, string | number>>;
+  /** Arguments of `StorageTool format`, such as SCRAM users. */
+  readonly formatArgs?: readonly string[];
+  readonly heap?: string;
 }
 
 export class ApacheKafka {
+  readonly folder: string;
   readonly brokers: string;
   readonly dataDir: string;
-  readonly process: Running;
-  private readonly folder: string;
+  private readonly heap: string;
+  process: Running;
 
-  private constructor(folder: string, port: number, process: Running) {
+  private constructor(folder: string, port: number, heap: string) {
     this.folder = folder;
-    this.dataDir = join(folder, "data");
     this.brokers = `127.0.0.1:${port}`;
-    this.process = process;
+    this.dataDir = join(folder, "data");
+    this.heap = heap;
+    this.process = this.spawn();
   }
 
-  /** Resolves when it serves its first topics. */
-  static async start({ heap = "512m", properties = {} }: KafkaOptions = {}): Promise<ApacheKafka> {
+  static async start(options: ApacheKafkaOptions = {}): Promise<ApacheKafka> {
     const folder = await mkdtemp(join(tmpdir(), "apache-kafka-"));
     const [port, controller] = [await freePort(), await freePort()];
+    const listeners: readonly Listener[] = [
+      { name: "PLAINTEXT", port, protocol: "PLAINTEXT" },
+      ...(options.listeners ?? []),
+    ];
     const settings = {
       "process.roles": "broker,controller",
       "node.id": 0,
       "controller.quorum.voters": `0@127.0.0.1:${controller}`,
-      listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
-      "advertised.listeners": `PLAINTEXT://127.0.0.1:${port}`,
+      listeners: [
+        ...listeners.map((one) => `${one.name}://127.0.0.1:${one.port}`),
+        `CONTROLLER://127.0.0.1:${controller}`,
+      ].join(),
+      "advertised.listeners": listeners
+        .map((one) => `${one.name}://127.0.0.1:${one.advertised ?? one.port}`)
+        .join(),
       "controller.listener.names": "CONTROLLER",
-      "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+      "inter.broker.listener.name": "PLAINTEXT",
+      "listener.security.protocol.map": [
+        "CONTROLLER:PLAINTEXT",
+        ...listeners.map(({ name, protocol }) => `${name}:${protocol}`),
+      ].join(),
       "log.dirs": join(folder, "data"),
       "offsets.topic.replication.factor": 1,
       "offsets.topic.num.partitions": 1,
       "transaction.state.log.replication.factor": 1,
       "transaction.state.log.min.isr": 1,
+      "transaction.state.log.num.partitions": 3,
       "group.initial.rebalance.delay.ms": 0,
-      ...properties,
+      ...options.properties,
     };
+    const properties = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
     const file = join(folder, "server.properties");
-    const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-    await writeFile(file, lines.join("\n"));
+    await writeFile(file, properties.join("\n"));
     const uuid = randomBytes(16).toString("base64url").replace(/^-/, "A");
-    await java("kafka.tools.StorageTool", ["format", "-t", uuid, "-c", file]);
-    const running = new Running(tool("java"), [
-      // Those of kafka-server-start.sh.
-      ...[`-Xmx${heap}`, `-Xms${heap}`, "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"],
-      ...["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"],
-      ...["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", join(tool("kafka's jars"), "*")],
-      ...["kafka.Kafka", file],
-    ]);
-    const kafka = new ApacheKafka(folder, port, running);
+    const format = ["format", "-t", uuid, "-c", file, ...(options.formatArgs ?? [])];
+    await java("kafka.tools.StorageTool", format);
+    const kafka = new ApacheKafka(folder, port, options.heap ?? "512m");
     try {
-      const admin = new Kafka({
-        brokers: [kafka.brokers],
-        logLevel: logLevel.NOTHING,
-        retry: { initialRetryTime: 200, retries: 60, multiplier: 1.1 },
-      }).admin();
-      await admin.connect();
-      await admin.disconnect();
+      await kafka.ready();
       return kafka;
     } catch (error) {
       await kafka.close();
@@ -76,18 +93,52 @@ export class ApacheKafka {
     }
   }
 
-  async createTopics(partitions: Readonly<Record<string, number>>): Promise<void> {
-    const admin = new Kafka({ brokers: [this.brokers], logLevel: logLevel.NOTHING }).admin();
+  private spawn(): Running {
+    return new Running(tool("java"), [
+      // Those of kafka-server-start.sh.
+      ...[`-Xmx${this.heap}`, `-Xms${this.heap}`, "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"],
+      ...["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"],
+      ...["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", join(tool("kafka's jars"), "*")],
+      ...["kafka.Kafka", join(this.folder, "server.properties")],
+    ]);
+  }
+
+  /** Clients are answered. */
+  async ready(): Promise<void> {
+    const admin = this.client().admin();
+    await admin.connect();
+    await admin.disconnect();
+  }
+
+  client(): Kafka {
+    return new Kafka({
+      brokers: [this.brokers],
+      logLevel: logLevel.NOTHING,
+      retry: { initialRetryTime: 200, retries: 60, multiplier: 1.1 },
+    });
+  }
+
+  async createTopics(topics: Readonly<Record<string, number>>): Promise<void> {
+    const admin = this.client().admin();
     await admin.connect();
     await admin.createTopics({
       waitForLeaders: true,
-      topics: Object.entries(partitions).map(([topic, numPartitions]) => ({ topic, numPartitions })),
+      topics: Object.entries(topics).map(([topic, numPartitions]) => ({ topic, numPartitions })),
     });
     await admin.disconnect();
   }
 
-  async close(): Promise<void> {
+  async kill(): Promise<void> {
     await this.process.end("SIGKILL");
+  }
+
+  async again(): Promise<void> {
+    this.process = this.spawn();
+    await this.ready();
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
     await rm(this.folder, { recursive: true, force: true });
   }
 }

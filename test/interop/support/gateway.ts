@@ -16,6 +16,7 @@ export interface GatewayOptions {
   /** Further keys of the configuration's `mqtt` and `kafka` sections. */
   readonly mqtt?: object;
   readonly kafka?: object;
+  readonly uplinks?: readonly object[];
   readonly commit?: object;
   /** A data folder of the caller's own, which stays. */
   readonly dataDir?: string;
@@ -102,6 +103,7 @@ export class Gateway {
       commit: options.commit ?? {},
       streams: options.streams ?? STANDARD.streams,
       mappings: options.mappings ?? STANDARD.mappings,
+      uplinks: options.uplinks ?? [],
     };
     await writeFile(join(folder, "gateway.yaml"), stringify(config, { aliasDuplicateObjects: false }));
     const gateway = new Gateway(folder, mqttPort, kafkaPort, options);

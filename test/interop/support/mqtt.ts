@@ -17,11 +17,14 @@ export class NumberingSensor {
   onAcknowledged = (): void => {};
   private readonly client: MqttClient;
   private readonly window: number;
+  /** Makes each reading larger. */
+  private readonly ballast: string;
   private running = true;
 
-  constructor(url: string, name: string, window: number) {
+  constructor(url: string, name: string, window: number, ballast = "") {
     this.name = name;
     this.window = window;
+    this.ballast = ballast;
     this.client = mqtt.connect(url, {
       clientId: name,
       clean: false,
@@ -35,7 +38,11 @@ export class NumberingSensor {
   private fill(): void {
     while (this.running && this.sent - this.acknowledged.size < this.window) {
       const number = this.sent++;
-      const payload = JSON.stringify({ sensor: this.name, number });
+      const payload = JSON.stringify({
+        sensor: this.name,
+        number,
+        ...(this.ballast && { ballast: this.ballast }),
+      });
       this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: 1 }, (error) => {
         if (error) return; // only when the client itself is closed
         this.acknowledged.add(number);

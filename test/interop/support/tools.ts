@@ -37,6 +37,7 @@ export const TOOLS = {
   mosquitto: { path: inPath("mosquitto"), get: "apt install mosquitto" },
   mosquitto_pub: { path: inPath("mosquitto_pub"), get: "apt install mosquitto-clients" },
   mosquitto_sub: { path: inPath("mosquitto_sub"), get: "apt install mosquitto-clients" },
+  openssl: { path: inPath("openssl"), get: "apt install openssl" },
   stdbuf: { path: inPath("stdbuf"), get: "apt install coreutils" },
   java: { path: inPath("javac") && inPath("java"), get: "apt install default-jdk-headless" },
   "kafka's jars": {

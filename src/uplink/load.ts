@@ -1,0 +1,151 @@
+/** What one delivery carries: gathered from sources in the order of their priority, within limits. */
+import type { Partition } from "../log/log.ts";
+import { murmur2, partitionOf } from "../mapping/partitioner.ts";
+import { bodyOf } from "../wire/raw-records.ts";
+import { BATCH_HEADER_BYTES, batchBytes, codecOf, isControl, lastOffsetOf } from "../wire/record-batch.ts";
+import { RemoteBatch, takeRecords } from "./remote-batch.ts";
+import type { Source } from "./source.ts";
+import { NamedError } from "./words.ts";
+
+/** What a batch that a producer compressed may come to. */
+const MAX_BODY_BYTES = 64 << 20;
+
+export interface LoadPart {
+  readonly source: Source;
+  readonly from: number;
+  readonly next: number;
+  readonly records: number;
+}
+
+export class Load {
+  readonly parts: LoadPart[] = [];
+  readonly batches = new Map<string, RemoteBatch>();
+  /** Which sources have records in which of the batches. */
+  readonly sourcesOf = new Map<string, Set<Source>>();
+  bytes = 0;
+  records = 0;
+  /** There was more than could be taken. */
+  isFull = false;
+
+  get isEmpty(): boolean {
+    return this.parts.length === 0;
+  }
+
+  batchFor(source: Source, partition: number): RemoteBatch {
+    const place = `${source.topic}/${partition}`;
+    let batch = this.batches.get(place);
+    if (batch === undefined) {
+      batch = new RemoteBatch(source.topic, partition);
+      this.batches.set(place, batch);
+      this.sourcesOf.set(place, new Set());
+    }
+    this.sourcesOf.get(place)?.add(source);
+    return batch;
+  }
+}
+
+export interface GatherOptions {
+  readonly partitioning: "same" | "key" | "modulo";
+  readonly maxBytes: number;
+  readonly maxRecords: number;
+  /** Partitions that the remote topic has. */
+  readonly remotePartitions: (topic: string) => number;
+}
+
+/** Takes from each source what fits, in the order given. A source that cannot be read is failed. */
+export async function gather(sources: readonly Source[], options: GatherOptions): Promise<Load> {
+  const load = new Load();
+  for (const source of sources) {
+    if (!source.hasWork) continue;
+    const leftBytes = options.maxBytes - load.bytes;
+    const leftRecords = options.maxRecords - load.records;
+    if (leftBytes <= 0 || leftRecords <= 0) {
+      load.isFull = true;
+      break;
+    }
+    try {
+      await takeFrom(source, load, leftBytes, leftRecords, options);
+    } catch (error) {
+      // Nothing of it is in the load: whatever was taken before the error counts for nothing without its part.
+      if (load.bytes > 0 || load.batches.size > 0) return gather(without(sources, source, error), options);
+      source.fail(error, source.next);
+    }
+  }
+  return load;
+}
+
+function without(sources: readonly Source[], failed: Source, error: unknown): readonly Source[] {
+  failed.fail(error, failed.next);
+  return sources.filter((source) => source !== failed);
+}
+
+async function takeFrom(
+  source: Source,
+  load: Load,
+  leftBytes: number,
+  leftRecords: number,
+  { partitioning, remotePartitions }: GatherOptions,
+): Promise<void> {
+  const { partition, maxBatchBytes, origin } = source;
+  const remote = remotePartitions(source.topic);
+  const maxRecords = Math.min(leftRecords, source.maxRecords);
+  const own = partitioning === "modulo" ? source.index % remote : source.index;
+  const batchFor = (key: Buffer | null): RemoteBatch => {
+    if (partitioning !== "key") return load.batchFor(source, own);
+    const index = key === null ? source.index % remote : partitionOf(murmur2(key), remote);
+    return load.batchFor(source, index);
+  };
+  const from = source.next;
+  const waiting = partition.highWatermark;
+  let next = from;
+  let records = 0;
+  const bytesBefore = bytesIn(load);
+  const buffers = await read(partition, from, Math.min(leftBytes, maxBatchBytes));
+  taking: for (const buffer of buffers) {
+    for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; at += batchBytes(buffer, at)) {
+      const batch = buffer.subarray(at, at + batchBytes(buffer, at));
+      const end = lastOffsetOf(batch) + 1;
+      if (isControl(batch) || end <= next) {
+        next = Math.max(next, end);
+        continue;
+      }
+      const body = await bodyOf(batch, MAX_BODY_BYTES);
+      if (body === undefined) {
+        // What comes before it goes first.
+        if (next > from) break taking;
+        source.poison = { offset: next, end };
+        throw unreadable(source, next, codecOf(batch));
+      }
+      const limits = { from: next, maxRecords: maxRecords - records, maxBatchBytes };
+      const took = takeRecords({ header: batch, body }, end, origin, limits, batchFor);
+      records += took.taken;
+      next = took.next;
+      if (next < end || records >= maxRecords) break taking;
+    }
+  }
+  load.records += records;
+  load.bytes += bytesIn(load) - bytesBefore;
+  if (next < waiting) load.isFull = true;
+  if (next > from || source.mustWritePlace) load.parts.push({ source, from, next, records });
+}
+
+function bytesIn({ batches }: Load): number {
+  let bytes = 0;
+  for (const batch of batches.values()) bytes += batch.bytes;
+  return bytes;
+}
+
+async function read(partition: Partition, from: number, maxBytes: number): Promise<readonly Buffer[]> {
+  if (from >= partition.highWatermark) return [];
+  return partition.read(from, maxBytes);
+}
+
+const CODEC_NAMES = ["none", "gzip", "snappy", "lz4", "zstd"];
+
+function unreadable({ name }: Source, offset: number, codec: number): NamedError {
+  return new NamedError(
+    "UNREADABLE",
+    `the batch at offset ${offset} of ${name} is in ${CODEC_NAMES[codec] ?? `codec ${codec}`}, which cannot be unpacked here`,
+    "Let its producer use gzip or none, or skip it: sluice uplink skip.",
+  );
+}

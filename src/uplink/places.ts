@@ -1,0 +1,105 @@
+/**
+ * Where a source goes on: the cluster's word against what is remembered here and what the log still has. Only
+ * where they agree is it settled; everything else is said, and a person (or the rule that one wrote) decides.
+ */
+import type { Place } from "./producer.ts";
+import { NamedError } from "./words.ts";
+
+/** What goes with a place into the cluster, so that a wrong one is known by it. */
+export interface PlaceMark {
+  /** The data folder's identity: another gateway of the same name has another one. */
+  readonly log: string;
+  /** Of the process, by chance. */
+  readonly run: string;
+  /** Once more: a committed offset has no checksum. */
+  readonly offset: number;
+}
+
+export const markOf = (mark: PlaceMark): string => JSON.stringify(mark);
+
+export function readMark(metadata: string): Partial<PlaceMark> {
+  try {
+    const mark: unknown = JSON.parse(metadata);
+    return typeof mark === "object" && mark !== null ? mark : {};
+  } catch {
+    return {};
+  }
+}
+
+export interface Known {
+  readonly remote: Pick<Place, "offset" | "metadata"> | undefined;
+  /** The gateway's own group: never ahead of the cluster. */
+  readonly local: { readonly offset: number; readonly clusterId: string | undefined } | undefined;
+  readonly logStart: number;
+  readonly logEnd: number;
+  readonly logId: string;
+  readonly clusterId: string | undefined;
+  readonly from: "beginning" | "latest";
+  readonly onPlaceLost: "ask" | "resume" | "restart";
+}
+
+export type Decision =
+  | { readonly next: number; readonly writePlace: boolean }
+  /** `resume` is where it would go on by what is known here. */
+  | { readonly ask: NamedError; readonly resume: number };
+
+const MEND = "Decide with sluice uplink reset --to remote, local, beginning, end, an offset or a time.";
+
+export function decide(known: Known): Decision {
+  const { remote, local, logStart, logEnd, logId, clusterId, from } = known;
+  if (remote === undefined && local === undefined) {
+    return from === "latest" ? { next: logEnd, writePlace: true } : { next: logStart, writePlace: false };
+  }
+  const lost = whatIsLost(known);
+  if (lost === undefined) return { next: (remote as Place).offset, writePlace: false };
+  const [code, words] = lost;
+  const resume = Math.min(
+    Math.max((code === "PLACE_BEHIND" ? remote?.offset : local?.offset) ?? logStart, logStart),
+    logEnd,
+  );
+  // Another gateway's place is never taken over by a rule.
+  if (code !== "PLACE_FOREIGN" && known.onPlaceLost === "resume") return { next: resume, writePlace: true };
+  if (code !== "PLACE_FOREIGN" && known.onPlaceLost === "restart")
+    return { next: logStart, writePlace: true };
+  const moved =
+    local?.clusterId !== undefined && clusterId !== undefined && local.clusterId !== clusterId
+      ? `the cluster is another one (${clusterId}, it was ${local.clusterId}): `
+      : "";
+  const foreign = `Give this gateway another name, or take the place over: sluice uplink reset --to … (log ${logId}).`;
+  return {
+    ask: new NamedError(code, moved + words, code === "PLACE_FOREIGN" ? foreign : MEND),
+    resume,
+  };
+}
+
+function whatIsLost(known: Known): readonly [code: string, words: string] | undefined {
+  const { remote, local, logEnd, logId, clusterId } = known;
+  if (remote === undefined) {
+    return ["PLACE_GONE", `the cluster has forgotten how far it was; here it was ${local?.offset}`];
+  }
+  const { offset } = remote;
+  const mark = readMark(remote.metadata);
+  if (mark.log !== undefined && mark.log !== logId) {
+    return [
+      "PLACE_FOREIGN",
+      `the place in the cluster (${offset}) was written by another gateway of this name, with the data folder ${mark.log}`,
+    ];
+  }
+  if (mark.offset !== undefined && mark.offset !== offset) {
+    return ["PLACE_DAMAGED", `the place in the cluster says ${offset} and ${mark.offset} at once`];
+  }
+  if (offset > logEnd) {
+    return ["PLACE_BEYOND", `the cluster has it up to ${offset}, but the log here ends at ${logEnd}`];
+  }
+  if (local === undefined) return undefined;
+  if (offset < local.offset) {
+    return [
+      "PLACE_BEHIND",
+      `the cluster has it up to ${offset} only, though it had acknowledged ${local.offset}`,
+    ];
+  }
+  if (local.clusterId !== undefined && clusterId !== undefined && local.clusterId !== clusterId) {
+    return ["CLUSTER_CHANGED", `it says ${offset}`];
+  }
+  return undefined;
+}

@@ -1,0 +1,122 @@
+/** One life of the connection to a cluster: lanes that run until anything but a single partition fails. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { compress } from "snappyjs";
+import { Cluster } from "./cluster.ts";
+import { Lane, type LaneHost } from "./lane.ts";
+import { identityOf, type UplinkOptions } from "./options.ts";
+import { Producer } from "./producer.ts";
+import { type Compress, gzipBody } from "./remote-batch.ts";
+
+/** While one waits for the cluster's answer, another gathers and encodes. */
+export const MAIN_LANES = 2;
+/** What a stop waits for deliveries under way. */
+const CLOSE_MS = 3_000;
+
+export class Session {
+  readonly lanes: readonly Lane[];
+  private readonly stopping = new AbortController();
+  private isRunning = false;
+
+  constructor(host: LaneHost, compressor: Compress | undefined) {
+    this.lanes = Array.from({ length: MAIN_LANES + 1 }, (_, index) =>
+      makeLane(host, index, compressor, this.stopping.signal),
+    );
+  }
+
+  get side(): Lane {
+    return this.lanes.at(-1) as Lane;
+  }
+
+  get clusterId(): string | undefined {
+    return this.lanes[0]?.cluster.clusterId ?? undefined;
+  }
+
+  /**
+   * Settles what an earlier life may have left, in every lane, before any place is read. From then on
+   * everything in the cluster is of this life alone.
+   */
+  async open(): Promise<void> {
+    await this.lanes[0]?.cluster.refresh([]);
+    await Promise.all(this.lanes.map(({ producer }) => producer.begin()));
+  }
+
+  /** Ends with what ended one of the lanes, when all have ended. */
+  async run(): Promise<never> {
+    this.isRunning = true;
+    const running = this.lanes.map((lane) => lane.run());
+    try {
+      return await Promise.race(running);
+    } finally {
+      this.stopping.abort();
+      await Promise.race([Promise.allSettled(running), sleep(CLOSE_MS, undefined, { ref: false })]);
+      this.close();
+      await Promise.allSettled(running);
+    }
+  }
+
+  /** Deliveries under way are let through; then `run` ends. */
+  stop(): void {
+    if (this.isRunning) this.stopping.abort();
+    else this.close();
+  }
+
+  close(): void {
+    this.stopping.abort();
+    for (const { cluster } of this.lanes) cluster.close();
+  }
+}
+
+export function clusterOf(options: UplinkOptions): Cluster {
+  const { brokers, tls, sasl, connectTimeoutMs, requestTimeoutMs } = options;
+  return new Cluster({
+    clientId: `sluice-${options.name}`,
+    brokers,
+    tls,
+    sasl,
+    connectTimeoutMs,
+    requestTimeoutMs,
+  });
+}
+
+function makeLane(
+  host: LaneHost,
+  index: number,
+  compressor: Compress | undefined,
+  signal: AbortSignal,
+): Lane {
+  const { options } = host;
+  const group = identityOf(options.gateway, options.name);
+  const cluster = clusterOf(options);
+  const producer = new Producer(cluster, {
+    group,
+    transactionalId: options.delivery === "exactly-once" ? `${group}.${index}` : undefined,
+    transactionTimeoutMs: options.transactionTimeoutMs,
+    // The answer is to come before we stop waiting for it.
+    produceTimeoutMs: Math.ceil(options.requestTimeoutMs * 0.8),
+    codec: options.compression,
+    compress: compressor,
+  });
+  return new Lane(host, { isSide: index === MAIN_LANES, cluster, producer }, signal);
+}
+
+/** A producer that is asked for places only. */
+export function placesReader(cluster: Cluster, options: UplinkOptions, transactionalId?: string): Producer {
+  return new Producer(cluster, {
+    group: identityOf(options.gateway, options.name),
+    transactionalId,
+    transactionTimeoutMs: options.transactionTimeoutMs,
+    produceTimeoutMs: options.requestTimeoutMs,
+    codec: "none",
+    compress: undefined,
+  });
+}
+
+const COMPRESSORS: Readonly<Record<UplinkOptions["compression"], Compress | undefined>> = {
+  none: undefined,
+  gzip: gzipBody,
+  // In this thread, some 5 ms for a batch; one block without a frame, which every reader takes.
+  snappy: async (body) => Buffer.from(compress(body)),
+};
+
+export const compressorOf = ({ compression }: UplinkOptions): Compress | undefined =>
+  COMPRESSORS[compression];
