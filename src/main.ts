@@ -27,6 +27,7 @@ const VERBS = {
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
   uplink: "how far the streams are in a Kafka cluster; pause, reset, verify",
+  log: "look a data folder over, or mend it",
   streams: "list streams, or describe one",
   groups: "list consumer groups, or one group's members and lag",
 } as const;

@@ -52,6 +52,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
     "devices",
     "subscriber",
     "config",
+    "log",
     "wire",
     ...BASE,
   ],

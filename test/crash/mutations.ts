@@ -152,7 +152,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "journal.ts",
-        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))",
+        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes), crc32c(mark)))",
         replace: "if (false)",
       },
     ],
