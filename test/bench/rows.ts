@@ -4,6 +4,7 @@ import { Running, run } from "../interop/support/process.ts";
 import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
 import { bytesWritten, commits, killedWhileLarge, readiness, wear } from "./disk-rows.ts";
 import { comparison, type Figure, k, mb, ms, spread } from "./figure.ts";
+import { idleConsumers, kafkaPerformance } from "./kafka-rows.ts";
 import type { LatencyResult } from "./latency.ts";
 import type { LoadResult } from "./load.ts";
 import type { MappingRates } from "./mapping.ts";
@@ -288,6 +289,8 @@ export const ROWS: readonly Row[] = [
   { name: "uplink remote", needs: JAVA, measure: remoteLatency },
   { name: "uplink rest", needs: JAVA, measure: idleUplink },
   { name: "unharmed others", measure: unharmed },
+  { name: "kafka performance", needs: ["java", "kafka's jars"], measure: kafkaPerformance },
+  { name: "kafka idle", measure: idleConsumers },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>
