@@ -8,6 +8,7 @@ import { Command, CommanderError } from "commander";
 import pc from "picocolors";
 import { nearest } from "./config/problems.ts";
 import { SluiceError } from "./errors.ts";
+import { keepYoungHeapSmall } from "./young-heap.ts";
 
 /** `EX_USAGE` of sysexits.h. */
 const USAGE_EXIT_CODE = 64;
@@ -26,6 +27,7 @@ const VERBS = {
   subscribe: "read streams, from the gateway or any Kafka cluster",
   simulate: "let simulated sensors publish",
   uplink: "how far the streams are in a Kafka cluster; pause, reset, verify",
+  log: "look a data folder over, or mend it",
   streams: "list streams, or describe one",
   groups: "list consumer groups, or one group's members and lag",
 } as const;
@@ -53,6 +55,7 @@ async function main(args: readonly string[]): Promise<void> {
   const words = first === "help" && second !== undefined ? [second, "--help"] : [...args];
   const [verb = ""] = words;
   if (Object.hasOwn(VERBS, verb)) {
+    if (verb === "up") keepYoungHeapSmall();
     const { register } = await loadVerb(verb);
     register(program);
   } else if (verb !== "" && !verb.startsWith("-") && verb !== "help") {

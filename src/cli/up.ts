@@ -9,6 +9,7 @@ import type { Address, Config } from "../config/schema.ts";
 import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
 import { Gateway, type GatewayAddresses } from "../gateway.ts";
 import { createLogger, type Logger } from "../logger.ts";
+import { letYoungHeapGrow } from "../young-heap.ts";
 import { wholeNumber } from "./arguments.ts";
 import { aborted, stopSignal } from "./stop.ts";
 import { wearBetween, wearText } from "./wear.ts";
@@ -66,6 +67,7 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
   });
   const startedAt = performance.now();
   const addresses = await gateway.start();
+  letYoungHeapGrow();
   tellWear(gateway, logger);
   console.log(welcome(config, addresses));
   await stopped;

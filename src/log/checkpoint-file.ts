@@ -53,7 +53,7 @@ export function decodeCheckpoint(content: Buffer, path: string): Checkpoint {
   const head = /^journal (-?\d+) (\d+)$/.exec(lines?.[1] ?? "");
   if (lines?.[0] !== "sluice-checkpoint 1" || head === null) {
     throw new LogError("DAMAGED", `${path} is damaged`, {
-      mend: "Restore it from a copy of the data folder.",
+      mend: "Restore the data folder from a copy; or run sluice log repair, which goes by what the segments hold.",
     });
   }
   const recoveryPoints = new Map<string, number>();

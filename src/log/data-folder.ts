@@ -15,9 +15,12 @@ import { dirname, join, resolve } from "node:path";
 import { LogError, messageOf } from "../errors.ts";
 import { crc32c } from "../wire/crc32c.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
-import { MARK_BYTES, newMark } from "./journal.ts";
+import { isJournalFile, MARK_BYTES, newMark } from "./journal.ts";
+import type { JournalFiles } from "./recovery.ts";
 
 export const FORMAT_VERSION = 2;
+
+const MEND = "Restore the data folder from a copy, made with the gateway stopped; or run sluice log repair";
 
 export interface FolderMeta {
   readonly clusterId: string;
@@ -82,12 +85,67 @@ async function refuseRemains(fileSystem: FileSystem, dataDir: string): Promise<v
   throw new LogError(
     "DATA_FOLDER_INCOMPLETE",
     `the data folder ${dataDir} has no meta.json, but holds ${shown.join(", ")}: it was copied in part`,
-    { mend: "Copy it whole, with the gateway stopped; or name another one with --data.", exitCode: 73 },
+    { mend: `${MEND}, which finds the mark in the journal.`, exitCode: 73 },
   );
 }
 
+/** Before the first checkpoint the journal holds everything; without one and without that, segments were cut to nothing. */
+export async function refuseWithoutCheckpoint(
+  fileSystem: FileSystem,
+  dataDir: string,
+  journal: JournalFiles,
+): Promise<void> {
+  if (journal[0]?.firstSequence === 0) return;
+  const partitions = await fileSystem.list(join(dataDir, "streams"));
+  for (const partition of partitions) {
+    const names = await fileSystem.list(join(dataDir, "streams", partition));
+    if (!names.some((name) => name.endsWith(".log"))) continue;
+    throw new LogError(
+      "DATA_FOLDER_INCOMPLETE",
+      `the data folder ${dataDir} has no checkpoint, but holds streams/${partition}: it was copied in part`,
+      { mend: `${MEND}, which goes by what the segments hold.`, exitCode: 73 },
+    );
+  }
+}
+
+const OWN_NAMES = new Set([
+  "meta.json",
+  "gateway.sock",
+  "checkpoint",
+  "clock",
+  "journal",
+  "streams",
+  "quarantine",
+]);
+const PARTITION_NAME =
+  /^(partition\.metadata|compaction|lost|\d{20}\.(log|index|timeindex|snapshot|compacting)|\d{20}\.\d{20}\.compacted)$/;
+
+/** What lies in a data folder and is not a gateway's, or is of no stream that there is; paths below the folder. */
+export async function foreignFiles(
+  fileSystem: FileSystem,
+  dataDir: string,
+  partitions: ReadonlySet<string>,
+): Promise<string[]> {
+  const isTemporary = (name: string): boolean => name.endsWith(".tmp");
+  const found: string[] = [];
+  for (const name of await fileSystem.list(dataDir))
+    if (!OWN_NAMES.has(name) && !isTemporary(name)) found.push(name);
+  for (const name of await fileSystem.list(join(dataDir, "journal"))) {
+    if (!isJournalFile(name)) found.push(`journal/${name}`);
+  }
+  for (const partition of await fileSystem.list(join(dataDir, "streams"))) {
+    if (!partitions.has(partition)) found.push(`streams/${partition}`);
+    else {
+      for (const name of await fileSystem.list(join(dataDir, "streams", partition))) {
+        if (!PARTITION_NAME.test(name) && !isTemporary(name)) found.push(`streams/${partition}/${name}`);
+      }
+    }
+  }
+  return found.sort();
+}
+
 /** Throws LogError DATA_FOLDER, DATA_FOLDER_OLDER or DATA_FOLDER_NEWER. */
-function readMeta(dataDir: string, content: Buffer): FolderMeta {
+export function readMeta(dataDir: string, content: Buffer): FolderMeta {
   let meta: { version?: unknown; clusterId?: unknown; mark?: unknown };
   try {
     meta = Object(JSON.parse(content.toString()));
@@ -112,7 +170,7 @@ function readMeta(dataDir: string, content: Buffer): FolderMeta {
   const found = { clusterId: String(clusterId), mark: Buffer.from(String(mark), "base64url") };
   if (found.mark.length !== MARK_BYTES || !encodeMeta(found).equals(content)) {
     throw new LogError("DATA_FOLDER", `${join(dataDir, "meta.json")} is damaged, or not a gateway's`, {
-      mend: "Restore this file from a copy, or name another data folder.",
+      mend: "Restore this file from a copy, name another data folder, or run sluice log repair, which makes it anew.",
       exitCode: 73,
     });
   }

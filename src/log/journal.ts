@@ -63,7 +63,7 @@ export function encodeEntry(
   head.writeBigInt64BE(BigInt(generation), 24);
   head.writeBigInt64BE(BigInt(sequence), 32);
   head.writeUInt32BE(batches.length, 40);
-  let crc = crc32c(head.subarray(CRC_FROM));
+  let crc = crc32c(head.subarray(CRC_FROM), crc32c(mark));
   for (const piece of pieces.slice(1)) crc = crc32c(piece, crc);
   head.writeUInt32BE(crc, MARK_BYTES);
   return { pieces, bytes };
@@ -104,7 +104,9 @@ export function decodeEntry(source: Buffer, at: number, mark: Buffer): JournalEn
   const bytes = source.readUInt32BE(at + 20);
   const count = source.readUInt32BE(at + 40);
   if (bytes > source.length - at || entryOverheadBytes(count) > bytes) return undefined;
-  if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))
+  if (
+    source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes), crc32c(mark))
+  )
     return undefined;
   const batches: JournalBatch[] = [];
   let position = at + entryOverheadBytes(count);

@@ -11,7 +11,7 @@ import { baseOffsetOf, lastOffsetOf } from "../wire/record-batch.ts";
 import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
-import { ProducerSnapshots } from "./producer-snapshots.ts";
+import { isSnapshot, ProducerSnapshots } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
 import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import { Segment, segmentName } from "./segment.ts";
@@ -119,8 +119,9 @@ export class PartitionLog implements Partition {
     const metadata = await this.fileSystem.readFile(join(this.folder, "partition.metadata"));
     this.hasFolder = metadata !== undefined;
     if (metadata !== undefined && !metadata.toString().includes(this.stream.id)) {
-      // A stream of this name was deleted, and the process ended before its files were.
-      await this.fileSystem.remove(this.folder);
+      // A stream of this name was deleted, and the process ended before its files were. But a checkpoint that
+      // knows this one has seen its folder: then it is the file that is wrong, and made anew.
+      if (recoveryPoint === 0) await this.fileSystem.remove(this.folder);
       this.hasFolder = false;
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
@@ -159,6 +160,18 @@ export class PartitionLog implements Partition {
     }
     if (active !== undefined) await this.openActive(active, recoveryPoint);
     else if (recoveryPoint > 0) this.damaged(`is gone, and held the offsets below ${recoveryPoint}`);
+    if (names.some(isSnapshot)) await this.recallProducers(recoveryPoint);
+  }
+
+  /** Where no sound snapshot is at the recovery point, the batches since the newest one say the rest. */
+  private async recallProducers(recoveryPoint: number): Promise<void> {
+    const from = Math.max(this.snapshots.at, 0);
+    if (from === recoveryPoint) return;
+    for (const segment of this.segments) {
+      if (segment.end <= from) continue;
+      for await (const batch of segment.batches())
+        if (baseOffsetOf(batch) >= from) this.producers.replay(batch);
+    }
   }
 
   private async openActive(active: Segment, recoveryPoint: number): Promise<void> {
@@ -184,7 +197,7 @@ export class PartitionLog implements Partition {
 
   private damaged(what: string): never {
     throw new LogError("DAMAGED", `${this.folder}: ${what}`, {
-      mend: "Restore the data folder from a copy, or begin with an empty one (--data).",
+      mend: "Restore the data folder from a copy; or run sluice log repair, which says exactly what is lost.",
     });
   }
 

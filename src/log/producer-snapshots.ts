@@ -4,6 +4,10 @@ import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ProducerState } from "./producer-state.ts";
 import { segmentName } from "./segment.ts";
 
+export function isSnapshot(name: string): boolean {
+  return /^\d{20}\.snapshot$/.test(name);
+}
+
 export class ProducerSnapshots {
   private readonly producers: ProducerState;
   private readonly fileSystem: FileSystem;
@@ -14,6 +18,11 @@ export class ProducerSnapshots {
     this.producers = producers;
     this.fileSystem = fileSystem;
     this.folder = folder;
+  }
+
+  /** The offset of the newest one that was loaded or saved; -1 for none. */
+  get at(): number {
+    return this.savedAt;
   }
 
   /** Of all batches below `offset`; synced. */
@@ -34,7 +43,7 @@ export class ProducerSnapshots {
   /** The newest sound one among the folder's `names` that is not beyond the recovery point, if there is one. */
   async load(names: readonly string[], recoveryPoint: number): Promise<void> {
     const offsets = names
-      .filter((name) => /^\d{20}\.snapshot$/.test(name))
+      .filter(isSnapshot)
       .map((name) => Number(name.slice(0, 20)))
       .filter((offset) => offset <= recoveryPoint)
       .sort((a, b) => b - a);

@@ -17,6 +17,7 @@ import {
   type JournalEntry,
   readJournalFile,
 } from "./journal.ts";
+import { markOfJournal } from "./sift.ts";
 
 export interface JournalEnd {
   /** The newest sequence there is; the checkpoint's when the journal holds nothing newer. */
@@ -100,7 +101,17 @@ async function firstEntry(
     await file.read(head, 0);
     const entry = Buffer.alloc(Math.min(entryBytes(head), await file.size()));
     await file.read(entry, 0);
-    return decodeEntry(entry, 0, mark);
+    const found = decodeEntry(entry, 0, mark);
+    if (found === undefined && markOfJournal(entry) !== undefined) {
+      throw new LogError(
+        "JOURNAL_FOREIGN",
+        `${path} is of another data folder: its entries have another mark`,
+        {
+          mend: "Restore the data folder whole; or run sluice log repair, which puts the file into quarantine.",
+        },
+      );
+    }
+    return found;
   } finally {
     await file.close();
   }
@@ -115,7 +126,7 @@ function damaged(path: string, position: number, what: string): never {
     "JOURNAL_DAMAGED",
     `${path}: at byte ${position} ${what}; acknowledged records are missing`,
     {
-      mend: "Restore the data folder from a copy; or move that file away to start without what it holds.",
+      mend: "Restore the data folder from a copy; or run sluice log repair, which says exactly what is lost.",
     },
   );
 }

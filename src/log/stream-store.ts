@@ -28,7 +28,7 @@ import {
 import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
 import { CountedDisk, deviceBytes } from "./counted-disk.ts";
-import { type FolderMeta, openDataFolder } from "./data-folder.ts";
+import { type FolderMeta, foreignFiles, openDataFolder, refuseWithoutCheckpoint } from "./data-folder.ts";
 import { DiskSpace, type StorageRules } from "./disk-space.ts";
 import { eachOf } from "./each-of.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
@@ -250,15 +250,20 @@ export class StreamStore implements Log {
       partitions: 0,
       settings: INTERNAL_SETTINGS,
     });
-    await this.openPartitions(catalog, 1);
-    const catalogLog = catalog.partitions[0] as PartitionLog;
     const files = await journalFilesBehind(fileSystem, journalFolder, mark, checkpoint);
+    if (content === undefined) await refuseWithoutCheckpoint(fileSystem, dataDir, files);
+    // Before anything is changed: a journal that is damaged is left as it is, and so is all else.
+    const changes: Buffer[] = [];
     await replayJournal(fileSystem, journalFolder, mark, files, checkpoint, (entry) => {
       for (const { streamId, batch } of entry.batches) {
-        if (streamId.equals(catalog.idBytes)) this.replay(catalogLog, batch);
+        if (streamId.equals(catalog.idBytes)) changes.push(Buffer.from(batch));
       }
     });
+    await this.openPartitions(catalog, 1);
+    const catalogLog = catalog.partitions[0] as PartitionLog;
+    for (const batch of changes) this.replay(catalogLog, batch);
     await this.loadCatalog(catalogLog);
+    await this.sayForeignFiles();
 
     this.progress = "reading the journal";
     const replayed = { batches: 0 };
@@ -334,6 +339,20 @@ export class StreamStore implements Log {
       }
     };
     return this.time.save(this.fileSystem, this.dataDir, ages(this.streams));
+  }
+
+  /** What lies in the folder and is nobody's is left alone, and said. */
+  private async sayForeignFiles(): Promise<void> {
+    const known = this.streams.flatMap(({ name, partitions }) =>
+      partitions.map(({ index }) => `${name}-${index}`),
+    );
+    const foreign = await foreignFiles(this.fileSystem, this.dataDir, new Set(known));
+    if (foreign.length === 0) return;
+    const files = foreign.slice(0, 20);
+    this.logger.warn(
+      { files, total: foreign.length },
+      "the data folder holds what is not the gateway's: left alone",
+    );
   }
 
   private replay(partition: PartitionLog, batch: Buffer): boolean {

@@ -14,6 +14,7 @@ import { type ASTNode, Environment } from "@marcbachmann/cel-js";
 import { closest, distance } from "fastest-levenshtein";
 import { syntaxError } from "./cel-errors.ts";
 import { type FunctionSpec, findFunction, functionNames } from "./functions.ts";
+import { compileMacro, NONE, orNone } from "./macros.ts";
 import { binaryOperator, bounded, sizeOf } from "./operators.ts";
 import {
   type Evaluate,
@@ -26,7 +27,7 @@ import {
   unknownName,
 } from "./scope.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { type Budget, kindOf, kindWords, RenderError, setField, textOf, wordsOfKind } from "./values.ts";
+import { kindOf, kindWords, Missing, RenderError, setField, textOf, wordsOfKind } from "./values.ts";
 
 const LIMITS = { maxAstNodes: 2_000, maxDepth: 64, maxListElements: 500, maxMapEntries: 500 };
 const MAX_TEXT = 10_000;
@@ -59,35 +60,14 @@ export class Expression {
 
 // -- Everything else of CEL.
 
-/** The value of an optional that is not there: `payload.?x`. */
-const NONE = Symbol("none");
-
-/** A macro's variable: `x` in `payload.list.map(x, x * 2)`. */
-class Local implements Scope {
-  value: unknown;
-  readonly budget: Budget | undefined;
-  private readonly name: string;
-  private readonly parent: Scope;
-
-  constructor(name: string, parent: Scope) {
-    this.name = name;
-    this.parent = parent;
-    this.budget = parent.budget;
-  }
-
-  get(name: string): unknown {
-    return name === this.name ? this.value : this.parent.get(name);
-  }
-}
-
-class Compiler {
+export class Compiler {
   readonly names = new Set<string>();
   private readonly text: string;
   private readonly context: ExpressionContext;
   private readonly offset: number;
   private readonly locals: string[] = [];
   /** Operators compiled so far: what a loop's body costs each time. */
-  private nodes = 0;
+  nodes = 0;
 
   constructor(text: string, context: ExpressionContext, offset: number) {
     this.text = text;
@@ -97,13 +77,10 @@ class Compiler {
 
   compile(): Evaluate {
     const root = this.node(this.parse());
-    const none = new RenderError(`${this.text.trim()} has no value`, {
-      position: this.offset,
-      missing: true,
-    });
+    const none = new Missing(this.text.trim(), this.offset);
     return (scope) => {
       const value = root(scope);
-      if (value === NONE) throw none;
+      if (value === NONE) throw none.error;
       return value;
     };
   }
@@ -116,7 +93,7 @@ class Compiler {
     }
   }
 
-  private error(node: ASTNode, message: string, mend?: string): MappingSyntaxError {
+  error(node: ASTNode, message: string, mend?: string): MappingSyntaxError {
     return new MappingSyntaxError(message, this.offset + node.start, {
       length: node.end - node.start,
       ...(mend === undefined ? {} : { mend }),
@@ -128,20 +105,16 @@ class Compiler {
     return text.length > 60 ? `${text.slice(0, 59)}…` : text;
   }
 
-  /** One error for all times that this node's value is not there: nothing is captured per message. */
-  private missing(node: ASTNode): RenderError {
-    return new RenderError(`${this.sourceOf(node)} has no value`, {
-      position: this.offset + node.start,
-      missing: true,
-    });
+  missing(node: ASTNode): Missing {
+    return new Missing(this.sourceOf(node), this.offset + node.start);
   }
 
-  private failure(node: ASTNode): (message: string) => RenderError {
+  failure(node: ASTNode): (message: string) => RenderError {
     const position = this.offset + node.start;
     return (message) => new RenderError(`${this.sourceOf(node)} ${message}`, { position });
   }
 
-  private node(node: ASTNode): Evaluate {
+  node(node: ASTNode): Evaluate {
     this.nodes++;
     switch (node.op) {
       case "value":
@@ -238,17 +211,17 @@ class Compiler {
   }
 
   /** A node whose optional must be there. */
-  private value(node: ASTNode): Evaluate {
+  value(node: ASTNode): Evaluate {
     const evaluate = this.node(node);
     const missing = this.missing(node);
     return (scope) => {
       const value = evaluate(scope);
-      if (value === NONE) throw missing;
+      if (value === NONE) throw missing.error;
       return value;
     };
   }
 
-  private condition(node: ASTNode): (scope: Scope) => boolean {
+  condition(node: ASTNode): (scope: Scope) => boolean {
     const evaluate = this.value(node);
     const failure = this.failure(node);
     return (scope) => {
@@ -300,7 +273,7 @@ class Compiler {
   }
 
   private call(node: ASTNode, name: string, args: readonly ASTNode[], method = false): Evaluate {
-    const macro = this.macro(node, name, args, method);
+    const macro = compileMacro(this, node, name, args, method);
     if (macro !== undefined) return macro;
     const spec = findFunction(name);
     if (spec === undefined) {
@@ -327,76 +300,8 @@ class Compiler {
     return callOf(spec, name, given, prepared ?? spec.call, this.failure(node));
   }
 
-  /** What takes its arguments unevaluated; undefined for an ordinary function. */
-  private macro(
-    node: ASTNode,
-    name: string,
-    args: readonly ASTNode[],
-    method: boolean,
-  ): Evaluate | undefined {
-    const [first, second, third] = args;
-    if (!method) {
-      if (name === "has") return this.has(node, args);
-      return name === "coalesce" ? this.coalesce(node, args) : undefined;
-    }
-    switch (name) {
-      case "orValue":
-        if (first === undefined || second === undefined) return undefined;
-        return this.orValue(this.node(first), this.node(second));
-      case "hasValue": {
-        if (first === undefined || args.length > 1) return undefined;
-        const evaluate = this.node(first);
-        return (scope) => evaluate(scope) !== NONE;
-      }
-      case "bind":
-        if (first?.op !== "id" || first.args !== "cel") return undefined;
-        return this.bind(node, args.slice(1));
-      case "all":
-      case "exists":
-      case "exists_one":
-      case "filter":
-      case "map":
-        if (first === undefined || second === undefined) break;
-        if (name === "map" ? args.length > 4 || third === undefined : args.length !== 3) break;
-        return this.loop(node, name, first, second, args.slice(2));
-      default:
-        return undefined;
-    }
-    throw this.error(node, `${name}() takes a name and an expression, as in list.${name}(x, x > 0)`);
-  }
-
-  private has(node: ASTNode, args: readonly ASTNode[]): Evaluate {
-    const [field] = args;
-    if (args.length !== 1 || (field?.op !== "." && field?.op !== "[]")) {
-      throw this.error(node, "has() takes a field, as in has(payload.temperature)");
-    }
-    const evaluate = orNone(this.node(field));
-    return (scope) => evaluate(scope) !== NONE;
-  }
-
-  private coalesce(node: ASTNode, args: readonly ASTNode[]): Evaluate {
-    if (args.length < 2) {
-      throw this.error(node, "coalesce() takes two values or more, as in coalesce(payload.x, 0)");
-    }
-    const all = args.map((arg) => orNone(this.node(arg)));
-    const missing = this.missing(node);
-    return (scope) => {
-      for (const evaluate of all) {
-        const value = evaluate(scope);
-        if (value !== NONE && value !== null) return value;
-      }
-      throw missing;
-    };
-  }
-
-  private orValue(evaluate: Evaluate, otherwise: Evaluate): Evaluate {
-    return (scope) => {
-      const value = evaluate(scope);
-      return value === NONE ? otherwise(scope) : value;
-    };
-  }
-
-  private within<T>(name: string, compile: () => T): T {
+  /** With a name that an expression gives to each element, or to a value. */
+  within<T>(name: string, compile: () => T): T {
     this.locals.push(name);
     try {
       return compile();
@@ -404,105 +309,6 @@ class Compiler {
       this.locals.pop();
     }
   }
-
-  private variable(node: ASTNode, name: ASTNode | undefined): string {
-    if (name?.op === "id") return name.args;
-    throw this.error(name ?? node, "here a name is needed for what each element is called");
-  }
-
-  private bind(node: ASTNode, [name, value, body]: readonly ASTNode[]): Evaluate {
-    if (value === undefined || body === undefined) {
-      throw this.error(node, "cel.bind() takes a name, its value and an expression");
-    }
-    const variable = this.variable(node, name);
-    const bound = this.value(value);
-    const result = this.within(variable, () => this.node(body));
-    return (scope) => {
-      const local = new Local(variable, scope);
-      local.value = bound(scope);
-      return result(local);
-    };
-  }
-
-  private loop(
-    node: ASTNode,
-    name: LoopName,
-    of: ASTNode,
-    variable: ASTNode,
-    bodies: readonly ASTNode[],
-  ): Evaluate {
-    const range = this.value(of);
-    const failure = this.failure(of);
-    const named = this.variable(node, variable);
-    const before = this.nodes;
-    const [first, transform] = this.within(named, () => {
-      // `map` takes a condition between the name and what becomes of each element.
-      const plainMap = name === "map" && bodies.length === 1;
-      return [
-        plainMap ? undefined : this.condition(bodies[0] as ASTNode),
-        name === "map" ? this.value(bodies.at(-1) as ASTNode) : undefined,
-      ] as const;
-    });
-    const cost = 1 + this.nodes - before;
-    const run = LOOPS[name];
-    return (scope) => {
-      const over = range(scope);
-      const kind = kindOf(over);
-      if (kind !== "list" && kind !== "map") throw failure(`must be a list or a map, not ${kindWords(over)}`);
-      const items = kind === "list" ? (over as unknown[]) : Object.keys(over as object);
-      const local = new Local(named, scope);
-      return run(
-        items,
-        (item) => {
-          scope.budget?.spend(cost);
-          local.value = item;
-          return first === undefined || first(local);
-        },
-        () => transform?.(local),
-      );
-    };
-  }
-}
-
-type LoopName = "all" | "exists" | "exists_one" | "filter" | "map";
-type Test = (item: unknown) => boolean;
-const LOOPS: Readonly<Record<LoopName, (items: unknown[], test: Test, result: () => unknown) => unknown>> = {
-  all: (items, test) => !quantify(items, test, false),
-  exists: (items, test) => quantify(items, test, true),
-  exists_one: (items, test) => items.filter(test).length === 1,
-  filter: (items, test) => items.filter(test),
-  map: (items, test, result) => {
-    const mapped: unknown[] = [];
-    for (const item of items) if (test(item)) mapped.push(result());
-    return mapped;
-  },
-};
-
-/** Is there an element for which `test` gives `wanted`? An error counts only where no element decides. */
-function quantify(items: readonly unknown[], test: Test, wanted: boolean): boolean {
-  let failed: RenderError | undefined;
-  for (const item of items) {
-    try {
-      if (test(item) === wanted) return true;
-    } catch (error) {
-      if (!(error instanceof RenderError)) throw error;
-      failed ??= error;
-    }
-  }
-  if (failed !== undefined) throw failed;
-  return false;
-}
-
-/** What is not there is NONE; what is there and cannot be used stays an error. */
-function orNone(evaluate: Evaluate): Evaluate {
-  return (scope) => {
-    try {
-      return evaluate(scope);
-    } catch (error) {
-      if (error instanceof RenderError && error.missing) return NONE;
-      throw error;
-    }
-  };
 }
 
 function callOf(

@@ -5,83 +5,13 @@
  * What they cost is paid before they run, by the size of their arguments; what they make is bounded by the caller.
  */
 import { createHash } from "node:crypto";
-import { createRequire } from "node:module";
 import { closest, distance } from "fastest-levenshtein";
-import type { RE2JS } from "re2js";
-import { messageOf } from "../errors.ts";
-import type { MappingSyntaxError } from "./syntax-error.ts";
+import { type Call, define } from "./function-spec.ts";
+import "./regex.ts";
 import { parseDuration, TIME_UNITS, timeOf, timestampOf } from "./time.ts";
-import {
-  type Budget,
-  bytesOf,
-  type Kind,
-  kindOf,
-  kindWords,
-  MAX_LENGTH,
-  RenderError,
-  setField,
-  textOf,
-} from "./values.ts";
+import { bytesOf, kindOf, kindWords, MAX_LENGTH, RenderError, setField, textOf } from "./values.ts";
 
-/** Rows by their key, of each table by its name. */
-export type Tables = ReadonlyMap<string, ReadonlyMap<string, unknown>>;
-
-type Call = (args: readonly unknown[], budget: Budget | undefined) => unknown;
-type Refuse = (argument: number, message: string, mend?: string) => MappingSyntaxError;
-
-export interface FunctionSpec {
-  /** For "takes …". */
-  readonly signature: string;
-  readonly min: number;
-  readonly max: number;
-  /** What each argument may be; the last goes for all that follow. Undefined: anything. */
-  readonly kinds: readonly (readonly Kind[] | undefined)[];
-  /** How much more a character costs than copying it. */
-  readonly cost: number;
-  readonly call: Call;
-  /** Checks literal arguments (undefined where they are none) when an expression is compiled. */
-  readonly prepare?: (literals: readonly unknown[], tables: Tables, refuse: Refuse) => Call | undefined;
-}
-
-const FUNCTIONS = new Map<string, FunctionSpec>();
-
-export const findFunction = (name: string): FunctionSpec | undefined => FUNCTIONS.get(name);
-export const functionNames = (): string[] => [...FUNCTIONS.keys(), ...MACROS].sort();
-
-/** Compiled by expression.ts, since they take their arguments unevaluated. */
-const MACROS = ["has", "coalesce", "all", "exists", "exists_one", "filter", "map", "orValue", "hasValue"];
-
-const KINDS: Readonly<Record<string, readonly Kind[] | undefined>> = {
-  text: ["text"],
-  number: ["number"],
-  list: ["list"],
-  map: ["map"],
-  bytes: ["bytes"],
-  data: ["text", "bytes"],
-  sized: ["text", "bytes", "list", "map"],
-  value: undefined,
-};
-
-/** `signature`: kinds as above, optional ones with `?`, `…` behind the last for any number of them. */
-function define(
-  names: string,
-  signature: string,
-  call: (...args: never[]) => unknown,
-  more: Partial<Pick<FunctionSpec, "cost" | "prepare">> = {},
-): void {
-  const words = signature === "" ? [] : signature.split(", ");
-  const spec: FunctionSpec = {
-    signature:
-      words.length === 0 ? "nothing" : words.map((word) => word.replace("data", "text or bytes")).join(", "),
-    min: words.filter((word) => !/[?…]$/.test(word)).length,
-    max: signature.endsWith("…") ? 32 : words.length,
-    kinds: words.map((word) => KINDS[word.replace(/[?…]/g, "")]),
-    cost: 1,
-    call: (args) => call(...(args as never[])),
-    ...more,
-  };
-  for (const name of names.split(" ")) FUNCTIONS.set(name, spec);
-}
+export { type FunctionSpec, findFunction, functionNames, type Tables } from "./function-spec.ts";
 
 // -- Text
 
@@ -144,97 +74,6 @@ define(
   },
   { cost: 4 },
 );
-
-// -- Regular expressions: RE2, whose time is linear in the text, whatever the pattern.
-
-/** About 100 ns a character. */
-const REGEX_COST = 64;
-const MAX_PATTERN = 1_000;
-/** The automaton that a pattern unfolds to: what each character may have to look at. */
-const MAX_PROGRAM = 2_000;
-const require = createRequire(import.meta.url);
-
-/** Throws an Error that says what is wrong. */
-export function compilePattern(pattern: string): RE2JS {
-  if (pattern.length > MAX_PATTERN) throw new Error(`a pattern has at most ${MAX_PATTERN} characters`);
-  // Loaded by the first pattern: a gateway without any does not carry it.
-  const { RE2JS } = require("re2js") as typeof import("re2js");
-  let compiled: RE2JS;
-  try {
-    compiled = RE2JS.compile(pattern);
-  } catch (error) {
-    throw new Error(messageOf(error).replace(/^error parsing regexp: /, ""));
-  }
-  if (compiled.programSize() > MAX_PROGRAM) throw new Error("the pattern unfolds to too large an automaton");
-  return compiled;
-}
-
-/** Patterns that are made from a message; those that stand in the configuration are compiled once. */
-const patterns = new Map<string, RE2JS>();
-
-function patternOf(pattern: string): RE2JS {
-  let compiled = patterns.get(pattern);
-  if (compiled === undefined) {
-    try {
-      compiled = compilePattern(pattern);
-    } catch (error) {
-      throw new RenderError(`has a bad pattern: ${messageOf(error)}`);
-    }
-    if (patterns.size >= 100) patterns.clear();
-    patterns.set(pattern, compiled);
-  }
-  return compiled;
-}
-
-function defineRegex(
-  names: string,
-  signature: string,
-  call: (pattern: RE2JS, text: string, ...rest: never[]) => unknown,
-): void {
-  const run =
-    (pattern: RE2JS | undefined): Call =>
-    (args, budget) => {
-      const [text, source, ...rest] = args as [string, string];
-      const compiled = pattern ?? patternOf(source);
-      budget?.spend(Math.ceil((text.length * Math.min(compiled.programSize(), 200)) / 16));
-      return call(compiled, text, ...(rest as never[]));
-    };
-  define(names, signature, () => undefined, { cost: REGEX_COST });
-  for (const name of names.split(" ")) {
-    const spec = FUNCTIONS.get(name) as FunctionSpec;
-    FUNCTIONS.set(name, {
-      ...spec,
-      call: run(undefined),
-      prepare: ([, pattern], _, refuse) => {
-        if (typeof pattern !== "string") return undefined;
-        try {
-          return run(compilePattern(pattern));
-        } catch (error) {
-          const mend = "RE2 patterns have neither look-around nor back-references";
-          const needs = /[(]\?[=!<]|\\[1-9]/.test(pattern);
-          throw refuse(1, `not a regular expression: ${messageOf(error)}`, needs ? mend : undefined);
-        }
-      },
-    });
-  }
-}
-
-defineRegex("matches", "text, text", (pattern, text) => pattern.test(text));
-defineRegex("extract", "text, text, number?", (pattern, text, group?: number) => {
-  const match = pattern.matcher(text);
-  const wanted = group === undefined ? Math.min(1, pattern.groupCount()) : Number(group);
-  if (wanted < 0 || wanted > pattern.groupCount()) {
-    throw new RenderError(`asks for group ${wanted}, but the pattern has ${pattern.groupCount()}`);
-  }
-  const found = match.find() ? match.group(wanted) : null;
-  if (found === null) throw new RenderError(`finds no match in "${text.slice(0, 60)}"`, { missing: true });
-  return found;
-});
-defineRegex("replaceRegex", "text, text, text", (pattern, text, by: string) => {
-  if (text.length * (by.length + 1) > 64 * MAX_LENGTH)
-    throw new RenderError(`makes more than ${MAX_LENGTH} characters`);
-  return pattern.matcher(text).replaceAll(by);
-});
 
 // -- Numbers
 

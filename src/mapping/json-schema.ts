@@ -1,7 +1,7 @@
 /** Payloads checked against a JSON Schema, by Ajv. */
 import { createRequire } from "node:module";
 import { messageOf } from "../errors.ts";
-import { compilePattern } from "./functions.ts";
+import { compilePattern } from "./regex.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
 import { RenderError } from "./values.ts";
 

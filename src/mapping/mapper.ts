@@ -84,10 +84,11 @@ export class Mapper {
     const candidates = this.cache.get(packet.mqttTopic) ?? this.resolve(packet.mqttTopic);
     const [first] = candidates;
     if (first === undefined) return UNMATCHED;
-    return first.plain ? this.plain(packet, first) : this.ask(packet, candidates);
+    const isCertain = first.plain && first.rule.when === undefined;
+    return isCertain ? this.plain(packet, first) : this.ask(packet, candidates);
   }
 
-  /** The way of an ordinary message. */
+  /** The way of an ordinary message, and of one that a condition has let through to an ordinary record. */
   private plain(packet: PublishPacket, { rule, targets }: Resolved): Mapped | UnknownStream {
     const { target, stream, key, keyHash, headers } = targets[0] as ResolvedTarget;
     const partitions = this.partitionsOf(stream as string);
@@ -108,7 +109,6 @@ export class Mapper {
     let failed: Failed | undefined;
     for (const resolved of candidates) {
       const { rule } = resolved;
-      if (resolved.plain && trace === undefined) return this.plain(packet, resolved);
       scope.enter(rule, resolved.captured);
       const why = conditionFails(rule, scope);
       if (why === undefined) {
@@ -132,6 +132,7 @@ export class Mapper {
 
   private take(packet: PublishPacket, resolved: Resolved, scope: MessageScope, trace?: Trace): Mapping {
     const { rule } = resolved;
+    if (resolved.plain && trace === undefined) return this.plain(packet, resolved);
     if (rule.skipRetained && packet.retain) {
       return { outcome: "skipped", rule: rule.name, why: "it is a retained message (retained: skip)" };
     }

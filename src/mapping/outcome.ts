@@ -72,7 +72,7 @@ export interface Resolved {
   /** What the rule's names stand for. */
   readonly captured: readonly string[];
   readonly targets: readonly ResolvedTarget[];
-  /** The record follows from the topic, but for payload and time. */
+  /** Once its condition holds the record follows from the topic, but for payload and time. */
   readonly plain: boolean;
 }
 

@@ -95,7 +95,7 @@ export interface CompiledRule {
   readonly schema: Validate | undefined;
   /** The rule's own, then those of `also`. */
   readonly targets: readonly CompiledTarget[];
-  /** Nothing of the message itself is looked at beside its topic. */
+  /** But for its condition, nothing of the message itself is looked at beside its topic. */
   readonly plain: boolean;
 }
 
@@ -123,6 +123,8 @@ export function compileRuleOrThrow(definition: RuleDefinition, context: RuleCont
   return compileRule(definition, context) as CompiledRule;
 }
 
+/** Of a `to` that names its stream: nothing is made from it. */
+const NO_PATTERN = /^\b$/;
 const NOTHING = Template.parse("", []);
 
 class RuleCompiler {
@@ -182,7 +184,7 @@ class RuleCompiler {
       plain:
         targets.length === 1 &&
         !skipRetained &&
-        [when, split, schema, own.value, own.timestamp, own.partition].every((part) => part === undefined),
+        [split, schema, own.value, own.timestamp, own.partition].every((part) => part === undefined),
     };
   }
 
@@ -252,7 +254,7 @@ class RuleCompiler {
       value: this.expression(target.value, ...own("value")),
       allow: target.allow === undefined ? undefined : patternOf(target.allow.map((one) => one.split("*"))),
       limit: target.limit,
-      toPattern: patternOf([to.literals]),
+      toPattern: to.literal === undefined ? patternOf([to.literals]) : NO_PATTERN,
       fixed: { to: fixed(to), key: fixed(key), headers: headers.every(({ value }) => fixed(value)) },
     };
   }

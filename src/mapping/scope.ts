@@ -2,7 +2,7 @@
 import { closest, distance } from "fastest-levenshtein";
 import type { Tables } from "./functions.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { type Budget, RenderError } from "./values.ts";
+import { type Budget, Missing } from "./values.ts";
 
 /** Where names get their values; a Map is one. Undefined means that there is none. */
 export interface Scope {
@@ -37,7 +37,7 @@ export function parsePath(
   const fields = [...steps.matchAll(STEP)].map(([, field, index, , quoted = ""]) =>
     field !== undefined ? field : index !== undefined ? Number(index) : quoted.replace(/\\(["\\])/g, "$1"),
   );
-  const missing = new RenderError(`${text.trim()} has no value`, { position, missing: true });
+  const missing = new Missing(text.trim(), position);
   if (fields.length === 0) {
     return { name, evaluate: (scope) => present(scope.get(name), missing) };
   }
@@ -55,22 +55,23 @@ export function parsePath(
   return { name, evaluate };
 }
 
-export function present(value: unknown, missing: RenderError): unknown {
-  if (value === undefined) throw missing;
+export function present(value: unknown, missing: Missing): unknown {
+  if (value === undefined) throw missing.error;
   return value;
 }
 
-export function fieldOf(value: unknown, field: string, missing: RenderError): unknown {
+export function fieldOf(value: unknown, field: string, missing: Missing): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, field)) {
-    throw missing;
+    throw missing.error;
   }
   return (value as Record<string, unknown>)[field];
 }
 
-export function elementOf(value: unknown, index: unknown, missing: RenderError): unknown {
+export function elementOf(value: unknown, index: unknown, missing: Missing): unknown {
   if (Array.isArray(value) || value instanceof Uint8Array) {
     const at = Number(index);
-    if (typeof index === "string" || !Number.isInteger(at) || at < 0 || at >= value.length) throw missing;
+    if (typeof index === "string" || !Number.isInteger(at) || at < 0 || at >= value.length)
+      throw missing.error;
     return value[at];
   }
   return fieldOf(value, String(index), missing);

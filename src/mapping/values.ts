@@ -19,6 +19,28 @@ export class RenderError extends SluiceError {
   }
 }
 
+/**
+ * That what stands at a place of an expression has no value. The error is made when it is first thrown, and then
+ * once: neither ten thousand rules nor a million messages pay for its stack trace.
+ */
+export class Missing {
+  private readonly text: string;
+  private readonly position: number;
+  private made: RenderError | undefined;
+
+  /** `text`: the expression. */
+  constructor(text: string, position: number) {
+    this.text = text;
+    this.position = position;
+  }
+
+  get error(): RenderError {
+    const { text, position } = this;
+    this.made ??= new RenderError(`${text} has no value`, { position, missing: true });
+    return this.made;
+  }
+}
+
 /** What one message may cost, in steps of about 50 ns: a rule cannot stall the broker. */
 export class Budget {
   static readonly STEPS = 250_000;

@@ -38,7 +38,7 @@ describe("main", () => {
   test("prints the help with every verb and examples, and ends with 0", async () => {
     const { code, stdout } = await sluice("--help");
     expect(code).toBe(0);
-    for (const verb of ["demo", "up", "check", "subscribe", "simulate", "streams", "groups"]) {
+    for (const verb of ["demo", "up", "check", "subscribe", "simulate", "streams", "groups", "log"]) {
       expect(stdout).toMatch(new RegExp(`^  ${verb} `, "m"));
     }
     expect(stdout).toContain("$ sluice check config/gateway.yaml");

@@ -19,6 +19,20 @@ test("hundreds of rules may share what an anchor names", () => {
   expect(configOf(`${yaml}${rules.join("\n")}\n`).mappings).toHaveLength(501);
 });
 
+test("ten thousand rules are read, and each finds its messages", () => {
+  const rules = Array.from(
+    { length: 10_000 },
+    (_, at) => `  - { from: "p/l${at}/+m", to: t, key: "l${at}" }`,
+  );
+  const { mappings } = configOf(`${MINIMAL}streams: { t: }\nmappings:\n${rules.join("\n")}\n`);
+  const mapper = new Mapper(mappings, () => 1);
+  for (const at of [0, 5_000, 9_999]) {
+    const packet = { mqttTopic: `p/l${at}/x`, payload: Buffer.alloc(0), qos: 0, retain: false } as const;
+    const mapping = mapper.map({ ...packet, clientId: "c", username: undefined, receivedAt: 1 });
+    expect(mapping).toMatchObject({ outcome: "mapped", records: [{ key: Buffer.from(`l${at}`) }] });
+  }
+});
+
 describe("defaults", () => {
   test("a version is all that a configuration needs", () => {
     const config = configOf(MINIMAL);

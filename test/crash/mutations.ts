@@ -152,8 +152,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "journal.ts",
-        find: "if (source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes)))",
-        replace: "if (false)",
+        find: "source.readUInt32BE(at + MARK_BYTES) !== crc32c(source.subarray(at + CRC_FROM, at + bytes), crc32c(mark))",
+        replace: "false",
       },
     ],
   },
@@ -182,7 +182,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "stream-store.ts",
-        find: "if (isRecovered) await this.checkpoint();",
+        find: "if (isRecovered) await this.checkpoint().catch((error) => (problem = error));",
         replace: "",
       },
     ],
@@ -335,8 +335,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "partition-log.ts",
-        find: "      await this.fileSystem.syncFolder(this.folder);\n      freed",
-        replace: "      freed",
+        find: "    await this.fileSystem.syncFolder(this.folder);\n    this.setSegments",
+        replace: "    this.setSegments",
       },
     ],
   },
@@ -355,7 +355,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "partition-log.ts",
-        find: "await this.saveSnapshot(reached);",
+        find: "await this.snapshots.save(reached);",
         replace: "",
       },
     ],
@@ -364,9 +364,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "remove the last snapshot before the checkpoint names the next",
     edits: [
       {
-        file: "partition-log.ts",
+        file: "producer-snapshots.ts",
         find: "Number(name.slice(0, 20)) < old",
         replace: "Number(name.slice(0, 20)) <= old",
+      },
+      {
+        file: "partition-log.ts",
+        find: "if (names.some(isSnapshot)) await this.recallProducers(recoveryPoint);",
+        replace: "",
       },
     ],
   },
@@ -375,8 +380,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "partition-log.ts",
-        find: "this.producers.replay(batch);",
-        replace: "",
+        find: "    this.producers.replay(batch);\n    this.commit",
+        replace: "    this.commit",
       },
     ],
   },

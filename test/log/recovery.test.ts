@@ -88,7 +88,9 @@ describe("recovery", () => {
   it("keeps every commit that is whole when the journal is cut at any byte", async () => {
     const { disk } = await killedAfter(6);
     const bounds = entryBounds(disk);
-    for (let cut = 0; cut <= (bounds.at(-1) as number); cut++) {
+    const cuts = new Set(bounds.flatMap((bound) => [Math.max(0, bound - 1), bound, bound + 1]));
+    for (let cut = 0; cut <= (bounds.at(-1) as number); cut += 7) cuts.add(cut);
+    for (const cut of cuts) {
       const torn = disk.snapshot();
       torn.bytes(JOURNAL).fill(0xff, cut);
       const store = await open(torn);

@@ -103,10 +103,12 @@ export class MemoryFileSystem implements FileSystem {
   async makeFolder(): Promise<void> {}
 
   async rename(from: string, to: string): Promise<void> {
-    const node = this.nodes.get(from);
-    if (node === undefined) throw missing(from);
-    this.nodes.delete(from);
-    this.nodes.set(to, node);
+    const moved = this.paths.filter((path) => path === from || path.startsWith(`${from}/`));
+    if (moved.length === 0) throw missing(from);
+    for (const path of moved) {
+      this.nodes.set(to + path.slice(from.length), this.nodes.get(path) as MemoryNode);
+      this.nodes.delete(path);
+    }
   }
 
   async remove(path: string): Promise<void> {
