@@ -94,7 +94,7 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
     sectorBytes: random.pick([512, 512, 4096]),
     journalFileBytes: random.pick([3000, 4096, 10_000]),
     maxJournalFiles: random.pick([2, 3, 4]),
-    maxTailBytes: random.pick([500, 2000, 20_000]),
+    maxTailBytes: random.pick([4_000, 16_000, 160_000]),
   };
   const isBulky = random.chance(0.25);
   const habits: Habits = {
