@@ -20,6 +20,7 @@ import {
   withGateway,
   withMosquitto,
 } from "./measure.ts";
+import { reloading } from "./reload-row.ts";
 import { unharmed } from "./unharmed.ts";
 import { drain, idleUplink, remoteLatency } from "./uplink-rows.ts";
 
@@ -282,6 +283,7 @@ export const ROWS: readonly Row[] = [
   { name: "demo thousand", measure: demonstration },
   { name: "bytes written", measure: bytesWritten },
   { name: "wear linger", measure: wear },
+  { name: "reload rules", measure: reloading },
   { name: "uplink drain", needs: JAVA, measure: drain },
   { name: "uplink remote", needs: JAVA, measure: remoteLatency },
   { name: "uplink rest", needs: JAVA, measure: idleUplink },
