@@ -29,7 +29,7 @@ import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { type Explanation, explain } from "./mapping/explain.ts";
-import { Mapper } from "./mapping/mapper.ts";
+import { compileInSlices, Mapper } from "./mapping/mapper.ts";
 import type { TopicCount } from "./mapping/topic-census.ts";
 import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
 import { DEAD_LETTERS, Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
@@ -126,7 +126,7 @@ export class Gateway {
       storage: storageRules(config),
     });
     this.groups = new GroupCoordinator(this.log, groupOptions(config), logger);
-    this.mapper = this.mapperOf(config);
+    this.mapper = new Mapper(config.mappings, this.partitionsOf, { tables: config.tables });
     this.ingest = new Ingest(this.mapper, this.log, logger, ingestOptions(config), this.log.time);
     this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
     this.downlinks = new Downlinks(
@@ -269,7 +269,9 @@ export class Gateway {
     const kafka = this.kafka as KafkaServer;
     const [mqttNow, mqttThen] = [mqttOptions(this.config), mqttOptions(config)];
     refuseFixed(this.config, config);
-    const mapper = this.mapperOf(config);
+    const { tables } = config;
+    const rules = await compileInSlices(config.mappings, { tables });
+    const mapper = new Mapper(rules, this.partitionsOf, { tables });
     await this.addStreams(config);
     await this.broker.open(mqttThen.listeners);
     try {
@@ -290,11 +292,10 @@ export class Gateway {
     this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.uplinks?.use(uplinkOptions(config));
-    await this.settleStreams(config);
-  }
-
-  private mapperOf({ mappings, tables }: Config): Mapper {
-    return new Mapper(mappings, this.partitionsOf, { tables });
+    // It holds already; a disk that takes no more is said by the log, too.
+    await this.settleStreams(config).catch((error) =>
+      this.logger.error({ err: error }, "streams keep their settings"),
+    );
   }
 
   private readonly partitionsOf = (name: string): number => this.log.stream(name)?.partitions.length ?? 0;

@@ -101,26 +101,37 @@ function parseSources(
     ...cross.problems,
   ];
   if (!result.success || problems.length > 0) throw new ConfigError(inOrder(problems, files));
+  const version = versionOf([...included, main], attachments);
   return {
-    config: deepFreeze(completed(result.data, attachments)),
+    config: deepFreeze(completed(result.data, attachments, version)),
     file: main.file,
     files: [...files, ...attachments.files],
-    version: versionOf([...included, main], attachments),
+    version,
     testPlaces: result.data.tests.map((_, index) => source.placeOfValue(["tests", index]).label),
     warnings: environment.warnings,
     notes: cross.notes,
   };
 }
 
-/** With the defaults in the mappings, and tables and schemas read. */
-function completed({ mappings, tables, defaults, ...rest }: ParsedConfig, attachments: Attachments): Config {
-  const rules = mappings.map(({ name, schema, ...mapping }): RuleDefinition => {
+/** With the defaults in the mappings, the version in their headers if it is to be there, and tables and schemas read. */
+function completed(
+  { mappings, tables, defaults, ...rest }: ParsedConfig,
+  attachments: Attachments,
+  version: string,
+): Config {
+  const everywhere = rest.versionHeader === undefined ? {} : { [rest.versionHeader]: version };
+  const rules = mappings.map(({ name, schema, also, ...mapping }): RuleDefinition => {
     const [first = ""] = typeof mapping.from === "string" ? [mapping.from] : mapping.from;
+    const others = also?.map(({ headers, ...target }) => ({
+      ...target,
+      ...(headers === undefined ? {} : { headers: { ...headers, ...everywhere } }),
+    }));
     return {
       ...defaults,
       ...mapping,
       name: name ?? first,
-      headers: { ...defaults.headers, ...mapping.headers },
+      headers: { ...defaults.headers, ...mapping.headers, ...everywhere },
+      ...(others === undefined ? {} : { also: others }),
       ...(schema === undefined ? {} : { schema: attachments.schema(schema) }),
     };
   });

@@ -294,6 +294,12 @@ export const configSchema = z.strictObject({
     "CSV and YAML files for `lookup(table, key)`, relative to the configuration.",
   ),
   mappings: z.array(mapping).max(10_000).default([]).describe("The first match wins."),
+  versionHeader: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .describe("The header in which each mapping's records carry the version of the configuration."),
   fallback: z
     .string()
     .optional()

@@ -116,9 +116,14 @@ export function alterSettings(
 
 const listOf = (text: string): string[] => text.split(",").map((one) => one.trim().toLowerCase());
 
+/** In words. */
+export function possibleValues(name: string): string {
+  return possible(settingOf(name));
+}
+
 function possible({ values, type }: Setting): string {
   if ("min" in values) return `${values.min} to ${values.max}`;
-  return values.join(type === LIST ? " and " : " or ");
+  return values.join(" or ") + (type === LIST ? ", or both" : "");
 }
 
 function parse(text: string, { values, type }: Setting): number | string | undefined {

@@ -350,8 +350,8 @@ function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   for (const { items } of window.buckets.values()) {
     for (const item of items) if ("records" in item) bound += item.bytes;
   }
-  // Not from the shared pool when it is large: these bytes stay as the partitions' tail.
-  const target = Buffer.allocUnsafe(bound);
+  // Never from the shared pool: these bytes stay as the partitions' tail, and would keep all of its slab.
+  const target = Buffer.allocUnsafeSlow(bound);
   let at = 0;
   const committed: CommittedBatches[] = [];
   for (const { partition, items } of window.buckets.values()) {

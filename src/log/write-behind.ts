@@ -16,6 +16,8 @@ import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { Journal } from "./journal.ts";
 import type { PartitionLog } from "./partition-log.ts";
 
+/** What a batch in the tail takes besides its bytes: small ones are mostly this. */
+const BATCH_OVERHEAD_BYTES = 512;
 /** Segments that are worked on at a time: commits keep the rest of the thread pool. */
 const CONCURRENCY = 2;
 
@@ -56,7 +58,9 @@ export class WriteBehind {
   }
 
   /** Keeps a commit, which its partitions have, and makes room for it. */
-  keep(committed: readonly CommittedBatches[], bytes: number): void {
+  keep(committed: readonly CommittedBatches[], batchBytes: number): void {
+    const batches = committed.reduce((sum, one) => sum + one.batches.length, 0);
+    const bytes = batchBytes + batches * BATCH_OVERHEAD_BYTES;
     this.tail.push({ bytes, committed });
     this.tailBytes += bytes;
     this.unflushedBytes += bytes;

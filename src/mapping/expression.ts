@@ -15,7 +15,7 @@ import { closest, distance } from "fastest-levenshtein";
 import { syntaxError } from "./cel-errors.ts";
 import { type FunctionSpec, findFunction, functionNames } from "./functions.ts";
 import { compileMacro, NONE, orNone } from "./macros.ts";
-import { binaryOperator, bounded, sizeOf } from "./operators.ts";
+import { binaryOperator, bounded, costOf } from "./operators.ts";
 import {
   type Evaluate,
   type ExpressionContext,
@@ -327,7 +327,7 @@ function callOf(
       if (kinds !== undefined && !kinds.includes(kindOf(value))) {
         throw failure(`needs ${kinds.map(wordsOfKind).join(" or ")}, not ${kindWords(value)}`);
       }
-      size += sizeOf(value);
+      size += costOf(value);
       args.push(value);
     }
     scope.budget?.spend(Math.ceil((size * spec.cost) / 32));

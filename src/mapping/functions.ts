@@ -174,7 +174,7 @@ define(
     }
     return merged;
   },
-  { cost: 64 },
+  { cost: 4 },
 );
 define(
   "without",
@@ -184,7 +184,7 @@ define(
     for (const [name, value] of Object.entries(map)) if (!names.includes(name)) setField(left, name, value);
     return left;
   },
-  { cost: 64 },
+  { cost: 4 },
 );
 
 // -- Time: milliseconds since the epoch

@@ -9,6 +9,7 @@
  * Nothing is lost to a rule: what cannot be made is an error with its rule, field and position, and the rule's
  * `onError` says where the message goes then.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { KEYLESS, type PublishPacket } from "../record.ts";
 import { encodeHeaders } from "../wire/record-batch.ts";
 import { TwoGenerations } from "./cache.ts";
@@ -47,6 +48,25 @@ export type {
   Unmatched,
 } from "./outcome.ts";
 
+/** What a slice of compiling may hold up everything else. */
+const SLICE_MS = 4;
+
+/** Compiles rules a few at a time, so that a process with other things to do goes on doing them. */
+export async function compileInSlices(
+  rules: readonly RuleDefinition[],
+  context: RuleContext,
+): Promise<CompiledRule[]> {
+  const compiled: CompiledRule[] = [];
+  let until = performance.now() + SLICE_MS;
+  for (const rule of rules) {
+    compiled.push(compileRuleOrThrow(rule, context));
+    if (performance.now() < until) continue;
+    await turn();
+    until = performance.now() + SLICE_MS;
+  }
+  return compiled;
+}
+
 const UNMATCHED: Unmatched = { outcome: "unmatched" };
 const NONE: readonly Resolved[] = [];
 
@@ -66,12 +86,12 @@ export class Mapper {
    * there. Throws `MappingSyntaxError` for a rule that does not compile.
    */
   constructor(
-    rules: readonly RuleDefinition[],
+    rules: readonly (RuleDefinition | CompiledRule)[],
     partitionsOf: (stream: string) => number,
     options: MapperOptions = {},
   ) {
     this.partitionsOf = partitionsOf;
-    this.rules = rules.map((rule) => compileRuleOrThrow(rule, options));
+    this.rules = rules.map((rule) => ("targets" in rule ? rule : compileRuleOrThrow(rule, options)));
     for (const [index, { filters }] of this.rules.entries()) {
       for (const { levels } of filters) this.trie.add(levels, index);
     }

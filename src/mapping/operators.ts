@@ -4,6 +4,14 @@ import { isEqual, kindOf, kindWords, MAX_LENGTH, type RenderError, textOf } from
 
 type Binary = (left: unknown, right: unknown, scope: Scope) => unknown;
 
+/** What looking at each field of a map costs, in characters. */
+const FIELD = 64;
+
+/** Of an argument: what a function may have to look at. */
+export function costOf(value: unknown): number {
+  return kindOf(value) === "map" ? FIELD * Object.keys(value as object).length : sizeOf(value);
+}
+
 /** Of text, bytes or a list; 0 for the rest. */
 export function sizeOf(value: unknown): number {
   return typeof value === "string" || Array.isArray(value) || value instanceof Uint8Array ? value.length : 0;

@@ -7,6 +7,8 @@
  * with a client costs that client its connection, unacknowledged, and nobody else anything.
  */
 import { once } from "node:events";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes";
 import { messageOf, SluiceError } from "../errors.ts";
@@ -167,6 +169,11 @@ export class MqttBroker {
       await this.close();
       throw error;
     }
+  }
+
+  /** Serves a client whose connection did not come by a listener. */
+  accept(connection: Duplex): void {
+    this.tcp.accept(connection as Socket);
   }
 
   /** Opens the listeners that are not open yet, or none: throws `SluiceError` for an address that cannot be had. */

@@ -1,9 +1,9 @@
 /**
  * Bounds a client's packets before anything buffers them: follows the fixed headers (MQTT 3.1.1, section 2.2)
- * across chunks as they are read, without copying, and says when one announces more than is allowed.
- *
- * The parser behind it checks what is inside; this only sees to it that a length is believed up to the limit.
+ * across chunks as they are read, without copying, and says when one announces more than is allowed, or holds
+ * text that is none (`strings.ts`). The parser behind it checks the rest.
  */
+import { StringGuard } from "./strings.ts";
 
 export class FramingGuard {
   private readonly maxPacketBytes: number;
@@ -12,6 +12,8 @@ export class FramingGuard {
   /** Bytes of the current fixed header that were seen. */
   private headerBytes = 0;
   private remainingLength = 0;
+  private type = 0;
+  private readonly strings = new StringGuard();
 
   constructor(maxPacketBytes: number) {
     this.maxPacketBytes = maxPacketBytes;
@@ -24,6 +26,10 @@ export class FramingGuard {
     while (at < length) {
       if (this.bodyLeft > 0) {
         const skipped = Math.min(this.bodyLeft, length - at);
+        const problem = this.strings.isDone
+          ? undefined
+          : this.strings.check(chunk.subarray(at, at + skipped));
+        if (problem !== undefined) return problem;
         this.bodyLeft -= skipped;
         at += skipped;
         continue;
@@ -31,6 +37,7 @@ export class FramingGuard {
       const byte = chunk[at++] as number;
       if (this.headerBytes === 0) {
         const type = byte >> 4;
+        this.type = type;
         if (type === 0 || type === 15) return `a packet of type ${type}, which MQTT 3.1.1 reserves`;
         this.headerBytes = 1;
         continue;
@@ -45,6 +52,7 @@ export class FramingGuard {
       if (this.headerBytes + this.remainingLength > this.maxPacketBytes) {
         return `a packet of ${this.headerBytes + this.remainingLength} bytes, over the limit of ${this.maxPacketBytes}`;
       }
+      this.strings.begin(this.type);
       this.bodyLeft = this.remainingLength;
       this.headerBytes = 0;
       this.remainingLength = 0;

@@ -295,7 +295,8 @@ export class Ingest {
       return;
     }
     const stream = this.log.stream(deadLetterStream);
-    if (stream === undefined) {
+    // While it is being made it is there, but may have no partitions yet; and who came before comes first.
+    if (stream === undefined || this.creating.has(deadLetterStream)) {
       this.createStream(deadLetterStream, 1, DEAD_LETTERS, "config");
       const creation = this.creating.get(deadLetterStream) as Promise<unknown>;
       this.afterCreation(creation, packet, deadLetterStream, done);

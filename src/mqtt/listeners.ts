@@ -59,7 +59,8 @@ export class Listeners {
     for (const socket of this.sockets) if (!this.ports.leadTo(socket)) socket.destroy();
   }
 
-  private accept(socket: Socket): void {
+  /** Serves a client: bounds its packets, then hands it on. */
+  accept(socket: Socket): void {
     if (this.isClosed || this.sockets.size >= this.limits.maxConnections) {
       this.refused++;
       socket.destroy();

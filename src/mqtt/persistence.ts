@@ -46,17 +46,18 @@ export class Persistence {
 
   async addSubscriptions(client: Connection, subscriptions: readonly Granted[]): Promise<void> {
     const { sessions } = this;
-    const { store, limits } = sessions;
+    const { limits } = sessions;
     const session = sessions.of(client);
     const writes: Promise<void>[] = [];
     for (const { topic, qos } of subscriptions) {
-      if (session.isGone || session.subscriptions.get(topic)?.qos === qos) continue;
-      if (session.subscriptions.size >= limits.maxSubscriptionsPerSession) {
+      // One that is asked for again is not acknowledged before it is on disk, either.
+      const isSaved = session.subscriptions.get(topic)?.qos === qos && !session.unsaved.has(topic);
+      if (session.isGone || isSaved) continue;
+      if (Math.max(session.subscriptions.size, session.unsaved.size) >= limits.maxSubscriptionsPerSession) {
         throw new Error(`more than ${limits.maxSubscriptionsPerSession} subscriptions in a session`);
       }
       sessions.subscribe(session, { topic, qos });
-      const key = { session: session.number, filter: topic };
-      writes.push(store.write(store.entry("subscription", key, { qos })));
+      writes.push(sessions.saveSubscription(session, topic, { qos }));
     }
     await Promise.all(writes);
   }
@@ -65,11 +66,11 @@ export class Persistence {
     const { sessions } = this;
     const session = sessions.find(client);
     if (session === undefined || session.isGone) return;
-    const known = filters.filter((filter) => session.subscriptions.has(filter));
+    const { subscriptions, unsaved } = session;
+    const known = filters.filter((filter) => subscriptions.has(filter) || unsaved.has(filter));
     const writes = known.map((filter) => {
       sessions.unsubscribe(session, filter);
-      const key = { session: session.number, filter };
-      return sessions.store.write(sessions.store.entry("subscription", key, null));
+      return sessions.saveSubscription(session, filter, null);
     });
     await Promise.all(writes);
   }
@@ -160,13 +161,21 @@ export class Persistence {
   /** PUBREL: resolves when the PUBCOMP may go out. */
   async incomingDelPacket(client: Connection, packet: StoredPacket): Promise<void> {
     const packetId = packet.messageId as number;
-    const wasThere = this.incomingOf(client).delete(packetId);
+    const incoming = this.incomingOf(client);
     const session = this.sessions.find(client);
-    if (session === undefined || !wasThere) return;
+    if (session === undefined || !incoming.has(packetId)) {
+      incoming.delete(packetId);
+      return;
+    }
     const { store } = this.sessions;
+    const released = store.write(store.entry("received", { session: session.number, packetId }, null));
+    // A PUBREL that comes again, over another connection, waits for the first.
+    incoming.set(packetId, released);
     try {
-      await store.write(store.entry("received", { session: session.number, packetId }, null));
+      await released;
+      if (incoming.get(packetId) === released) incoming.delete(packetId);
     } catch {
+      if (incoming.get(packetId) === released) incoming.set(packetId, null);
       // aedes would send the PUBCOMP all the same, and a restart would take the id's next message for this one.
       client.conn.destroy();
       await new Promise(() => {});

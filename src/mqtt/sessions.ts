@@ -50,7 +50,10 @@ interface Subscriber extends Granted {
   readonly outbox: Outbox;
 }
 
-/** QoS 2 packet ids until their PUBREL: a promise while the message is on its way to the disk, then null. */
+/**
+ * QoS 2 packet ids until their release is on disk: a promise while the message or the release is on its way
+ * there, null in between.
+ */
 export type Incoming = Map<number, Promise<void> | null>;
 
 export class Session {
@@ -58,6 +61,8 @@ export class Session {
   readonly outbox: Outbox;
   readonly subscriptions = new Map<string, Subscriber>();
   readonly incoming: Incoming = new Map();
+  /** By topic filter: the newest write of what its subscription is, until it is on disk. */
+  readonly unsaved = new Map<string, Promise<void>>();
   /** A clean session has begun, or it made way. Whoever still works on it works for nothing. */
   isGone = false;
 
@@ -310,6 +315,16 @@ export class Sessions {
     if (subscriber.qos === 0) return;
     this.queueingFilters--;
     this.trie.remove(TopicFilter.parse(subscriber.topic).levels, subscriber);
+  }
+
+  /** Resolves when it is on disk what the subscription to a filter is now; null for none. */
+  saveSubscription(session: Session, filter: string, value: { qos: number } | null): Promise<void> {
+    const { unsaved, number } = session;
+    const saving = this.store.write(this.store.entry("subscription", { session: number, filter }, value));
+    unsaved.set(filter, saving);
+    const saved = (): unknown => unsaved.get(filter) === saving && unsaved.delete(filter);
+    saving.then(saved, () => {}); // then it stays, and whoever asks again has it written again
+    return saving;
   }
 
   /** A connection's will, on disk as long as it is open. Resolves when it is. */

@@ -101,7 +101,7 @@ async function offsetFor(
     case "end":
       return highWatermark;
     case "local":
-      return within(uplink.localPlace(name) ?? logStartOffset);
+      return within(uplink.placement.localPlace(name) ?? logStartOffset);
     case "remote":
       return within(remote ?? logStartOffset);
     case "offset":

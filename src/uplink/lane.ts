@@ -92,6 +92,7 @@ export class Lane {
     const ready = sources.filter(({ state }) => state === "ready");
     await this.refreshIfOld(ready);
     const load = await this.gather(this.inTurn(ready.filter(({ hasWork }) => hasWork)));
+    for (const source of ready) if (source.state === "failing") this.host.failed(source);
     if (load.isEmpty) return this.idle();
     await this.deliver(load);
     // A full load says that more waits; otherwise more is let to gather.
@@ -183,6 +184,7 @@ export class Lane {
     this.adapt(load, tookMs);
     for (const { source, next } of load.parts) {
       source.next = next;
+      source.confirmed = next;
       source.mustWritePlace = false;
     }
     this.host.delivered(load, tookMs);

@@ -39,6 +39,8 @@ export class Source {
   state: SourceState = "new";
   /** The offset that is sent next; what is below is in the cluster for good. */
   next = -1;
+  /** What the cluster has acknowledged, or said that it holds; never ahead of it. */
+  confirmed = -1;
   /** A place that is to be written though nothing is sent: after a reset, a skip, a first start. */
   mustWritePlace = false;
   /** Both shrink while a refused batch is searched for the record that is to blame. */

@@ -1,23 +1,13 @@
-/**
- * An uplink: streams of the gateway's into topics of a Kafka cluster, through any outage.
- *
- * The queue is the log; the place is kept by the cluster itself, in the same transaction as the records
- * (producer.ts says why that is exactly once). Whatever fails but a single partition ends the session; a new
- * one begins after a while, for ever, and reads the places anew.
- */
-import { randomBytes } from "node:crypto";
-import { SluiceError } from "../errors.ts";
 import type { GroupCoordinator } from "../groups/coordinator.ts";
-import type { CommittedOffset } from "../groups/types.ts";
 import type { Log, Partition } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
-import { encodeHeaders, recordsOf } from "../wire/record-batch.ts";
 import type { Lane, LaneHost } from "./lane.ts";
 import type { Load } from "./load.ts";
 import type { Gap, Notes } from "./notes.ts";
 import { identityOf, matcherOf, remoteTopicOf, type UplinkOptions } from "./options.ts";
 import { Pace } from "./pace.ts";
-import { decide, markOf, readMark } from "./places.ts";
+import { Placement } from "./placement.ts";
+import { readMark } from "./places.ts";
 import { Problem } from "./problem.ts";
 import { type Place, type PlaceKey, placeName } from "./producer.ts";
 import { streamReports, sum, type UplinkReport } from "./report.ts";
@@ -65,21 +55,17 @@ export class Uplink implements LaneHost {
   /** Milliseconds since the epoch. */
   since = Date.now();
   clusterId: string | undefined;
+  readonly placement: Placement;
   private readonly services: UplinkServices;
-  private readonly run = randomBytes(8).toString("hex");
   private readonly rules: readonly { matcher: RegExp; to: string; isShared: boolean }[];
   private readonly pace: Pace;
-  private readonly seenRuns = new Set<string>([this.run]);
-  private readonly resets = new Map<string, { offset: number; why: Gap["why"] }>();
   private readonly taken = new Map<string, Source>();
   private readonly listening = new Map<string, () => void>();
-  private readonly unsaved = new Set<Source>();
   private session: Session | undefined;
   private running: Promise<void> | undefined;
   private isClosed = false;
   private wakeUp: (() => void) | undefined;
   private timers: NodeJS.Timeout[] = [];
-  private saving: Promise<unknown> = Promise.resolve();
   private renewedAt = performance.now();
   private readonly meter = new RunwayMeter();
   private readonly marks: RunwayMarks;
@@ -89,6 +75,7 @@ export class Uplink implements LaneHost {
     this.options = options;
     this.services = services;
     this.logger = services.logger;
+    this.placement = new Placement(options, services);
     this.pace = new Pace(options.rate);
     this.marks = new RunwayMarks(options.warnAtMs);
     const { name, streams } = options;
@@ -108,18 +95,13 @@ export class Uplink implements LaneHost {
     return this.options.name;
   }
 
-  /** Of the gateway: its lag is what ordinary tools show. */
-  get localGroup(): string {
-    return `uplink-${this.name}`;
-  }
-
   start(): void {
     this.scan();
     void this.measure();
     this.timers = [
       setInterval(() => this.scan(), SCAN_MS),
       setInterval(() => void this.measure(), MEASURE_MS),
-      setInterval(() => this.saveLocal(), LOCAL_SAVE_MS),
+      setInterval(() => this.placement.saveLocal(), LOCAL_SAVE_MS),
     ];
     for (const timer of this.timers) timer.unref();
     this.running = this.live();
@@ -128,6 +110,7 @@ export class Uplink implements LaneHost {
   /** Deliveries under way are let through, within bounds. Idempotent. */
   async close(): Promise<void> {
     this.isClosed = true;
+    this.placement.isClosed = true;
     for (const timer of this.timers) clearInterval(timer);
     this.session?.stop();
     this.wakeUp?.();
@@ -135,8 +118,8 @@ export class Uplink implements LaneHost {
     for (const stop of this.listening.values()) stop();
     for (const { partition } of this.sources.values()) partition.hold(this.name, undefined);
     this.listening.clear();
-    this.saveLocal();
-    await this.saving;
+    this.placement.saveLocal();
+    await this.placement.saving;
     this.become("stopped");
   }
 
@@ -175,6 +158,7 @@ export class Uplink implements LaneHost {
 
   private connected(clusterId: string | undefined): void {
     this.clusterId = clusterId;
+    this.placement.clusterId = clusterId;
     this.counts.sessions++;
     const was = this.problem.clear();
     const downMs = was === undefined ? 0 : Date.now() - was.since;
@@ -213,7 +197,7 @@ export class Uplink implements LaneHost {
     const places = await this.askPlaces([...this.sources.values()]);
     for (const { metadata } of places.values()) {
       const { run } = readMark(metadata);
-      if (run !== undefined && !this.seenRuns.has(run)) return run;
+      if (run !== undefined && !this.placement.seenRuns.has(run)) return run;
     }
     return undefined;
   }
@@ -250,8 +234,11 @@ export class Uplink implements LaneHost {
   // ── by hand ────────────────────────────────────────────────────────────────────────────────────────────
 
   async setResting(resting: "paused" | undefined): Promise<void> {
+    const wasFenced = this.services.notes.state(this.name).resting === "fenced";
     await this.services.notes.setState(this.name, { resting });
     if (resting === undefined) this.problem.clear();
+    // What the other one wrote meanwhile is taken as it is.
+    if (wasFenced) for (const source of this.sources.values()) source.next = -1;
     this.again();
   }
 
@@ -264,7 +251,7 @@ export class Uplink implements LaneHost {
   /** Sets where sources go on; taken at the begin of the next session, and written into the cluster. */
   reset(offsets: ReadonlyMap<Source, number>, why: Gap["why"]): void {
     for (const [source, offset] of offsets) {
-      this.resets.set(source.name, { offset, why });
+      this.placement.resets.set(source.name, { offset, why });
       source.state = "new";
       source.recovered();
       source.state = "new";
@@ -281,13 +268,6 @@ export class Uplink implements LaneHost {
         return place === undefined ? [] : [[source, place.offset] as const];
       }),
     );
-  }
-
-  /** How far it was by the gateway's own group. */
-  localPlace(name: string): number | undefined {
-    return this.services.groups
-      .committedOffsets(this.localGroup)
-      .find(({ stream, partition }) => `${stream}/${partition}` === name)?.offset;
   }
 
   // ── sources ────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,7 +304,7 @@ export class Uplink implements LaneHost {
       partition.onCommit(() => this.laneOf(source)?.wake()),
     );
     this.laneOf(source)?.wake();
-    this.hold(source);
+    this.placement.hold(source);
   }
 
   /**
@@ -347,22 +327,11 @@ export class Uplink implements LaneHost {
     this.listening.delete(name);
   }
 
-  // ── what retention leaves ──────────────────────────────────────────────────────────────────────────────
-
-  /** Until the place is known, what was known of it here: never ahead of the cluster. */
-  private hold(source: Source): void {
-    const { options } = this;
-    const isWanted = options.waitFor.includes(source.stream) && !this.isClosed;
-    const from =
-      source.next >= 0 ? source.next : (this.localPlace(source.name) ?? source.partition.logStartOffset);
-    source.partition.hold(this.name, isWanted ? from : undefined);
-  }
-
   private renew(): void {
     this.renewedAt = performance.now();
     for (const source of this.sources.values()) {
       if (source.state === "ready" && source.next > 0) source.mustWritePlace = true;
-      this.unsaved.add(source);
+      this.placement.unsaved.add(source);
     }
     for (const lane of this.session?.lanes ?? []) lane.wake();
   }
@@ -382,72 +351,12 @@ export class Uplink implements LaneHost {
     return all.filter((source) => source.state !== "failing" && mainLaneOf(source) === index);
   }
 
-  placeOf({ place }: Source, offset: number): Place {
-    const { run } = this;
-    return { ...place, offset, metadata: markOf({ log: this.services.logId, run, offset }) };
+  placeOf(source: Source, offset: number): Place {
+    return this.placement.placeOf(source, offset);
   }
 
-  async settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void> {
-    const local = new Map<string, CommittedOffset>(
-      this.services.groups
-        .committedOffsets(this.localGroup)
-        .map((one) => [`${one.stream}/${one.partition}`, one] as const),
-    );
-    for (const source of sources) {
-      const remote = places.get(placeName(source.place));
-      const { run } = readMark(remote?.metadata ?? "");
-      if (run !== undefined && source.next < 0) this.seenRuns.add(run);
-      const known = local.get(source.name);
-      await this.place(
-        source,
-        remote,
-        known && { offset: known.offset, clusterId: clusterIn(known.metadata) },
-      );
-    }
-  }
-
-  private async place(
-    source: Source,
-    remote: Place | undefined,
-    local: { offset: number; clusterId: string | undefined } | undefined,
-  ): Promise<void> {
-    const { logStartOffset: logStart, highWatermark: logEnd } = source.partition;
-    const reset = this.resets.get(source.name);
-    if (reset !== undefined) {
-      const before = Math.max(remote?.offset ?? 0, source.next, 0);
-      source.next = Math.min(Math.max(reset.offset, logStart), logEnd);
-      source.mustWritePlace = true;
-      await this.gap(source, before, source.next, reset.why);
-      this.resets.delete(source.name);
-      return;
-    }
-    const { logId } = this.services;
-    const { from, onPlaceLost } = this.options;
-    const { clusterId } = this;
-    const decision = decide({ remote, local, logStart, logEnd, logId, clusterId, from, onPlaceLost });
-    if ("ask" in decision) {
-      source.next = -1;
-      return source.ask(decision.ask);
-    }
-    source.next = decision.next;
-    source.mustWritePlace ||= decision.writePlace;
-    if (source.next < logStart) {
-      await this.gap(source, source.next, logStart, "retention");
-      source.next = logStart;
-      source.mustWritePlace = true;
-    }
-  }
-
-  /** Says, counts and keeps that records will never be in the cluster. */
-  private async gap(source: Source, from: number, to: number, why: Gap["why"]): Promise<void> {
-    if (to <= from) return;
-    const { stream, index: partition } = source;
-    source.gapRecords += to - from;
-    this.logger.warn(
-      { uplink: this.name, stream, partition, from, to, why },
-      `uplink ${this.name}: ${to - from} records of ${source.name} will not be in the cluster (${why})`,
-    );
-    await this.services.notes.addGap(this.name, { stream, partition, from, to, why, at: Date.now() });
+  settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void> {
+    return this.placement.settle(sources, places);
   }
 
   delivered({ parts, bytes, records, isFull }: Load, tookMs: number): void {
@@ -457,8 +366,8 @@ export class Uplink implements LaneHost {
     this.counts.bytes += bytes;
     for (const { source, records: own } of parts) {
       source.sentRecords += own;
-      this.hold(source);
-      this.unsaved.add(source);
+      this.placement.hold(source);
+      this.placement.unsaved.add(source);
     }
   }
 
@@ -476,53 +385,9 @@ export class Uplink implements LaneHost {
 
   /** Leaves out the record that is to blame; `dead-letter` keeps it on a stream of the gateway's first. */
   async skip(source: Source, how: "skip" | "dead-letter"): Promise<{ from: number; to: number }> {
-    const { poison } = source;
-    if (poison === undefined) {
-      throw new SluiceError("NOT_POISONED", `${source.name} is not held up by a single record`, {
-        exitCode: 64,
-      });
-    }
-    if (how === "dead-letter") await this.bury(source, poison);
-    source.poison = undefined;
-    await this.gap(source, poison.offset, poison.end, how === "skip" ? "skipped" : "dead-letter");
-    this.resets.set(source.name, { offset: poison.end, why: "skipped" });
-    source.next = poison.end;
-    source.retryNow();
+    const skipped = await this.placement.skip(source, how);
     this.session?.side.wake();
-    return { from: poison.offset, to: poison.end };
-  }
-
-  /** At least once: a crash between this and the place would bring it again. */
-  private async bury(source: Source, { offset, end }: { offset: number; end: number }): Promise<void> {
-    const { deadLetters } = this.options;
-    const target = deadLetters === undefined ? undefined : this.services.log.stream(deadLetters);
-    if (target === undefined) {
-      throw new SluiceError("NO_DEAD_LETTERS", `uplink ${this.name} has no deadLetters stream`, {
-        mend: "Set deadLetters of the uplink to a stream of the gateway.",
-        exitCode: 64,
-      });
-    }
-    const buffers = await source.partition.read(offset, 1);
-    const partition = target.keylessPartition();
-    const why = source.problem.report?.message ?? "";
-    const entries = [...recordsOf(buffers)]
-      .filter((record) => record.offset >= offset && record.offset < end)
-      .map(({ key, value, headers, timestamp, offset: at }) => ({
-        partition,
-        key: key ?? Buffer.from(source.name),
-        value,
-        headers: encodeHeaders([
-          ...headers,
-          { key: "sluice.stream", value: Buffer.from(source.stream) },
-          { key: "sluice.partition", value: Buffer.from(String(source.index)) },
-          { key: "sluice.offset", value: Buffer.from(String(at)) },
-          { key: "sluice.error", value: Buffer.from(why) },
-        ]),
-        timestamp,
-      }));
-    await new Promise<void>((resolve, reject) => {
-      this.services.log.append(entries, (error) => (error === null ? resolve() : reject(error)));
-    });
+    return skipped;
   }
 
   restMs({ bytes, records }: Load, tookMs: number): number {
@@ -533,29 +398,11 @@ export class Uplink implements LaneHost {
     return this.pace.mostAt(new Date());
   }
 
-  /** The gateway's own group follows, about once a second; it may be behind, never ahead. */
-  private saveLocal(): void {
-    if (this.unsaved.size === 0) return;
-    const metadata = JSON.stringify({ cluster: this.clusterId });
-    const offsets = [...this.unsaved]
-      .filter(({ next }) => next >= 0)
-      .map(({ stream, index: partition, next: offset }) => ({
-        stream,
-        partition,
-        offset,
-        leaderEpoch: -1,
-        metadata,
-      }));
-    this.unsaved.clear();
-    const identity = { memberId: "", groupInstanceId: null, generationId: -1 };
-    this.saving = this.services.groups.commit(this.localGroup, identity, offsets);
-  }
-
   // ── the meter ──────────────────────────────────────────────────────────────────────────────────────────
 
   private async measure(): Promise<void> {
     this.freeBytes = await this.services.freeBytes().catch(() => undefined);
-    for (const source of this.sources.values()) this.hold(source);
+    for (const source of this.sources.values()) this.placement.hold(source);
     const all = [...this.sources.values()];
     const records = sum(all, ({ partition }) => partition.highWatermark);
     this.meter.note(
@@ -578,7 +425,7 @@ export class Uplink implements LaneHost {
   }
 
   get report(): UplinkReport {
-    const { name, options, state, since, clusterId, localGroup: group, counts: sent } = this;
+    const { name, options, state, since, clusterId, counts: sent } = this;
     const { brokers, delivery } = options;
     const gaps = this.services.notes.gapsOf(name);
     const streams = streamReports(this.sources.values());
@@ -589,7 +436,7 @@ export class Uplink implements LaneHost {
       brokers: brokers.map(({ host, port }) => `${host}:${port}`),
       clusterId,
       delivery,
-      group,
+      group: this.placement.localGroup,
       problem: this.problem.report,
       waitingRecords: this.waitingRecords,
       waitingBytes: sum(streams, ({ waitingBytes }) => waitingBytes),
@@ -607,14 +454,6 @@ export class Uplink implements LaneHost {
 
 function mainLaneOf({ index, stream }: Source): number {
   return (index + stream.length) % MAIN_LANES;
-}
-
-function clusterIn(metadata: string): string | undefined {
-  try {
-    return JSON.parse(metadata).cluster;
-  } catch {
-    return undefined;
-  }
 }
 
 function isAbort(error: unknown): boolean {

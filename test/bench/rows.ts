@@ -20,7 +20,9 @@ import {
   withGateway,
   withMosquitto,
 } from "./measure.ts";
+import { reloading } from "./reload-row.ts";
 import { unharmed } from "./unharmed.ts";
+import { drain, idleUplink, remoteLatency } from "./uplink-rows.ts";
 
 export interface Row {
   /** Selects the row on the command line, as do the words in it. */
@@ -222,6 +224,7 @@ async function demonstration(): Promise<Figure[]> {
   ];
 }
 
+const JAVA = ["java", "kafka's jars"] as const;
 async function mappingRules(): Promise<Figure[]> {
   const { plain, when, whenFalse, value, jsonata, parse, payloadBytes } = await resultOf<MappingRates>(
     script("mapping.ts", {}),
@@ -280,6 +283,10 @@ export const ROWS: readonly Row[] = [
   { name: "demo thousand", measure: demonstration },
   { name: "bytes written", measure: bytesWritten },
   { name: "wear linger", measure: wear },
+  { name: "reload rules", measure: reloading },
+  { name: "uplink drain", needs: JAVA, measure: drain },
+  { name: "uplink remote", needs: JAVA, measure: remoteLatency },
+  { name: "uplink rest", needs: JAVA, measure: idleUplink },
   { name: "unharmed others", measure: unharmed },
 ];
 

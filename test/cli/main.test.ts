@@ -67,7 +67,7 @@ describe("check", () => {
   test("sums up a configuration that is right", async () => {
     const { code, stdout } = await sluice("check", "config/gateway.yaml");
     expect(stdout).toMatch(
-      /^ok {2}config\/gateway\.yaml: 4 streams with 8 partitions, 5 mappings, MQTT at 127\.0\.0\.1:1883, Kafka at 127\.0\.0\.1:9092; version [0-9a-f]{12}\n$/,
+      /^ok {2}config\/gateway\.yaml: 4 streams with 8 partitions, 5 mappings, MQTT at 127\.0\.0\.1:1883, Kafka at 127\.0\.0\.1:9092; version [0-9a-f]{12}\n4 of 4 tests passed\n$/,
     );
     expect(code).toBe(0);
   });

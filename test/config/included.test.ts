@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { loadConfig } from "../../src/config/load.ts";
+import { type Mapped, Mapper } from "../../src/mapping/mapper.ts";
+import { decodeHeaders } from "../../src/wire/record-batch.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -95,4 +97,24 @@ test("the same text has the same version, and any change another one", async () 
   const second = (await load()).version;
   expect(second).toMatch(/^[0-9a-f]{12}$/);
   expect(second).not.toBe(first);
+});
+
+test("records may carry the version in a header", async () => {
+  const also = "also: [{ to: b }, { to: b, headers: { x: y } }]";
+  await write({
+    "main.yaml": `version: 1\nversionHeader: config\nstreams: { a: , b: }\nmappings: [{ from: m, to: a, headers: { site: n }, ${also} }]\n`,
+  });
+  const { config, version } = await load();
+  const mapping = new Mapper(config.mappings, () => 1).map({
+    ...{ mqttTopic: "m", payload: Buffer.from("1"), qos: 1, retain: false, clientId: "c" },
+    ...{ username: undefined, receivedAt: 0 },
+  });
+  const headers = (mapping as Mapped).records.map((record) =>
+    decodeHeaders(record.headers).map(({ key, value }) => `${key}=${value}`),
+  );
+  expect(headers).toEqual([
+    ["mqtt.topic=m", "site=n", `config=${version}`],
+    ["mqtt.topic=m", "site=n", `config=${version}`],
+    ["mqtt.topic=m", "x=y", `config=${version}`],
+  ]);
 });

@@ -13,15 +13,15 @@ import {
   type Chronicle,
   type PlacedRecord,
   type Rec,
-  Violation,
+  type Shown,
+  timeOf,
 } from "./oracle.ts";
 import type { Random } from "./random.ts";
 import { readFrom } from "./reader.ts";
+import { Violation } from "./violation.ts";
 
-const FIRST_TIMESTAMP = 1_700_000_000_000;
-export const MS_BETWEEN_RECORDS = 1000;
 /** What an append may be answered besides success: nothing of it is then written. */
-const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM"];
+const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM", "KEYLESS_RECORD"];
 /** What a record costs in a journal entry beside its bytes, at most: a batch's header and its row. */
 const RECORD_OVERHEAD_BYTES = 100;
 const MAX_IN_FLIGHT_OF_A_PRODUCER = 4;
@@ -46,7 +46,8 @@ export class Actor {
   private inFlightBytes = 0;
   private readonly inFlight = new Set<Promise<void>>();
   private changing: Promise<void> = Promise.resolve();
-  private fail: (error: unknown) => void = () => {};
+  /** A promise is broken, says whoever finds out. */
+  fail: (error: unknown) => void = () => {};
   /** Rejects with the first promise that the log has broken. */
   readonly broken: Promise<never>;
 
@@ -61,7 +62,7 @@ export class Actor {
     this.broken.catch(() => {});
   }
 
-  private makeRecord(): Rec {
+  private makeRecord({ stream }: Partition): Rec {
     const { random } = this;
     const id = this.chronicle.now.nextRecord++;
     const { maxInFlightBytes, recordBytes, isRegular } = this.options;
@@ -70,10 +71,12 @@ export class Actor {
     const size = isRegular ? bound : random.int(bound);
     const value = Buffer.alloc(size + 12, random.pick(["x", "0", "SLJ2"]));
     value.write(`${id}:`.padEnd(12));
+    const isCompacted = stream.settings.cleanup.includes("compact");
+    const hasKey = isCompacted || (!isRegular && random.chance(0.5));
     return {
       id,
-      key: isRegular || random.chance(0.5) ? null : Buffer.from(`k${random.int(5)}`),
-      value,
+      key: hasKey ? Buffer.from(`k${random.int(5)}`) : null,
+      value: isCompacted && random.chance(0.2) ? null : value,
       timestamp: timeOf(id),
     };
   }
@@ -82,7 +85,7 @@ export class Actor {
   async append(partitions: readonly Partition[]): Promise<void> {
     const records: PlacedRecord[] = [];
     for (const partition of partitions) {
-      const record = this.makeRecord();
+      const record = this.makeRecord(partition);
       records.push({ stream: partition.stream.name, partition: partition.index, record });
     }
     const facts: AppendFacts = { id: this.chronicle.now.nextAppend, records };
@@ -103,7 +106,7 @@ export class Actor {
     const last = batches.at(-1);
     const firstSequence = (last?.producer?.firstSequence ?? 0) + (last?.records.length ?? 0);
     const records = Array.from({ length: count }, (): PlacedRecord => {
-      const record = this.makeRecord();
+      const record = this.makeRecord(partition);
       return { stream: partition.stream.name, partition: partition.index, record };
     });
     const producer = { id: producerId, firstSequence };
@@ -223,21 +226,17 @@ export class Actor {
     const { name } = partition.stream;
     const from = partition.logStartOffset + this.random.int(10);
     if (from >= partition.highWatermark) return;
-    let ids: number[];
+    let records: Shown[];
     try {
-      ids = await readFrom(partition, from, this.chronicle.now);
+      records = await readFrom(partition, from, this.chronicle.now);
     } catch (error) {
       // Retention or a deletion came in between.
       if (partition.logStartOffset > from || this.log.stream(name) !== partition.stream) return;
       throw error;
     }
     if (this.log.stream(name) !== partition.stream) return;
-    this.chronicle.tell((oracle) => oracle.shown(name, partition.index, from, ids));
+    this.chronicle.tell((oracle) => oracle.shown(name, partition.index, records));
   }
-}
-
-export function timeOf(record: number): number {
-  return FIRST_TIMESTAMP + record * MS_BETWEEN_RECORDS;
 }
 
 export function settingsOf(change: Partial<StreamSettings>): StreamSettings {

@@ -6,11 +6,14 @@
 import type { LogError } from "../../src/errors.ts";
 import type { StreamStore } from "../../src/log/stream-store.ts";
 import { Actor } from "./actor.ts";
-import { Chronicle, type LogContent, type Oracle, Violation } from "./oracle.ts";
+import { Guests } from "./guests.ts";
+import { Chronicle, type LogContent, type Oracle } from "./oracle.ts";
+import type { Program } from "./program.ts";
 import { Random } from "./random.ts";
-import { checkLookUps, contentOf, expectSame } from "./reader.ts";
+import { checkLookUps, contentOf, expectSame, ownStreams } from "./reader.ts";
 import { type DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "./simulated-disk.ts";
-import { type History, logOn, maxInFlightBytes, type Store } from "./workload.ts";
+import { Violation } from "./violation.ts";
+import { type History, logOn } from "./workload.ts";
 
 const MAX_BOUNDARIES_TO_CUT = 60;
 
@@ -19,15 +22,15 @@ export class Cut {
   private readonly history: History;
   private readonly index: number;
   private readonly oracle: Oracle;
-  private readonly Log: Store;
+  private readonly program: Program;
   private readonly random: Random;
 
   /** `oracle`: what was known at that moment. */
-  constructor(history: History, index: number, oracle: Oracle, seed: number, Log: Store) {
+  constructor(history: History, index: number, oracle: Oracle, seed: number, program: Program) {
     this.history = history;
     this.index = index;
     this.oracle = oracle;
-    this.Log = Log;
+    this.program = program;
     this.random = new Random(seed, index);
   }
 
@@ -42,11 +45,39 @@ export class Cut {
     const content = await contentOf(log, oracle);
     oracle.judge(content, moment.starts);
     await checkLookUps(log, content, oracle, random);
-    if (random.chance(0.3)) {
-      const past = new Chronicle(history.chronicle.events.slice(0, moment.events));
-      await this.goOn(disk, content, past);
-    }
+    const pastHere = (): Chronicle => new Chronicle(history.chronicle.events.slice(0, moment.events));
+    if (random.chance(0.3)) await this.goOn(disk, content, pastHere());
+    if (history.hasGuests) await this.receiveGuests(disk, log, pastHere());
     void log.close();
+  }
+
+  /** Everybody comes back and ends what was begun; some of what is then acknowledged is cut off again. */
+  private async receiveGuests(disk: SimulatedDisk, log: StreamStore, past: Chronicle): Promise<void> {
+    const { random, program } = this;
+    let failure: unknown;
+    const fail = (error: unknown): void => {
+      failure ??= error;
+    };
+    const guests = new Guests({ program, store: log, chronicle: past, fail });
+    try {
+      await guests.start(random);
+      if (random.chance(0.3)) void log.checkpoint().then(() => log.compact());
+      await guests.settle();
+    } finally {
+      guests.end();
+    }
+    if (random.chance(0.7)) return;
+    disk.die();
+    const image = disk.image().afterPowerCut(random, NOTHING_UNSYNCED_SURVIVES);
+    const last = await this.start(new SimulatedDisk(image), past);
+    const again = new Guests({ program, store: last, chronicle: past, fail });
+    try {
+      await again.start(random);
+    } finally {
+      again.end();
+      void last.close();
+    }
+    if (failure !== undefined) throw failure;
   }
 
   private momentHere() {
@@ -56,7 +87,7 @@ export class Cut {
   }
 
   private async start(disk: SimulatedDisk, chronicle: Chronicle): Promise<StreamStore> {
-    const log = logOn(disk, this.history.sizes, chronicle, this.Log);
+    const log = logOn(disk, this.history.sizes, chronicle, this.program);
     try {
       await log.start();
     } catch (error) {
@@ -99,7 +130,7 @@ export class Cut {
     expectSameSegments(disk.image(), again.image());
 
     const { sizes } = history;
-    const options = { maxInFlightBytes: maxInFlightBytes(sizes), recordBytes: 160, isRegular: false };
+    const options = { maxInFlightBytes: sizes.maxInFlightBytes, recordBytes: 160, isRegular: false };
     const actor = new Actor({ log, chronicle: past, random, ...options });
     if (random.chance(0.7)) left = 1 + random.int(MAX_BOUNDARIES_TO_CUT);
     await Promise.race([this.use(log, actor, past), again.death, actor.broken]);
@@ -125,9 +156,10 @@ export class Cut {
     const { random } = this;
     for (const batches of [...past.now.producers.values()]) await actor.resend(batches);
     for (let rounds = 1 + random.int(2); rounds > 0; rounds--) {
-      for (const { internal, partitions } of log.streams) if (!internal) await actor.append(partitions);
+      for (const { partitions } of ownStreams(log)) await actor.append(partitions);
       await actor.newProducerId();
       if (random.chance(0.5)) await log.checkpoint();
+      if (random.chance(0.3)) await log.compact();
       await actor.settle();
     }
   }

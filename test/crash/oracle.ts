@@ -6,19 +6,30 @@
  * had happened, so that a power cut in the past can be judged later.
  */
 import type { StreamSettings } from "../../src/log/log.ts";
+import { Books } from "./books.ts";
+import { Violation } from "./violation.ts";
 
 export interface Rec {
   /** One for each record that was ever appended; the same for one that is sent again. */
   readonly id: number;
   readonly key: Buffer | null;
-  readonly value: Buffer;
+  /** Null deletes the key. */
+  readonly value: Buffer | null;
+  /** `timeOf` its id: so it is known by, whatever its value. */
   readonly timestamp: number;
 }
 
-/** A partition as it is read. `records[i]` has the offset `start + i`. */
+/** Where a record is read. */
+export interface Shown {
+  readonly offset: number;
+  readonly id: number;
+}
+
+/** A partition as it is read, in the order of the offsets; `end` is its high watermark. */
 export interface PartitionContent {
   readonly start: number;
-  readonly records: readonly number[];
+  readonly end: number;
+  readonly records: readonly Shown[];
 }
 
 export interface StreamContent {
@@ -26,11 +37,13 @@ export interface StreamContent {
   readonly partitions: readonly PartitionContent[];
 }
 
-/** All streams but the log's own, by name. */
+/** All streams but the log's own and those that MQTT is mapped to, by name. */
 export type LogContent = ReadonlyMap<string, StreamContent>;
 
 export interface StreamFacts {
   readonly settings: StreamSettings;
+  /** Its cleanup is, or once was, compaction. */
+  readonly isCompacted: boolean;
   /** By partition: record ids by offset, acknowledged or shown. */
   readonly known: readonly Map<number, number>[];
 }
@@ -56,10 +69,18 @@ export interface AppendFacts {
 /** Where retention had got to, by "stream/partition". */
 export type Starts = ReadonlyMap<string, number>;
 
-/** A promise that was broken. */
-export class Violation extends Error {}
-
 const REMEMBERED_BATCHES = 5;
+const FIRST_TIMESTAMP = 1_700_000_000_000;
+export const MS_BETWEEN_RECORDS = 1000;
+
+export function timeOf(record: number): number {
+  return FIRST_TIMESTAMP + record * MS_BETWEEN_RECORDS;
+}
+
+/** The record with that timestamp. */
+export function recordAt(timestamp: number): number {
+  return (timestamp - FIRST_TIMESTAMP) / MS_BETWEEN_RECORDS;
+}
 
 export class Oracle {
   readonly streams = new Map<string, StreamFacts>();
@@ -73,6 +94,8 @@ export class Oracle {
   /** Producers one of whose batches was refused: not heard of again. */
   readonly retired = new Set<number>();
   readonly producerIds = new Set<number>();
+  /** Of those who come over MQTT, and of a consumer group. */
+  readonly books = new Books();
   /** Above the ids of all appends and records so far. */
   nextAppend = 0;
   nextRecord = 0;
@@ -101,7 +124,7 @@ export class Oracle {
       const offset = offsets[index];
       if (known === undefined) return;
       if (offset !== undefined) this.fix(placed, offset);
-      else if (![...known.values()].includes(record.id)) {
+      else if (!hasValue(known, record.id)) {
         throw new Violation(
           `record ${record.id} was called a duplicate but is not in ${stream}-${partition}`,
         );
@@ -126,13 +149,13 @@ export class Oracle {
     this.producers.delete(append.producer.id);
   }
 
-  /** A reader has seen these at these offsets. */
-  shown(stream: string, partition: number, from: number, records: readonly number[]): void {
-    records.forEach((id, index) => {
+  /** A reader has seen these. */
+  shown(stream: string, partition: number, records: readonly Shown[]): void {
+    for (const { offset, id } of records) {
       const record = this.records.get(id);
       if (record === undefined) throw new Violation(`${stream}-${partition} shows record ${id} from nowhere`);
-      this.fix({ stream, partition, record }, from + index);
-    });
+      this.fix({ stream, partition, record }, offset);
+    }
   }
 
   changeRequested(change: CatalogChange): void {
@@ -165,8 +188,8 @@ export class Oracle {
     this.changing = undefined;
     this.pending.clear();
     for (const [name, { partitions }] of content) {
-      partitions.forEach(({ start, records }, index) => {
-        this.shown(name, index, start, records);
+      partitions.forEach(({ records }, index) => {
+        this.shown(name, index, records);
       });
     }
   }
@@ -180,14 +203,19 @@ export class Oracle {
     const found = new Set<number>();
     for (const [name, { partitions }] of content) {
       partitions.forEach((partition, index) => {
-        const known = streams.get(name)?.known[index] ?? new Map<number, number>();
+        const facts = streams.get(name) as StreamFacts;
+        const known = facts.known[index] ?? new Map<number, number>();
         const allowedStart = starts.get(`${name}/${index}`) ?? Number.POSITIVE_INFINITY;
         this.judgePartition({ name, index, known, found, allowedStart }, partition);
+        this.judgeHoles(`${name}-${index}`, facts, known, partition);
       });
     }
     for (const { id, records } of this.pending.values()) {
       const there = records.filter(({ stream }) => content.has(stream));
-      const count = there.filter(({ record }) => found.has(record.id)).length;
+      // One that is sent again may have been compacted since it was shown.
+      const isThere = ({ stream, partition, record }: PlacedRecord): boolean =>
+        found.has(record.id) || hasValue(this.streams.get(stream)?.known[partition], record.id);
+      const count = there.filter(isThere).length;
       if (count !== 0 && count !== there.length) {
         throw new Violation(`append ${id} is there in part: ${count} of ${there.length} records`);
       }
@@ -202,33 +230,65 @@ export class Oracle {
       found: Set<number>;
       allowedStart: number;
     },
-    { start, records }: PartitionContent,
+    { start, end, records }: PartitionContent,
   ): void {
     const where = `${place.name}-${place.index}`;
     if (start > place.allowedStart) {
       throw new Violation(`${where} begins at ${start}, retention was only at ${place.allowedStart}`);
     }
-    const end = start + records.length;
     for (const [offset, id] of place.known) {
       if (offset >= end)
         throw new Violation(`${where} lost record ${id} at offset ${offset}; it ends at ${end}`);
     }
     const unanswered = this.unansweredOf(place.name, place.index);
     let turn = 0;
-    records.forEach((id, index) => {
-      const offset = start + index;
+    for (const { offset, id } of records) {
       if (place.found.has(id)) throw new Violation(`${where} has record ${id} twice, again at ${offset}`);
       place.found.add(id);
       const known = place.known.get(offset);
-      if (known === id) return;
+      if (known === id) continue;
       if (known !== undefined) throw new Violation(`${where} offset ${offset}: record ${known} became ${id}`);
       // They come in the order in which they were asked for, and none is left out before another.
-      if (unanswered[turn++] === id) return;
+      if (unanswered[turn++] === id) continue;
       const isKnownOf = unanswered.includes(id);
       throw new Violation(
         `${where} offset ${offset} has record ${id} ${isKnownOf ? "out of order" : "from nowhere"}`,
       );
-    });
+    }
+  }
+
+  /** An offset may be empty only where compaction took what a later record of the same key replaces. */
+  private judgeHoles(
+    where: string,
+    { isCompacted, settings }: StreamFacts,
+    known: ReadonlyMap<number, number>,
+    { start, end, records }: PartitionContent,
+  ): void {
+    const present = new Map(records.map(({ offset, id }) => [offset, id]));
+    if (present.size === end - start) return;
+    if (!isCompacted)
+      throw new Violation(`${where} has ${present.size} of the offsets from ${start} to ${end}`);
+    const keyOf = (id: number): string | undefined => this.records.get(id)?.key?.toString();
+    const latest = new Map<string | undefined, number>();
+    const first = new Map<string | undefined, number>();
+    for (const [offset, id] of [...known, ...present]) {
+      latest.set(keyOf(id), Math.max(offset, latest.get(keyOf(id)) ?? -1));
+    }
+    for (const [offset, id] of [...present].reverse()) first.set(keyOf(id), offset);
+    for (let offset = start; offset < end; offset++) {
+      if (present.has(offset)) continue;
+      const id = known.get(offset);
+      if (id === undefined)
+        throw new Violation(`${where} has nothing at offset ${offset}, where nobody knows of anything`);
+      const { key, value, timestamp } = this.records.get(id) as Rec;
+      if (key !== null && (latest.get(keyOf(id)) as number) > offset) continue;
+      if (key === null || value !== null)
+        throw new Violation(`${where} lost record ${id} at offset ${offset} to compaction`);
+      if ((first.get(keyOf(id)) ?? offset) < offset)
+        throw new Violation(`${where} shows key ${key} again, deleted at ${offset}`);
+      if (timeOf(this.nextRecord) - timestamp < settings.deleteRetentionMs)
+        throw new Violation(`${where} lost the deletion at ${offset} before its time`);
+    }
   }
 
   /** The records of one partition that may or may not be there, but for those a reader has been shown. */
@@ -239,6 +299,11 @@ export class Oracle {
       .filter((one) => one.stream === stream && one.partition === partition && !shown.has(one.record.id))
       .map(({ record }) => record.id);
   }
+}
+
+function hasValue(known: ReadonlyMap<number, number> | undefined, id: number): boolean {
+  for (const one of known?.values() ?? []) if (one === id) return true;
+  return false;
 }
 
 /** The streams that there are when a change has been made; facts are shared with those before it. */
@@ -258,7 +323,9 @@ function apply(streams: Map<string, StreamFacts>, change: CatalogChange): void {
   }
   const known = [...(streams.get(change.name)?.known ?? [])];
   while (known.length < change.partitions) known.push(new Map());
-  streams.set(change.name, { settings: change.settings, known });
+  const isCompacted =
+    change.settings.cleanup.includes("compact") || streams.get(change.name)?.isCompacted === true;
+  streams.set(change.name, { settings: change.settings, isCompacted, known });
 }
 
 function fits(streams: ReadonlyMap<string, StreamFacts>, content: LogContent): boolean {

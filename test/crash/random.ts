@@ -2,6 +2,8 @@
 import crypto from "node:crypto";
 import { syncBuiltinESMExports } from "node:module";
 
+const WALL_CLOCK_MS = 1_700_000_000_000;
+
 export class Random {
   private state: number;
 
@@ -37,18 +39,27 @@ export class Random {
   }
 }
 
-/** Runs `work` with Node's own random bytes, which streams' ids are made of, drawn from `random`. */
+/**
+ * Runs `work` with Node's own chance (random bytes, of which streams' ids are made, and `Math.random`) drawn from
+ * `random`, and with a wall clock that stands still.
+ */
 export async function withRepeatableIds<T>(random: Random, work: () => Promise<T>): Promise<T> {
   const { randomBytes } = crypto;
+  const { random: anyNumber } = Math;
+  const { now } = Date;
   const drawn = (bytes: number): Buffer => Buffer.from(Array.from({ length: bytes }, () => random.int(256)));
   const replace = (source: unknown): void => {
     Object.assign(crypto, { randomBytes: source });
     syncBuiltinESMExports();
   };
   replace(drawn);
+  Math.random = () => random.next();
+  Date.now = () => WALL_CLOCK_MS;
   try {
     return await work();
   } finally {
     replace(randomBytes);
+    Math.random = anyNumber;
+    Date.now = now;
   }
 }

@@ -1,13 +1,23 @@
 /**
- * `npm run test:crash -- [--points 10000] [--seed 1]`: power cuts for as long as one likes; histories are those
- * of the seed and the ones after it. `--seed S --point P` checks one point again. Exits with 1 on a failure.
+ * `npm run test:crash -- [--points 10000] [--seed 1] [--level L]`: power cuts for as long as one likes;
+ * histories are those of the seed and the ones after it, of each level (log, compaction, gateway) by turns.
+ * `--level L --seed S --point P` checks one point again. Exits with 1 on a failure.
  */
 import { parseArgs } from "node:util";
 import { describeFailure, simulate } from "./simulate.ts";
+import { LEVELS, type Level } from "./workload.ts";
 
 const { values } = parseArgs({
-  options: { points: { type: "string" }, seed: { type: "string" }, point: { type: "string" } },
+  options: {
+    points: { type: "string" },
+    seed: { type: "string" },
+    point: { type: "string" },
+    level: { type: "string" },
+  },
 });
+const { level } = values;
+const isLevel = (text: string): text is Level => (LEVELS as readonly string[]).includes(text);
+if (level !== undefined && !isLevel(level)) throw new Error(`--level is one of ${LEVELS.join(", ")}`);
 const seed = Number(values.seed ?? 1);
 const points = Number(values.points ?? 10_000);
 const only = values.point === undefined ? undefined : Number(values.point);
@@ -18,6 +28,7 @@ const result = await simulate({
   seed,
   points,
   only,
+  level,
   onHistory: ({ seed: at, points: done }) => {
     if (process.stdout.isTTY) process.stdout.write(`\r${done} power cuts, ${rate(done)}, seed ${at} `);
   },

@@ -1,11 +1,13 @@
 /** Histories, and power cuts at every point of them. */
-import { StreamStore } from "../../src/log/stream-store.ts";
 import { Cut } from "./cut.ts";
-import { Oracle, Violation } from "./oracle.ts";
+import { Oracle } from "./oracle.ts";
+import { PROGRAM, type Program } from "./program.ts";
 import { Random, withRepeatableIds } from "./random.ts";
-import { type Moment, runHistory, type Store } from "./workload.ts";
+import { Violation } from "./violation.ts";
+import { LEVELS, type Level, type Moment, runHistory } from "./workload.ts";
 
 export interface Failure {
+  readonly level: Level;
   readonly seed: number;
   /** Undefined: it went wrong while the history was made. */
   readonly point: number | undefined;
@@ -22,7 +24,9 @@ export interface SimulationOptions {
   readonly share?: number;
   /** Looks at this point of the first history only. */
   readonly only?: number | undefined;
-  readonly Log?: Store;
+  /** Left out: by turns. */
+  readonly level?: Level | undefined;
+  readonly program?: Program;
   readonly onHistory?: (progress: { seed: number; points: number }) => void;
 }
 
@@ -34,12 +38,18 @@ export interface SimulationResult {
 
 /** Cuts the power again and again, until a promise is broken or all points have been checked. */
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
-  const { Log = StreamStore, only, share = 1 } = options;
+  const { program = PROGRAM, only, share = 1 } = options;
   let points = 0;
   for (let seed = options.seed; ; seed++) {
     const histories = seed - options.seed + 1;
-    const history = await withRepeatableIds(new Random(seed, 2), () => runHistory(seed, Log));
+    const level = options.level ?? (LEVELS[seed % LEVELS.length] as Level);
+    const history = await withRepeatableIds(new Random(seed, 2), () => runHistory(seed, level, program));
     if (only === undefined) points += history.lives - 1;
+    if (history.failure !== undefined && only === undefined) {
+      const step = history.moments.at(-1)?.step ?? "at the start";
+      const failure = { level, seed, point: undefined, step, error: history.failure as Error };
+      return { points, histories, failure };
+    }
     const oracle = new Oracle();
     const wanted =
       only === undefined ? drawPoints(history.moments, share, new Random(seed, 1)) : new Set([only]);
@@ -49,18 +59,13 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
       if (!wanted.has(index)) continue;
       points++;
       try {
-        const cut = new Cut(history, index, oracle, seed, Log);
+        const cut = new Cut(history, index, oracle, seed, program);
         await withRepeatableIds(new Random(seed, index, 2), () => cut.check());
       } catch (error) {
-        const failure = { seed, point: index, step: moment.step, error: error as Error };
+        const failure = { level, seed, point: index, step: moment.step, error: error as Error };
         return { points, histories, failure };
       }
       if (points >= options.points) return { points, histories, failure: undefined };
-    }
-    if (history.failure !== undefined && only === undefined) {
-      const step = history.moments.at(-1)?.step ?? "at the start";
-      const failure = { seed, point: undefined, step, error: history.failure as Error };
-      return { points, histories, failure };
     }
     options.onHistory?.({ seed, points });
     if (only !== undefined || points >= options.points) return { points, histories, failure: undefined };
@@ -87,11 +92,11 @@ function drawPoints(moments: readonly Moment[], share: number, random: Random): 
   return drawn;
 }
 
-export function describeFailure({ seed, point, step, error }: Failure): string {
+export function describeFailure({ level, seed, point, step, error }: Failure): string {
   const place = point === undefined ? "" : ` --point ${point}`;
   const what = error instanceof Violation ? error.message : (error.stack ?? error.message);
   return (
     `${what}\n  the power went ${step}\n` +
-    `  again: npm run test:crash -- --seed ${seed}${place}${point === undefined ? " --points 1" : ""}`
+    `  again: npm run test:crash -- --level ${level} --seed ${seed}${place}${point === undefined ? " --points 1" : ""}`
   );
 }

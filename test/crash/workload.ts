@@ -1,7 +1,7 @@
 /**
  * A log's history by seed: several lives on one disk, each ended by a power cut, a kill or a clean stop, in which
  * records are appended to several partitions, batches produced and sent again, streams made, changed and
- * deleted, retention and checkpoints run and readers read, all at once and with every size tiny. Each step of
+ * deleted, retention, compaction and checkpoints run and readers read, all at once and with every size tiny. Each step of
  * the disk is a moment at which the power might have gone: a `Moment` keeps the disk as it was, and how much of
  * the chronicle had happened.
  *
@@ -10,18 +10,20 @@
 import { pino } from "pino";
 import type { Clock } from "../../src/clock.ts";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
-import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
-import { Actor, settingsOf, timeOf } from "./actor.ts";
-import { Chronicle, type Starts } from "./oracle.ts";
+import type { StreamStore, StreamStoreOptions } from "../../src/log/stream-store.ts";
+import { Actor, settingsOf } from "./actor.ts";
+import { Guests } from "./guests.ts";
+import { Chronicle, type Starts, timeOf } from "./oracle.ts";
+import { PROGRAM, type Program } from "./program.ts";
 import { Random } from "./random.ts";
-import { contentOf } from "./reader.ts";
+import { contentOf, ownStreams } from "./reader.ts";
 import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
-
-export type Store = typeof StreamStore;
 
 const DATA = "/var/lib/data";
 /** A life waits this long for the step that it shall end at. */
 const MAX_BOUNDARIES_OVERTIME = 200;
+/** Steps of compaction. */
+const COMPACTING = [/during .*compact/, /during remove .*while/, /sync folder .*while/];
 const silent = pino({ level: "silent" });
 
 export interface Moment {
@@ -36,9 +38,17 @@ export interface Moment {
 export interface Sizes {
   readonly sectorBytes: number;
   readonly journalFileBytes: number;
+  /** The actor's appends that fit into one journal entry whatever is committed with them. */
+  readonly maxInFlightBytes: number;
   readonly maxJournalFiles: number;
   readonly maxTailBytes: number;
+  /** Keys that compaction knows at a time. */
+  readonly maxCompactionKeys: number;
 }
+
+/** What is driven: the log, the log with compacted streams, or the broker and the group coordinator on it, too. */
+export const LEVELS = ["log", "compaction", "gateway"] as const;
+export type Level = (typeof LEVELS)[number];
 
 /** What kind of use a log is put to; each brings out other bugs. */
 interface Habits {
@@ -47,12 +57,19 @@ interface Habits {
   /** Many short lives instead of a few long ones: damage of one shows in a later one. */
   readonly isShortLived: boolean;
   readonly recordBytes: number;
+  /** Names of streams: few get more each. */
+  readonly names: readonly string[];
   readonly segmentBytes: readonly number[];
   readonly retentionBytes: readonly number[];
+  readonly cleanup: readonly StreamSettings["cleanup"][];
+  /** How often a pass of compaction is asked for. */
+  readonly compaction: number;
+  readonly hasGuests: boolean;
 }
 
 export interface History {
   readonly sizes: Sizes;
+  readonly hasGuests: boolean;
   readonly moments: readonly Moment[];
   readonly chronicle: Chronicle;
   /** Starts in it, all but the first after a cut, a kill or a stop; each is judged. */
@@ -67,42 +84,49 @@ function clockOf(now: () => number): Clock {
 }
 
 /** A log on a simulated disk, not started. Its clock follows the number of records. */
-export function logOn(disk: SimulatedDisk, sizes: Sizes, chronicle: Chronicle, Log: Store): StreamStore {
-  const { journalFileBytes, maxJournalFiles, maxTailBytes } = sizes;
+export function logOn(
+  disk: SimulatedDisk,
+  sizes: Sizes,
+  chronicle: Chronicle,
+  program: Program,
+): StreamStore {
   const options: StreamStoreOptions = {
     dataDir: DATA,
     logger: silent,
     fileSystem: disk,
     clock: clockOf(() => timeOf(chronicle.now.nextRecord)),
-    journalFileBytes,
-    maxJournalFiles,
-    maxTailBytes,
-    // Retention runs when the workload says so.
+    ...sizes,
+    // Retention and compaction run when the workload says so.
     upkeepMs: 2 ** 31 - 1,
   };
-  return new Log(options);
+  return new program.StreamStore(options);
 }
 
-/** The bytes of appends that fit into one journal entry whatever is committed together. */
-export function maxInFlightBytes({ journalFileBytes }: Sizes): number {
-  return journalFileBytes - 300;
-}
-
-export async function runHistory(seed: number, Log: Store = StreamStore): Promise<History> {
+export async function runHistory(seed: number, level: Level, program: Program = PROGRAM): Promise<History> {
   const random = new Random(seed);
+  const hasGuests = level === "gateway";
+  const isCompacting = level === "compaction";
+  const journalFileBytes = random.pick(hasGuests ? [20_000, 40_000] : [3000, 4096, 10_000]);
   const sizes: Sizes = {
     sectorBytes: random.pick([512, 512, 4096]),
-    journalFileBytes: random.pick([3000, 4096, 10_000]),
+    journalFileBytes,
+    maxInFlightBytes: hasGuests ? 6000 : journalFileBytes - 300,
     maxJournalFiles: random.pick([2, 3, 4]),
-    maxTailBytes: random.pick([500, 2000, 20_000]),
+    maxTailBytes: random.pick([4_000, 16_000, 160_000]),
+    maxCompactionKeys: random.pick([2, 1000]),
   };
   const isBulky = random.chance(0.25);
+  const cleanup = random.pick([["delete"], ["delete", "compact"]] as const);
   const habits: Habits = {
     isRegular: random.chance(0.25),
     isShortLived: random.chance(0.5),
-    recordBytes: isBulky ? 700 : 160,
-    segmentBytes: isBulky ? [6000, 30_000] : [250, 1000, 6000],
+    recordBytes: isCompacting ? 40 : isBulky ? 700 : 160,
+    names: !hasGuests && !isCompacting && random.chance(0.7) ? ["a", "b", "c"] : ["a"],
+    segmentBytes: isCompacting ? [300, 1000] : isBulky ? [6000, 30_000] : [250, 1000, 6000],
     retentionBytes: random.chance(0.5) ? [-1] : [500, 500, 4000, -1],
+    cleanup: isCompacting ? ["compact"] : cleanup,
+    compaction: isCompacting ? 0.15 : 0.05,
+    hasGuests,
   };
   const chronicle = new Chronicle();
   const moments: Moment[] = [];
@@ -110,15 +134,15 @@ export async function runHistory(seed: number, Log: Store = StreamStore): Promis
   let failure: unknown;
   let lives = 0;
   try {
-    while (lives < (habits.isShortLived ? 12 : 3)) {
+    while (lives < (hasGuests ? 4 : habits.isShortLived ? 12 : 3)) {
       lives++;
-      const life = new Life({ image, sizes, habits, chronicle, moments, random, Log });
+      const life = new Life({ image, sizes, habits, chronicle, moments, random, program });
       image = await life.live();
     }
   } catch (error) {
     failure = error;
   }
-  return { sizes, moments, chronicle, lives, failure };
+  return { sizes, hasGuests, moments, chronicle, lives, failure };
 }
 
 interface LifeOptions {
@@ -128,7 +152,7 @@ interface LifeOptions {
   readonly chronicle: Chronicle;
   readonly moments: Moment[];
   readonly random: Random;
-  readonly Log: Store;
+  readonly program: Program;
 }
 
 class Life {
@@ -136,17 +160,19 @@ class Life {
   private readonly disk: SimulatedDisk;
   private readonly store: StreamStore;
   private readonly actor: Actor;
+  private readonly guests: Guests | undefined;
   private readonly chronicle: Chronicle;
   private readonly moments: Moment[];
   private readonly random: Random;
   private starts: Starts;
   private isOpen = false;
   private isOver = false;
+  private isReplacing = false;
   private boundariesLeft: number;
   /** It ends at the first of these once its time has come. */
   private readonly lastStep: RegExp;
 
-  constructor({ image, sizes, habits, chronicle, moments, random, Log }: LifeOptions) {
+  constructor({ image, sizes, habits, chronicle, moments, random, program }: LifeOptions) {
     this.random = random;
     this.habits = habits;
     this.chronicle = chronicle;
@@ -154,28 +180,43 @@ class Life {
     this.starts = moments.at(-1)?.starts ?? new Map();
     // Some end while they still recover, or at the first step of a kind.
     const isEarly = random.chance(0.2);
-    const lifetime = 100 + random.int(habits.isShortLived ? 100 : 500);
+    const lifetime = (habits.hasGuests ? 200 : 100) + random.int(habits.isShortLived ? 100 : 500);
     this.boundariesLeft = isEarly ? 1 + random.int(60) : lifetime;
-    this.lastStep = random.pick([/./, /during rename/, /during create .*journal/, /during (remove|make)/]);
+    this.lastStep = random.pick([
+      /./,
+      /during rename/,
+      /during create .*journal/,
+      /during (remove|make)/,
+      ...COMPACTING,
+    ]);
     if (random.chance(0.2)) this.boundariesLeft = 1;
     this.disk = new SimulatedDisk(image, {
       latency: new Random(random.int(2 ** 31)),
-      onBoundary: ({ moment, step }) => this.onBoundary(`${moment} ${step}`),
+      onBoundary: ({ moment, step }) => this.onBoundary(this.inContext(`${moment} ${step}`)),
     });
-    this.store = logOn(this.disk, sizes, chronicle, Log);
+    this.store = logOn(this.disk, sizes, chronicle, program);
     const { recordBytes, isRegular } = habits;
     this.actor = new Actor({
       log: this.store,
       chronicle,
       random,
-      maxInFlightBytes: maxInFlightBytes(sizes),
+      maxInFlightBytes: sizes.maxInFlightBytes,
       recordBytes,
       isRegular,
     });
+    const fail = (error: unknown): void => this.actor.fail(error);
+    if (habits.hasGuests) this.guests = new Guests({ program, store: this.store, chronicle, fail });
+  }
+
+  /** Says of a step that compaction is putting a segment in place: what is otherwise ordinary matters then. */
+  private inContext(step: string): string {
+    if (/during rename .*compacting to/.test(step)) this.isReplacing = true;
+    if (/during rename .*compacted to/.test(step)) this.isReplacing = false;
+    return this.isReplacing ? `${step} while compaction replaces segments` : step;
   }
 
   private onBoundary(step: string): void {
-    if (this.isOpen) this.starts = startsOf(this.store.streams);
+    if (this.isOpen) this.starts = startsOf(ownStreams(this.store));
     this.moments.push({
       image: this.disk.image(),
       events: this.chronicle.events.length,
@@ -193,6 +234,7 @@ class Life {
     await Promise.race([this.work(), this.disk.death, this.actor.broken]);
     // Whatever of it still runs is never answered by its disk again; this only ends its timer.
     this.disk.die();
+    this.guests?.end();
     void this.store.close();
     const image = this.disk.image();
     return this.random.chance(0.4) ? image : image.afterPowerCut(this.random, drawCutStyle(this.random));
@@ -205,21 +247,25 @@ class Life {
     chronicle.now.judge(content, this.starts);
     chronicle.tell((oracle) => oracle.recovered(content));
     this.isOpen = true;
+    await this.guests?.start(random);
     for (const batches of [...chronicle.now.producers.values()]) await actor.resend(batches);
     const stopsByItself = random.chance(0.4);
     while (!this.isOver && (!stopsByItself || this.boundariesLeft > 60)) {
-      await this.step();
+      if (this.guests !== undefined && random.chance(0.85)) await this.guests.step(random);
+      else await this.step();
       if (random.chance(0.2)) await actor.settle();
     }
     // A stop with everything in flight.
     if (random.chance(0.5)) await actor.settle();
     await actor.settle();
+    await this.guests?.stop();
     await store.close();
   }
 
   private async step(): Promise<void> {
     const { random, actor, store } = this;
-    const streams = store.streams.filter(({ internal }) => !internal);
+    const streams = ownStreams(store);
+    if (streams.length > 0 && random.chance(this.habits.compaction)) return this.compact();
     const draw = random.next();
     if (streams.length === 0 || draw < 0.05) return this.create(streams);
     const partition = random.pick(random.pick(streams).partitions);
@@ -248,9 +294,16 @@ class Life {
     await this.background(this.store.checkpoint());
   }
 
+  /** Of what a checkpoint has settled; sometimes with everything else going on. */
+  private async compact(): Promise<void> {
+    const { store, random } = this;
+    const work = store.checkpoint().then(() => store.compact());
+    await (random.chance(0.5) ? work : this.background(work));
+  }
+
   private async create(streams: readonly Stream[]): Promise<void> {
     const { random } = this;
-    const free = ["a", "b", "c"].filter((name) => streams.every((stream) => stream.name !== name));
+    const free = this.habits.names.filter((name) => streams.every((stream) => stream.name !== name));
     if (free.length > 0) await this.createNamed(random.pick(free));
   }
 
@@ -263,12 +316,17 @@ class Life {
   }
 
   private async createNamed(name: string): Promise<void> {
-    const { random, actor } = this;
+    const { actor } = this;
     await actor.settle();
     if (this.store.stream(name) !== undefined) return;
-    const settings = settingsOf(this.drawSettings());
-    await actor.change({ kind: "create", name, partitions: 1 + random.int(3), settings });
+    const deleteRetentionMs = this.random.pick([0, 5000, 1_000_000]);
+    const settings = settingsOf({ ...this.drawSettings(), deleteRetentionMs });
+    await actor.change({ kind: "create", name, partitions: this.drawPartitions(), settings });
     await actor.settle();
+  }
+
+  private drawPartitions(): number {
+    return this.habits.names.length === 1 ? 1 : 1 + this.random.int(3);
   }
 
   private drawSettings(): Partial<StreamSettings> {
@@ -278,6 +336,7 @@ class Life {
       segmentMs: random.pick([10_000, 1_000_000_000]),
       retentionMs: random.pick([-1, -1, 20_000, 100_000]),
       retentionBytes: random.pick(this.habits.retentionBytes),
+      cleanup: random.pick(this.habits.cleanup),
     };
   }
 
@@ -286,7 +345,8 @@ class Life {
     await actor.settle();
     const now = this.store.stream(stream.name);
     if (now === undefined) return;
-    const partitions = now.partitions.length + (now.partitions.length < 4 ? random.int(2) : 0);
+    const partitions =
+      now.partitions.length + (random.chance(0.5) && now.partitions.length < 4 ? random.int(2) : 0);
     const settings = { ...now.settings, ...(random.chance(0.5) ? this.drawSettings() : {}) };
     await actor.change({ kind: "alter", name: now.name, partitions, settings });
   }

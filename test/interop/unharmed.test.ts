@@ -55,7 +55,7 @@ describe("while there are", () => {
 
   /** What the greedy readers read, and the frozen do not. */
   async function fillLog({ mqttUrl }: Gateway): Promise<void> {
-    const filler = new NumberingSensor(mqttUrl, "filler", 50, "x".repeat(10_000));
+    const filler = new NumberingSensor(mqttUrl, "filler", 50, { ballast: "x".repeat(10_000) });
     await eventually(() => filler.acknowledged.size > 6_000, "60 MB");
     filler.finish();
     await eventually(() => filler.settled, "the rest of it");

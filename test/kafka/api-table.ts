@@ -1,14 +1,18 @@
 /**
- * The table of docs/kafka.md, from the registered APIs: `npm run docs` writes it anew, a test holds it.
- * What Apache Kafka's brokers serve besides is listed here with the reason for which it is not.
+ * The tables of docs/kafka.md, from the registered APIs and settings: `npm run docs` writes them anew, a test
+ * holds them. What Apache Kafka's brokers serve besides is listed here with the reason for which it is not.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { apis } from "../../src/kafka/apis/index.ts";
+import { describeSettings, possibleValues } from "../../src/kafka/stream-config.ts";
+import { DEFAULT_SETTINGS } from "../../src/log/stream-state.ts";
 
 export const DOCUMENT = new URL("../../docs/kafka.md", import.meta.url);
 const BEGIN = "<!-- begin: written by npm run docs -->\n";
 const END = "<!-- end -->";
+const SETTINGS_BEGIN = "<!-- begin: settings, written by npm run docs -->\n";
+const SETTINGS_END = "<!-- end: settings -->";
 
 /** What the brokers of Apache Kafka 4.1 list as theirs (`listeners` in its message definitions). */
 export const KAFKA: Readonly<Record<number, string>> = {
@@ -87,8 +91,23 @@ function markdown(head: readonly string[], rows: readonly (readonly string[])[])
 /** The document as it is, and as it should be. */
 export function document(): { readonly is: string; readonly should: string } {
   const is = readFileSync(DOCUMENT, "utf8");
-  const from = is.indexOf(BEGIN) + BEGIN.length;
-  return { is, should: `${is.slice(0, from)}\n${apiTable()}\n${is.slice(is.indexOf(END))}` };
+  const withApis = between(is, BEGIN, END, apiTable());
+  return { is, should: between(withApis, SETTINGS_BEGIN, SETTINGS_END, settingsTable()) };
+}
+
+function between(text: string, begin: string, end: string, table: string): string {
+  const from = text.indexOf(begin) + begin.length;
+  return `${text.slice(0, from)}\n${table}\n${text.slice(text.indexOf(end))}`;
+}
+
+/** A stream's settings with their default and the values that there are. */
+function settingsTable(): string {
+  const rows = describeSettings(DEFAULT_SETTINGS).map(({ name, value, readOnly }) => [
+    `\`${name}\``,
+    value,
+    readOnly ? "nothing else" : possibleValues(name),
+  ]);
+  return markdown(["setting", "default", "may be"], rows);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) writeFileSync(DOCUMENT, document().should);

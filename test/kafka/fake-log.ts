@@ -154,6 +154,8 @@ export class FakeLog implements Log {
   private readonly byName = new Map<string, FakeStream>();
   private queue: { entries: readonly Append[]; done: (error: LogError | null) => void }[] = [];
   private producerIds = 1000;
+  /** Producers' batches as they were given. */
+  readonly appended: Buffer[] = [];
   /** Commits wait until this is false again. */
   private holding = false;
 
@@ -249,6 +251,7 @@ export class FakeLog implements Log {
         partition.stream.settings.maxMessageBytes,
       );
       if (problem !== undefined) return new LogError("CORRUPT_BATCH", problem);
+      this.appended.push(entry.batch);
       entry.offset = partition.place(entry.batch);
     } else {
       entry.offset = partition.place(batchOf([entry]));

@@ -94,7 +94,16 @@ describe("every registered message in every version", () => {
       const bytes = fc.uint8Array({ maxLength: 200 });
       fc.assert(
         fc.property(bytes, (body) => {
-          expectDecodedOrProtocolError(() => decode(api.request, version, new Reader(Buffer.from(body))));
+          for (const schema of [api.request, api.response]) {
+            const inside = Buffer.concat([Buffer.from(body), Buffer.alloc(64, 0xff)]).subarray(
+              0,
+              body.length,
+            );
+            const reader = new Reader(inside);
+            expectDecodedOrProtocolError(() => decode(schema, version, reader));
+            // What lies behind the frame is somebody else's.
+            expect(reader.position).toBeLessThanOrEqual(body.length);
+          }
         }),
         { numRuns: 50 },
       );

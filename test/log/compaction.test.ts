@@ -464,6 +464,23 @@ describe("compaction", () => {
     expect(partition.logStartOffset).toBeGreaterThan(50);
   });
 
+  it("goes by age and size as well where a stream asks for both", async () => {
+    const all = await world({ cleanup: "compact,delete", retentionMs: -1 });
+    const { store, partition } = all;
+    await fill(all, 3, 40);
+    const before = partition.sizeBytes;
+    await store.compact();
+    expect(partition.sizeBytes).toBeLessThan(before / 2);
+    expect(partition.logStartOffset).toBe(0);
+    expect(new Set((await readAll(partition)).map(({ key }) => String(key))).size).toBe(3);
+    await expect(append(store, [record(partition, null, "x")])).rejects.toMatchObject({
+      code: "KEYLESS_RECORD",
+    });
+    await store.alterStream("s", { settings: { retentionBytes: 0 } });
+    await store.retain();
+    expect(partition.logStartOffset).toBeGreaterThan(100);
+  });
+
   it("keeps what the gateway itself reads at its start small, without being told so", async () => {
     const disk = new MemoryFileSystem();
     const store = await openStore("/data", { fileSystem: disk, maxTailBytes: 0 });

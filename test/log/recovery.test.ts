@@ -6,7 +6,7 @@ import { append, partitionOf, readAll, record, silentLogger } from "../support/l
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
 const DATA = "/data";
-const SMALL = { journalFileBytes: 8192, maxJournalFiles: 3, maxTailBytes: 4096 };
+const SMALL = { journalFileBytes: 8192, maxJournalFiles: 3, maxTailBytes: 32768 };
 
 async function open(disk: MemoryFileSystem): Promise<StreamStore> {
   const store = new StreamStore({ dataDir: DATA, logger: silentLogger, fileSystem: disk, ...SMALL });

@@ -52,6 +52,25 @@ describe("retention", () => {
     expect((await values(partition)).at(-1)?.trim()).toBe("v49");
   });
 
+  it("leaves what somebody still wants, and takes it when the last one has had it", async () => {
+    const store = await openStore("/data", { fileSystem: new MemoryFileSystem() });
+    const settings = { retentionMs: -1, retentionBytes: 0, segmentBytes: 300 };
+    const partition = partitionOf(await store.createStream("s", 1, settings, "config"));
+    for (let at = 0; at < 20; at++) await append(store, [record(partition, null, `v${at}`.padEnd(100))]);
+    await store.checkpoint();
+    partition.hold("one", 0);
+    partition.hold("other", 10);
+    await store.retain();
+    expect(partition.logStartOffset).toBe(0);
+    partition.hold("one", undefined);
+    await store.retain();
+    expect(partition.logStartOffset).toBeGreaterThan(5);
+    expect(partition.logStartOffset).toBeLessThanOrEqual(10);
+    partition.hold("other", 20);
+    await store.retain();
+    expect(partition.logStartOffset).toBeGreaterThan(15);
+  });
+
   it("keeps what a reader is reading until it is done", async () => {
     const disk = new MemoryFileSystem();
     const store = await openStore("/data", { fileSystem: disk, maxTailBytes: 0 });

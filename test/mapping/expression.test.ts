@@ -223,6 +223,7 @@ describe("an expression", () => {
 
 describe("an expression cannot stall the broker", () => {
   const long = Array.from({ length: 2_000 }, (_, index) => index);
+  const wide = { l: long, m: Object.fromEntries(long.map((n) => [`k${n}`, n])) };
   it.each([
     ["a loop within a loop", "payload.map(x, payload.map(y, payload.map(z, x + y + z)))", long],
     ["a condition over all pairs", "payload.all(x, payload.all(y, x + y >= 0))", long],
@@ -244,6 +245,8 @@ describe("an expression cannot stall the broker", () => {
       { l: long, t: "a".repeat(50_000) },
     ],
     ["joins that grow", "payload.map(x, payload).join(',').size() > 0", long],
+    ["maps of many fields that are laid together", "payload.l.map(x, merge(payload.m, {'a': x}))", wide],
+    ["the fields of a map, again and again", "payload.l.map(x, keys(payload.m))", wide],
     ["comparisons of long lists", "payload.all(x, payload == payload + [])", long],
   ])("%s", (_, text, payload) => {
     const started = performance.now();

@@ -49,6 +49,56 @@ describe("an acknowledgement", () => {
     await subscriber.endAsync();
   });
 
+  it("of a subscription goes out when it is on disk, also of one that is asked for again over another connection", async () => {
+    const log = new FakeLog("all");
+    const { port } = await startBroker(log.log);
+    const session = { clean: false };
+    const subscribe = (client: RawClient) =>
+      client.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "a", qos: 1 }] });
+    const unsubscribe = (client: RawClient) =>
+      client.send({ cmd: "unsubscribe", messageId: 2, unsubscriptions: ["a"] });
+    const first = await RawClient.connect(port, "c", session);
+    log.hold = true;
+    subscribe(first);
+    await eventually(() => expect(log.held.length).toBeGreaterThan(0));
+    const second = await RawClient.connect(port, "c", session);
+    subscribe(second);
+    await second.roundTrip();
+    expect(second.of("suback")).toEqual([]);
+    log.release();
+    await second.until("suback");
+
+    unsubscribe(second);
+    await eventually(() => expect(log.held.length).toBeGreaterThan(0));
+    const third = await RawClient.connect(port, "c", session);
+    unsubscribe(third);
+    await third.roundTrip();
+    expect(third.of("unsuback")).toEqual([]);
+    log.release();
+    await third.until("unsuback");
+  });
+
+  it("of a PUBREL goes out when the release is on disk, also of one that comes again over another connection", async () => {
+    const log = new FakeLog("all");
+    const { port } = await startBroker(log.log);
+    const first = await RawClient.connect(port, "c", { clean: false });
+    first.publish("a", "1", 2, 7);
+    await first.until("pubrec");
+    log.hold = true;
+    first.send({ cmd: "pubrel", messageId: 7 });
+    await eventually(() => expect(log.held).toHaveLength(1));
+    const second = await RawClient.connect(port, "c", { clean: false });
+    second.send({ cmd: "pubrel", messageId: 7 });
+    await second.roundTrip();
+    expect(second.of("pubcomp")).toEqual([]);
+    log.release();
+    await second.until("pubcomp");
+    log.hold = false;
+    second.publish("a", "2", 2, 7);
+    await second.until("pubrec");
+    expect(log.values).toEqual(["1", "2"]);
+  });
+
   it("of QoS 2 is not stored twice by a session that comes back, and is by a clean one", async () => {
     const log = new FakeLog("all");
     const { port } = await startBroker(log.log);
@@ -149,10 +199,13 @@ describe("as an MQTT broker", () => {
     });
     await subscriber.until("suback");
     const client = await RawClient.connect(port, "c");
+    // In one piece: a second one would be read when the first is done with.
+    client.socket.cork();
     for (let n = 0; n < 60; n++) {
       const qos = n % 3;
       client.publish(`m/${n}`, "v", qos, qos === 0 ? undefined : n + 1, { retain: n % 2 === 0 });
     }
+    client.socket.uncork();
     await eventually(() => expect(log.held).toHaveLength(60));
     log.hold = false;
     log.release();

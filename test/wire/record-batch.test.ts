@@ -1,7 +1,9 @@
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { ProtocolError } from "../../src/errors.ts";
 import { crc32c } from "../../src/wire/crc32c.ts";
+import { lengthsProblem, rawRecords } from "../../src/wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
@@ -82,6 +84,43 @@ describe("a record batch", () => {
     expect([...recordsOf([batch])].map(({ offset, value }) => [offset, value?.toString()])).toEqual([
       [9, "x"],
     ]);
+  });
+
+  it("with anything in it is read, or refused with a ProtocolError and nothing else", () => {
+    const changes = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 6 });
+    const some = fc.array(record, { minLength: 1, maxLength: 5 });
+    fc.assert(
+      fc.property(some, changes, fc.nat(5), (records, changed, codec) => {
+        const batch = Buffer.from(
+          batchOf(records.map((one) => ({ ...one, headers: encodeHeaders(one.headers) }))),
+        );
+        for (const [at, byte] of changed) batch[57 + (at % (batch.length - 57))] = byte;
+        batch.writeInt16BE(codec, 21);
+        for (const look of [
+          () => decodeRecords(batch, 1 << 20),
+          () => [...rawRecords(batch, batch.subarray(BATCH_HEADER_BYTES))],
+          () => lengthsProblem(batch),
+        ]) {
+          try {
+            look();
+          } catch (error) {
+            expect(error).toBeInstanceOf(ProtocolError);
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it("says when the records' lengths do not add up to what its header says", () => {
+    const plain = { key: null, headers: encodeHeaders([]), timestamp: 1 };
+    const batch = batchOf(["a", "bb", "ccc"].map((text) => ({ ...plain, value: Buffer.from(text) })));
+    expect(lengthsProblem(batch)).toBeUndefined();
+    for (const count of [0, 2, 4, 2 ** 31 - 1]) {
+      const wrong = Buffer.from(batch);
+      wrong.writeInt32BE(count, 57);
+      expect(lengthsProblem(wrong)).toMatch(/records/);
+    }
   });
 
   it("keeps offsets and times beyond 32 bits", () => {

@@ -38,6 +38,18 @@ let groups = 0;
 
 /** Everything in a stream up to its present end, each partition in its order. */
 export async function readAll(brokers: string, stream: string, timeoutMs = 60_000): Promise<ReadRecord[]> {
+  const records: ReadRecord[] = [];
+  await readEach(brokers, stream, (record) => records.push(record), timeoutMs);
+  return records;
+}
+
+/** The same, one record at a time. */
+export async function readEach(
+  brokers: string,
+  stream: string,
+  each: (record: ReadRecord) => void,
+  timeoutMs = 60_000,
+): Promise<void> {
   const kafka = kafkaClient(brokers);
   const admin = kafka.admin();
   await admin.connect();
@@ -46,9 +58,9 @@ export async function readAll(brokers: string, stream: string, timeoutMs = 60_00
   const missing = new Map(
     ends.filter(({ high, low }) => high !== low).map(({ partition, high }) => [partition, Number(high)]),
   );
-  if (missing.size === 0) return [];
+  if (missing.size === 0) return;
   const consumer = kafka.consumer({ groupId: `read-all-${process.pid}-${groups++}`, maxWaitTimeInMs: 100 });
-  const records: ReadRecord[] = [];
+  let read = 0;
   try {
     await consumer.connect();
     await consumer.subscribe({ topic: stream, fromBeginning: true });
@@ -56,16 +68,16 @@ export async function readAll(brokers: string, stream: string, timeoutMs = 60_00
       autoCommit: false,
       eachMessage: async (payload) => {
         const record = readRecord(payload);
-        records.push(record);
+        each(record);
+        read++;
         const end = missing.get(record.partition);
         if (end !== undefined && record.offset + 1 >= end) missing.delete(record.partition);
       },
     });
-    await eventually(() => missing.size === 0, `all of ${stream} read (${records.length} so far)`, timeoutMs);
+    await eventually(() => missing.size === 0, `all of ${stream} read (${read} so far)`, timeoutMs);
   } finally {
     await consumer.disconnect();
   }
-  return records;
 }
 
 export const byPartition = (records: readonly ReadRecord[]): Map<number, ReadRecord[]> => {

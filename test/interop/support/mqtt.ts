@@ -6,8 +6,8 @@ export const connectMqtt = (url: string, options: IClientOptions = {}): Promise<
   mqtt.connectAsync(url, { reconnectPeriod: 0, connectTimeout: 10_000, ...options });
 
 /**
- * A sensor that numbers its readings and resends, over a new connection, what was not acknowledged. At most
- * `window` readings wait for their acknowledgement at a time.
+ * A sensor that numbers its readings and resends, over a new connection, what was not acknowledged (with QoS 2:
+ * completed). At most `window` readings wait for their acknowledgement at a time.
  */
 export class NumberingSensor {
   readonly name: string;
@@ -17,13 +17,20 @@ export class NumberingSensor {
   onAcknowledged = (): void => {};
   private readonly client: MqttClient;
   private readonly window: number;
+  private readonly qos: 1 | 2;
   /** Makes each reading larger. */
   private readonly ballast: string;
   private running = true;
 
-  constructor(url: string, name: string, window: number, ballast = "") {
+  constructor(
+    url: string,
+    name: string,
+    window: number,
+    { qos = 1, ballast = "" }: { qos?: 1 | 2; ballast?: string } = {},
+  ) {
     this.name = name;
     this.window = window;
+    this.qos = qos;
     this.ballast = ballast;
     this.client = mqtt.connect(url, {
       clientId: name,
@@ -37,19 +44,24 @@ export class NumberingSensor {
 
   private fill(): void {
     while (this.running && this.sent - this.acknowledged.size < this.window) {
-      const number = this.sent++;
-      const payload = JSON.stringify({
-        sensor: this.name,
-        number,
-        ...(this.ballast && { ballast: this.ballast }),
-      });
-      this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: 1 }, (error) => {
-        if (error) return; // only when the client itself is closed
-        this.acknowledged.add(number);
-        this.onAcknowledged();
-        setImmediate(() => this.fill());
-      });
+      this.publish(this.sent++);
     }
+  }
+
+  private publish(number: number): void {
+    const { name: sensor, ballast } = this;
+    const payload = JSON.stringify({ sensor, number, ...(ballast && { ballast }) });
+    this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: this.qos }, (error) => {
+      if (error) {
+        // What mqtt.js is given while it sends its store again, it forgets if that connection ends as well: it
+        // has not been sent, and is the caller's to give again.
+        if (!this.client.disconnecting) setImmediate(() => this.publish(number));
+        return;
+      }
+      this.acknowledged.add(number);
+      this.onAcknowledged();
+      setImmediate(() => this.fill());
+    });
   }
 
   /** Sends nothing new from here on. */

@@ -34,6 +34,8 @@ export interface Finished {
 export class Running {
   stdout = "";
   stderr = "";
+  /** Takes what is printed instead of keeping it. */
+  onStdout: ((text: string) => void) | undefined;
   readonly exited: Promise<number | null>;
   readonly child: ChildProcess;
   private readonly name: string;
@@ -79,7 +81,8 @@ export class Running {
   }
 
   private took(stream: "stdout" | "stderr", text: string): void {
-    this[stream] += text;
+    if (stream === "stdout" && this.onStdout !== undefined) this.onStdout(text);
+    else this[stream] += text;
     this.awaken();
   }
 

@@ -1,0 +1,90 @@
+/**
+ * The UTF-8 strings in a client's packets (MQTT 3.1.1, section 1.5.3): what is ill-formed, surrogates included, or
+ * holds U+0000 ends the connection [MQTT-1.5.3-1, -2]. The parser would put U+FFFD in its place, and so make two
+ * different topics one.
+ *
+ * Only lengths are followed here, field by field; where they do not fit, the parser says so.
+ */
+import { isUtf8 } from "node:buffer";
+
+/** What a body is made of: so many bytes, a string, bytes with their length, or CONNECT's flags. */
+type Field = number | "string" | "binary" | "flags";
+
+const CONNECT = 1;
+const PUBLISH = 3;
+const SUBSCRIBE = 8;
+const UNSUBSCRIBE = 10;
+const FIELDS: Readonly<Record<number, readonly Field[]>> = {
+  [CONNECT]: ["string", 1, "flags", 2, "string"],
+  [PUBLISH]: ["string"],
+  [SUBSCRIBE]: [2, "string", 1],
+  [UNSUBSCRIBE]: [2, "string"],
+};
+/** Behind the packet id it begins again with each filter. */
+const REPEATED_FROM: Readonly<Record<number, number>> = { [SUBSCRIBE]: 1, [UNSUBSCRIBE]: 1 };
+const WILL_FLAG = 0x04;
+const USER_NAME_FLAG = 0x80;
+const NONE: readonly Field[] = [];
+
+export class StringGuard {
+  private fields: readonly Field[] = NONE;
+  private type = 0;
+  private next = 0;
+  /** The beginning of a field whose rest is still to come. */
+  private held: Uint8Array | undefined;
+
+  /** A packet's body begins. */
+  begin(type: number): void {
+    this.type = type;
+    this.fields = FIELDS[type] ?? NONE;
+    this.next = 0;
+    this.held = undefined;
+  }
+
+  /** No string is to come in this packet. */
+  get isDone(): boolean {
+    return this.next === this.fields.length;
+  }
+
+  /** What is wrong with the strings that end in this piece of the body, or undefined. */
+  check(piece: Uint8Array): string | undefined {
+    const bytes = this.held === undefined ? piece : Buffer.concat([this.held, piece]);
+    this.held = undefined;
+    for (let at = 0; !this.isDone; ) {
+      const field = this.fields[this.next] as Field;
+      const hasLength = field === "string" || field === "binary";
+      const end = at + (hasLength ? 2 + lengthAt(bytes, at) : field === "flags" ? 1 : field);
+      if (end > bytes.length || Number.isNaN(end)) {
+        this.held = bytes.slice(at);
+        return undefined;
+      }
+      if (field === "string" && !isText(bytes, at + 2, end)) {
+        return "text that is not well-formed UTF-8, or with U+0000 in it";
+      }
+      if (field === "flags") this.fields = [...this.fields, ...fieldsBehind(bytes[at] as number)];
+      at = end;
+      this.next++;
+      if (this.isDone) this.next = REPEATED_FROM[this.type] ?? this.next;
+    }
+    return undefined;
+  }
+}
+
+/** NaN when it is not all there. */
+const lengthAt = (bytes: Uint8Array, at: number): number =>
+  (bytes[at] ?? Number.NaN) * 256 + (bytes[at + 1] ?? Number.NaN);
+
+/** What follows the client id, by CONNECT's flags; a password is only bytes. */
+function fieldsBehind(flags: number): Field[] {
+  const will: Field[] = (flags & WILL_FLAG) === 0 ? [] : ["string", "binary"];
+  return (flags & USER_NAME_FLAG) === 0 ? will : [...will, "string"];
+}
+
+function isText(bytes: Uint8Array, from: number, to: number): boolean {
+  for (let at = from; at < to; at++) {
+    const byte = bytes[at] as number;
+    if (byte === 0) return false;
+    if (byte >= 0x80) return !bytes.subarray(at, to).includes(0) && isUtf8(bytes.subarray(at, to));
+  }
+  return true;
+}

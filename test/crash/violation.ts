@@ -1,0 +1,2 @@
+/** A promise that was broken. */
+export class Violation extends Error {}
