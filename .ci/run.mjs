@@ -74,11 +74,14 @@ function missingPackages() {
     mosquitto_pub: "mosquitto-clients",
     javac: "default-jdk-headless",
     mvn: "maven",
+    go: "golang-go",
     openssl: "openssl",
   };
   const isThere = (program) =>
     spawnSync("sh", ["-c", `PATH="$PATH:/usr/sbin" command -v ${program}`]).status === 0;
-  return Object.entries(wanted).flatMap(([program, name]) => (isThere(program) ? [] : [name]));
+  const missing = Object.entries(wanted).flatMap(([program, name]) => (isThere(program) ? [] : [name]));
+  if (spawnSync("python3", ["-c", "import ensurepip"]).status !== 0) missing.push("python3-venv");
+  return missing;
 }
 
 async function main() {
@@ -92,7 +95,7 @@ async function main() {
     await step("package lists", "apt-get", ["update", "-qq"]);
     await step("packages", "apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...missing]);
   }
-  await step("Kafka's jars", "npm", ["run", "test:interop:fetch"]);
+  await step("Kafka and its clients", "npm", ["run", "test:interop:fetch"]);
   await suite("interop", "npm", ["run", "test:interop", "--", "--exclude", "**/uplink*"], { minutes: 20 });
   await suite("uplink", "npm", ["run", "test:interop", "--", "interop/uplink"], { minutes: 15 });
 }

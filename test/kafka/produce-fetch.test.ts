@@ -164,6 +164,25 @@ describe("Produce", () => {
 });
 
 describe("Fetch", () => {
+  it.each([13, 16, 17])(
+    "version %i goes by the stream's id, and knows when there is none",
+    async (version) => {
+      await produce(produceBody("s", batch("a")));
+      const { topics, ...rest } = fetchBody("s", 0) as { topics: { topic: string; partitions: object[] }[] };
+      const ask = (topicId: string) =>
+        client.send("Fetch", version, {
+          ...rest,
+          topics: topics.map(({ partitions }) => ({ topicId, partitions })),
+        });
+      const topicId = broker.log.stream("s")?.id as string;
+      const { responses } = await ask(topicId);
+      expect(responses[0].topicId).toBe(topicId);
+      expect(valuesOf(responses[0].partitions[0].records)).toEqual(["a"]);
+      const unknown = await ask("AAAAAAAAAAAAAAAAAAAABQ");
+      expect(unknown.responses[0].partitions[0].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_ID);
+    },
+  );
+
   it("gives the whole batch that contains the offset", async () => {
     await produce(produceBody("s", batch("a", "b", "c")));
     expect(valuesOf((await fetch(fetchBody("s", 2))).records)).toEqual(["a", "b", "c"]);

@@ -3,16 +3,17 @@
  *
  * The first batch is always returned, even if larger than every limit, or the client would never get on
  * (KIP-74). Nothing beyond the high watermark is shown; without transactions the last stable offset is the
- * same. Fetch sessions (KIP-227) are declined by session id 0, so every fetch is a full one. Not here: topic
- * ids (13 and later), followers, diverging epochs (clients ask OffsetForLeaderEpoch instead).
+ * same. Fetch sessions (KIP-227) are declined by session id 0, so every fetch is a full one. From version 13 on
+ * streams go by their ids (KIP-516). Not here: followers, diverging epochs (clients ask OffsetForLeaderEpoch
+ * instead).
  */
 import type { Log, Partition } from "../../log/log.ts";
 import { batchBytes } from "../../wire/record-batch.ts";
-import { array, int8, int16, int32, int64, records, string, struct } from "../../wire/schema.ts";
+import { array, int8, int16, int32, int64, records, string, struct, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import type { ByteBudget } from "../byte-budget.ts";
 import { untilReadable } from "../delayed-fetch.ts";
-import { ErrorCode, errorCodeOf } from "../error-code.ts";
+import { ErrorCode, errorCodeOf, Refusal } from "../error-code.ts";
 import { partitionOf } from "./common.ts";
 
 /** What one answer holds at most, whatever the client would take; but for a single larger batch. */
@@ -31,15 +32,18 @@ interface Asked {
 /** One partition of a request, on its way to an answer. */
 class Wanted {
   private readonly log: Log;
-  readonly name: string;
+  /** The stream by its name; by its id where that is not empty. */
+  private readonly name: string;
+  private readonly id: string;
   readonly asked: Asked;
   partition: Partition | undefined;
   errorCode: ErrorCode = ErrorCode.NONE;
   batches: readonly Buffer[] = [];
 
-  constructor(log: Log, name: string, asked: Asked) {
+  constructor(log: Log, name: string, id: string, asked: Asked) {
     this.log = log;
     this.name = name;
+    this.id = id;
     this.asked = asked;
   }
 
@@ -49,7 +53,10 @@ class Wanted {
     this.partition = undefined;
     try {
       // The epoch before the offset: who is behind in both must not take it for a reason to start over.
-      const partition = partitionOf(this.log, this.name, index, currentLeaderEpoch);
+      const name = this.id === "" ? this.name : this.log.streamById(this.id)?.name;
+      if (name === undefined)
+        throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `there is no topic id ${this.id}`);
+      const partition = partitionOf(this.log, name, index, currentLeaderEpoch);
       const isThere = fetchOffset >= partition.logStartOffset && fetchOffset <= partition.highWatermark;
       this.errorCode = isThere ? ErrorCode.NONE : ErrorCode.OFFSET_OUT_OF_RANGE;
       this.partition = partition;
@@ -129,11 +136,15 @@ function cutTo(buffers: readonly Buffer[], maxBytes: number, isFirst: boolean): 
 export const fetch = api({
   key: 1,
   name: "Fetch",
-  limits: "no sessions (session id 0), no topic ids (13 and later)",
-  versions: { min: 4, max: 12, flexible: 12 },
+  limits: "no sessions (session id 0)",
+  versions: { min: 4, max: 17, flexible: 12 },
   request: {
     clusterId: string({ versions: "12+", nullable: "12+", default: null, tag: 0 }),
-    replicaId: int32({ default: -1 }),
+    replicaId: int32({ versions: "0-14", default: -1 }),
+    replicaState: struct(
+      { replicaId: int32({ default: -1 }), replicaEpoch: int64({ default: -1 }) },
+      { versions: "15+", tag: 1 },
+    ),
     maxWaitMs: int32(),
     minBytes: int32(),
     maxBytes: int32({ default: 0x7fffffff }),
@@ -141,7 +152,8 @@ export const fetch = api({
     sessionId: int32({ versions: "7+" }),
     sessionEpoch: int32({ versions: "7+", default: -1 }),
     topics: array({
-      topic: string(),
+      topic: string({ versions: "0-12" }),
+      topicId: uuid({ versions: "13+" }),
       partitions: array({
         partition: int32(),
         currentLeaderEpoch: int32({ versions: "9+", default: -1 }),
@@ -149,9 +161,17 @@ export const fetch = api({
         lastFetchedEpoch: int32({ versions: "12+", default: -1 }),
         logStartOffset: int64({ versions: "5+", default: -1 }),
         partitionMaxBytes: int32(),
+        replicaDirectoryId: uuid({ versions: "17+", tag: 0 }),
       }),
     }),
-    forgottenTopicsData: array({ topic: string(), partitions: array(int32()) }, { versions: "7+" }),
+    forgottenTopicsData: array(
+      {
+        topic: string({ versions: "7-12" }),
+        topicId: uuid({ versions: "13+" }),
+        partitions: array(int32()),
+      },
+      { versions: "7+" },
+    ),
     rackId: string({ versions: "11+" }),
   },
   response: {
@@ -159,7 +179,8 @@ export const fetch = api({
     errorCode: int16({ versions: "7+" }),
     sessionId: int32({ versions: "7+" }),
     responses: array({
-      topic: string(),
+      topic: string({ versions: "0-12" }),
+      topicId: uuid({ versions: "13+" }),
       partitions: array({
         partitionIndex: int32(),
         errorCode: int16(),
@@ -188,16 +209,22 @@ export const fetch = api({
         records: records({ nullable: "0+" }),
       }),
     }),
+    nodeEndpoints: array(
+      { nodeId: int32(), host: string(), port: int32(), rack: string({ nullable: "16+", default: null }) },
+      { versions: "16+", tag: 0 },
+    ),
   },
   async handle(
     { topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel },
     { log, memory, signal },
+    { version },
   ) {
     // No session was ever given out; Kafka's clients begin with a full fetch after this error.
     if (sessionId !== 0) return { errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND };
-    const byTopic = topics.map(({ topic, partitions }) => ({
+    const byTopic = topics.map(({ topic, topicId, partitions }) => ({
       topic,
-      wanted: partitions.map((asked) => new Wanted(log, topic, asked)),
+      topicId,
+      wanted: partitions.map((asked) => new Wanted(log, topic, version < 13 ? "" : topicId, asked)),
     }));
     const all = byTopic.flatMap(({ wanted }) => wanted);
     await untilReadable(all, minBytes, Math.min(maxWaitMs, MAX_WAIT_MS), signal);
@@ -215,8 +242,9 @@ export const fetch = api({
       memory.release(held);
     }
     return {
-      responses: byTopic.map(({ topic, wanted }) => ({
+      responses: byTopic.map(({ topic, topicId, wanted }) => ({
         topic,
+        topicId,
         partitions: wanted.map(({ asked, errorCode, partition, batches }) => ({
           partitionIndex: asked.partition,
           errorCode,

@@ -50,7 +50,7 @@ async function find(name: string, mayCreate: boolean, context: ClientContext): P
 export const metadata = api({
   key: 3,
   name: "Metadata",
-  limits: "13 would bring nothing without topic ids in Fetch",
+  limits: "13 only adds an error for the whole answer",
   versions: { min: 0, max: 12, flexible: 9 },
   request: {
     topics: array(

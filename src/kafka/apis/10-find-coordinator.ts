@@ -4,13 +4,14 @@ import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
 import { broker } from "./common.ts";
 
-const GROUP = 0;
+/** `CoordinatorType` */
+const Type = { GROUP: 0, TRANSACTION: 1 } as const;
 const NO_TRANSACTIONS = "Sluice coordinates consumer groups only: there are no transactions";
 
 export const findCoordinator = api({
   key: 10,
   name: "FindCoordinator",
-  limits: "groups only; a transaction's coordinator is INVALID_REQUEST",
+  limits: "groups only; for a transactional id TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
   versions: { min: 0, max: 4, flexible: 3 },
   request: {
     key: string({ versions: "0-3" }),
@@ -36,18 +37,28 @@ export const findCoordinator = api({
       { versions: "4+" },
     ),
   },
-  handle({ keyType, coordinatorKeys }, { advertised }) {
-    // A code that no client retries: COORDINATOR_NOT_AVAILABLE would leave a transactional producer waiting.
-    const answer =
-      keyType === GROUP
-        ? { errorCode: ErrorCode.NONE, errorMessage: null, ...broker(advertised) }
-        : {
-            errorCode: ErrorCode.INVALID_REQUEST,
-            errorMessage: NO_TRANSACTIONS,
-            nodeId: -1,
-            host: "",
-            port: -1,
-          };
-    return { ...answer, coordinators: coordinatorKeys.map((key) => ({ key, ...answer })) };
+  handle({ key, keyType, coordinatorKeys }, { advertised, logger }, { clientId }) {
+    let answer = {
+      errorCode: ErrorCode.NONE as ErrorCode,
+      errorMessage: null as string | null,
+      ...broker(advertised),
+    };
+    if (keyType !== Type.GROUP) {
+      // Of the codes that no client retries the one that every client takes as final for a transactional id:
+      // librdkafka asks again and again after INVALID_REQUEST.
+      const isTransaction = keyType === Type.TRANSACTION;
+      const errorCode = isTransaction
+        ? ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        : ErrorCode.INVALID_REQUEST;
+      answer = { errorCode, errorMessage: NO_TRANSACTIONS, nodeId: -1, host: "", port: -1 };
+      if (isTransaction) {
+        const transactionalId = key || coordinatorKeys[0];
+        logger.warn(
+          { clientId, transactionalId },
+          "a transactional producer was refused: leave out its transactional id",
+        );
+      }
+    }
+    return { ...answer, coordinators: coordinatorKeys.map((one) => ({ key: one, ...answer })) };
   },
 });

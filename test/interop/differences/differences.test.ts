@@ -2,15 +2,19 @@
  * The same scripts against Apache Kafka 4 and against the built gateway, in other people's clients. What they
  * print is compared line by line; docs/kafka.md lists what differs, and why, and is held to it.
  */
+
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ApacheKafka } from "../support/apache-kafka.ts";
 import { Gateway } from "../support/gateway.ts";
+import { run } from "../support/process.ts";
 import { suite } from "../support/suite.ts";
+import { clients } from "../support/tools.ts";
 import { differences, judge } from "./comparison.ts";
 import { dumped, kafkaTools } from "./kafka-tools.ts";
-import type { Transcript } from "./transcript.ts";
+import { type Judged, Transcript } from "./transcript.ts";
 
-suite("Apache Kafka 4 and Sluice, side by side", ["java", "kafka's jars"], () => {
+suite("Apache Kafka 4 and Sluice, side by side", ["java", "kafka's jars", "other languages' clients"], () => {
   let kafka: ApacheKafka;
   let gateway: Gateway;
   beforeAll(async () => {
@@ -37,6 +41,28 @@ suite("Apache Kafka 4 and Sluice, side by side", ["java", "kafka's jars"], () =>
   test("Kafka's command-line tools", { timeout: 240_000 }, async () => {
     const [theirs, ours] = await Promise.all([kafkaTools(kafka), kafkaTools(gateway)]);
     same(theirs, ours, "tools: ");
+  });
+
+  const script = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+  test.each([
+    ["confluent", "librdkafka, by confluent-kafka", clients.python, [script("confluent.py")]],
+    ["franz-go", "franz-go", clients.go, []],
+    [
+      "platformatic",
+      "@platformatic/kafka",
+      process.execPath,
+      [script("platformatic.mjs"), clients.platformatic],
+    ],
+  ])("%s: %s", async (name, _, command, args) => {
+    const judging = async (judged: Judged) => {
+      const transcript = new Transcript(judged);
+      const options = { timeoutMs: 80_000, env: { PYTHONWARNINGS: "ignore" } };
+      transcript.sections((await run(command, [...args, judged.brokers], options)).stdout);
+      return transcript;
+    };
+    const [theirs, ours] = await Promise.all([judging(kafka), judging(gateway)]);
+    expect(ours.steps.size).toBeGreaterThan(5);
+    same(theirs, ours, `${name}: `);
   });
 
   test("Kafka's DumpLogSegments on what both left on disk", async () => {

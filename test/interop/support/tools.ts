@@ -31,6 +31,16 @@ const hasKafkaJars =
     readdirSync(kafkaLibs).some((name) => name.startsWith(jar)),
   );
 
+const clientsFolder = join(homedir(), ".cache/sluice-ci/clients-1");
+
+/** Where `npm run test:interop:fetch` puts other languages' clients. */
+export const clients = {
+  folder: clientsFolder,
+  python: join(clientsFolder, "python/bin/python"),
+  platformatic: join(clientsFolder, "platformatic"),
+  go: join(clientsFolder, "franz-go"),
+};
+
 /** Every outside tool, where it was found, and how to get it. */
 export const TOOLS = {
   kcat: { path: inPath("kcat"), get: "apt install kcat" },
@@ -43,6 +53,10 @@ export const TOOLS = {
   "kafka's jars": {
     path: hasKafkaJars ? kafkaLibs : undefined,
     get: "npm run test:interop:fetch (needs Maven)",
+  },
+  "other languages' clients": {
+    path: existsSync(clients.go) ? clients.folder : undefined, // the last to be made
+    get: "npm run test:interop:fetch (needs python3-venv and Go)",
   },
 } as const;
 
