@@ -234,8 +234,11 @@ export class Uplink implements LaneHost {
   // ── by hand ────────────────────────────────────────────────────────────────────────────────────────────
 
   async setResting(resting: "paused" | undefined): Promise<void> {
+    const wasFenced = this.services.notes.state(this.name).resting === "fenced";
     await this.services.notes.setState(this.name, { resting });
     if (resting === undefined) this.problem.clear();
+    // What the other one wrote meanwhile is taken as it is.
+    if (wasFenced) for (const source of this.sources.values()) source.next = -1;
     this.again();
   }
 
