@@ -292,7 +292,10 @@ export class Gateway {
     this.log.storage = storageRules(config);
     this.addresses = { mqtt: this.broker.addresses, kafka: kafka.address };
     await this.uplinks?.use(uplinkOptions(config));
-    await this.settleStreams(config);
+    // It holds already; a disk that takes no more is said by the log, too.
+    await this.settleStreams(config).catch((error) =>
+      this.logger.error({ err: error }, "streams keep their settings"),
+    );
   }
 
   private readonly partitionsOf = (name: string): number => this.log.stream(name)?.partitions.length ?? 0;

@@ -29,6 +29,11 @@ export class ByteBudget {
     return Math.max(0, this.maxBytes * 0.75 - this.held);
   }
 
+  /** Twice spent: nothing is begun for anybody. */
+  get isOverdrawn(): boolean {
+    return this.held >= 2 * this.maxBytes;
+  }
+
   hold(bytes: number): void {
     this.held += bytes;
   }

@@ -149,6 +149,8 @@ export class Connection {
     if (this.inHand.length >= maxInHand || this.unsentBytes > MAX_UNSENT_BYTES) return false;
     // A frame already under way holds its share: it must be able to finish, or nobody's could.
     if (this.reservedBytes > 0 || !memory.isSpent) return true;
+    // Who owes nothing is not to wait for those who do.
+    if (this.inHand.length === 0 && this.unsentBytes === 0 && !memory.isOverdrawn) return true;
     memory.whenRoom(this.advance);
     return false;
   }

@@ -45,6 +45,7 @@ export class Segment {
   flushedBytes = 0;
   /** Undefined until it is needed: an old segment that nobody reads costs no memory. */
   private index: SegmentIndex | undefined;
+  private loading: Promise<{ index: SegmentIndex }> | undefined;
   private file: File | undefined;
   private opening: Promise<File> | undefined;
   /** Opened for reading, before it was opened for writing; somebody may still be at it. */
@@ -125,7 +126,7 @@ export class Segment {
     return (await this.loadIndex(endOffset)).next;
   }
 
-  /** Several readers may be at this at once, and what one has made may be unloaded before another is done. */
+  /** What it has made may be unloaded before the reader who asked for it is done. */
   private async loadIndex(endOffset: number): Promise<{ index: SegmentIndex; next: number }> {
     const file = await this.acquire();
     try {
@@ -392,7 +393,12 @@ export class Segment {
   }
 
   private async loadedIndex(): Promise<SegmentIndex> {
-    return this.index ?? (await this.loadIndex(Number.POSITIVE_INFINITY)).index;
+    if (this.index !== undefined) return this.index;
+    // One for all who come meanwhile: it may be a scan of the whole file.
+    this.loading ??= this.loadIndex(Number.POSITIVE_INFINITY).finally(() => {
+      this.loading = undefined;
+    });
+    return (await this.loading).index;
   }
 
   /** An offset at or before the first record that is as new as `timestamp`. */

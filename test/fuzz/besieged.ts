@@ -8,8 +8,10 @@ import { type AttackOptions, type AttackReport, attack, HONEST_STREAM } from "./
 
 /** In memory where the system has such a place: it is not the disk that is tried here. */
 const ROOM = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+/** So much and no more: on a large machine garbage would look like growth, and a leak ends the process here. */
+const HEAP_MIB = 160;
 /** What memory may still grow by in the last third of a run: the collector's mood, not a leak of frames. */
-const MAX_GROWTH_MIB = 48;
+const MAX_GROWTH_MIB = 64;
 
 export interface Siege {
   readonly report: AttackReport;
@@ -21,6 +23,7 @@ export async function besiege(options: AttackOptions): Promise<Siege> {
   const dataDir = await mkdtemp(join(ROOM, "sluice-fuzz-"));
   const gateway = await Gateway.start({
     dataDir,
+    nodeArgs: [`--max-old-space-size=${HEAP_MIB}`],
     streams: { [HONEST_STREAM]: {}, a: { partitions: 3 }, unmapped: {} },
     mappings: [{ from: "#", to: "unmapped" }],
   });

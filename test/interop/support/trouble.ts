@@ -77,7 +77,7 @@ const mqttSubscribersThatFreeze: Trouble = {
 };
 
 /** One Fetch for all partitions of a stream from the beginning, as much as there is. */
-function greedyFetch(stream: string, partitions: number): Buffer {
+export function greedyFetch(stream: string, partitions: number): Buffer {
   const writer = new Writer();
   writer.int16(fetch.key);
   writer.int16(4);
