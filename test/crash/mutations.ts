@@ -408,7 +408,7 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       // What would notice.
       {
-        file: "segment.ts",
+        file: "log/segment.ts",
         find: "return isSound && (await this.vouchesFor(index, { offset, timestamp })) ? index : fresh;",
         replace: "return isSound ? index : fresh;",
       },
