@@ -79,7 +79,7 @@ class CrossChecks {
   }
 
   mappings(): void {
-    const { mappings, defaults, fallback, deadLetters } = this.config;
+    const { mappings, defaults, fallback, deadLetters, downlinks } = this.config;
     const schemas = new Map<string, SchemaFile | undefined>();
     const checks = new MappingChecks({
       mappings,
@@ -100,6 +100,8 @@ class CrossChecks {
       this.keyed(fallback, "fallback", "what no mapping matches has none");
     }
     this.deadLetters(deadLetters);
+    // A downlink's stream is there for Kafka producers to write.
+    for (const one of Array.isArray(downlinks) ? downlinks : []) checks.written.add(String(mapOf(one).from));
     for (const name of this.streams) {
       const isWritten = checks.written.has(name) || checks.patterns.some((pattern) => pattern.test(name));
       if (isWritten || name === (deadLetters ?? "dead-letters") || !Array.isArray(mappings)) continue;

@@ -583,9 +583,11 @@ export class StreamStore implements Log {
     const committer = this.committer;
     if (committer === undefined) return;
     committer.refuse(new LogError("CLOSED", "the gateway is stopping"));
+    // Its timer ends here, whatever the disk still answers.
+    const unwatched = this.space.close();
     await this.upkeep.close();
     await committer.drain();
-    await this.space.close();
+    await unwatched;
     await this.outage.close();
     await this.catalogChange.catch(() => {});
     // A checkpoint that is under way may have begun before the last commits.

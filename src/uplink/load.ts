@@ -1,4 +1,5 @@
 /** What one delivery carries: gathered from sources in the order of their priority, within limits. */
+import { setImmediate as turn } from "node:timers/promises";
 import type { Partition } from "../log/log.ts";
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
 import { bodyOf } from "../wire/raw-records.ts";
@@ -9,6 +10,7 @@ import { NamedError } from "./words.ts";
 
 /** What a batch that a producer compressed may come to. */
 const MAX_BODY_BYTES = 64 << 20;
+const LARGE_BYTES = 128 << 10;
 
 export interface LoadPart {
   readonly source: Source;
@@ -64,7 +66,10 @@ export async function gather(sources: readonly Source[], options: GatherOptions)
       break;
     }
     try {
+      const before = load.bytes;
       await takeFrom(source, load, leftBytes, leftRecords, options);
+      // A full batch takes some 10 ms; sensors get their turn before the next.
+      if (load.bytes - before > LARGE_BYTES) await turn();
     } catch (error) {
       // Nothing of it is in the load: whatever was taken before the error counts for nothing without its part.
       if (load.bytes > 0 || load.batches.size > 0) return gather(without(sources, source, error), options);

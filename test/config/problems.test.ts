@@ -54,3 +54,23 @@ mappings:
     expect(complaint(`version: 1\n${levels.join("\n")}\n`)).toMatch(/expand to more than 10000 values/);
   });
 });
+
+describe("what is no mistake but worth a look", () => {
+  const notes = (yaml: string) =>
+    parseConfig(`version: 1\n${yaml}`, "g.yaml").notes.map(
+      ({ place, message }) => `${place.label} ${message}`,
+    );
+
+  test("is a stream that nothing writes", () => {
+    expect(notes("streams:\n  a:\n  b:\nmappings: [{ from: x, to: a }]\n")).toEqual([
+      'g.yaml:4:3 no mapping writes stream "b"; that is right if a Kafka producer does',
+    ]);
+  });
+
+  test("is none that a template, an also, the fallback, dead letters or a downlink accounts for", () => {
+    const streams = "streams: { a-1: , b: , c: , dead-letters: , commands: }\nfallback: c\n";
+    const downlink = 'downlinks: [{ from: commands, to: "d/${key}" }]\n';
+    const mapping = 'mappings: [{ from: "x/+n", to: "a-${n}", limit: 3, also: [{ to: b }] }]\n';
+    expect(notes(streams + downlink + mapping)).toEqual([]);
+  });
+});
