@@ -1,4 +1,7 @@
 /** The thread that `load-aside.ts` starts: loads, runs the tests, answers once, ends. */
+import { readlinkSync } from "node:fs";
+import { constants, setPriority } from "node:os";
+import { basename } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { SluiceError } from "../errors.ts";
 import type { LoadAnswer, LoadQuestion } from "./load-aside.ts";
@@ -16,4 +19,14 @@ async function answer({ file, inputs }: LoadQuestion): Promise<LoadAnswer> {
   }
 }
 
+/** The gateway's own thread comes first: on Linux each thread has its priority, elsewhere it stays as it is. */
+function stepBack(): void {
+  try {
+    setPriority(Number(basename(readlinkSync("/proc/thread-self"))), constants.priority.PRIORITY_LOW);
+  } catch {
+    // Then it shares the processor as it comes.
+  }
+}
+
+stepBack();
 parentPort?.postMessage(await answer(workerData as LoadQuestion));
