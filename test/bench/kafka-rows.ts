@@ -20,7 +20,7 @@ async function perf(name: "producer performance" | "consumer performance", args:
   return (await run(tool("java"), roomy, { timeoutMs: 300_000 })).stdout;
 }
 
-/** MB/s of values that Kafka's producer got acknowledged, with its defaults: acks=all, idempotent. */
+/** MB/s of values that Kafka's producer got acknowledged: acks=all and idempotent, as it is by itself; batches as below. */
 async function produced(brokers: string, topic: string, size: number, bytes: number): Promise<number> {
   const load = [
     "--topic",
