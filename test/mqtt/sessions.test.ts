@@ -47,7 +47,13 @@ describe("QoS 2 through a kill", () => {
     subscriber.hears = until.subscriber ?? ALL;
     publisher.publish("m0");
     publisher.publish("m1");
-    await settled(gateway, [publisher, subscriber]);
+    const clients = [publisher, subscriber];
+    await eventually(() => {
+      const isCut = gateway.disk.writesLeft <= 0 || clients.some(({ hears }) => hears <= 0);
+      const isDone = clients.every(({ isIdle }) => isIdle) && subscriber.delivered.length === 2;
+      expect(isCut || isDone).toBe(true);
+    });
+    await settled(gateway, clients);
     const wasOver = gateway.disk.writesLeft > 0;
     gateway = await killAndRestart(gateway);
     await subscriber.connect(gateway.port);
