@@ -14,28 +14,33 @@ import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "./config/load.ts";
 import { CONFIG_EXIT_CODE } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
-import type { Address, Config, StreamConfig } from "./config/schema.ts";
-import { UNLIMITED } from "./config/units.ts";
+import type { Address, Config } from "./config/schema.ts";
 import { ControlServer } from "./control/server.ts";
 import { DeadLetters } from "./dead-letters.ts";
-import { type DownlinkRules, type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
+import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
-import type { GroupOptions } from "./groups/types.ts";
-import { KafkaServer, type KafkaServerOptions, type KafkaServerStats } from "./kafka/server.ts";
-import type { StorageRules } from "./log/disk-space.ts";
-import type { LogStats, StreamSettings } from "./log/log.ts";
-import { DEFAULT_SETTINGS } from "./log/stream-state.ts";
+import { KafkaServer, type KafkaServerStats } from "./kafka/server.ts";
+import type { LogStats } from "./log/log.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
 import { type Explanation, explain } from "./mapping/explain.ts";
 import { compileInSlices, Mapper } from "./mapping/mapper.ts";
 import type { TopicCount } from "./mapping/topic-census.ts";
-import { MqttBroker, type MqttBrokerOptions, type MqttStats, publishProblem } from "./mqtt/broker.ts";
-import { DEAD_LETTERS, Ingest, type IngestOptions, type IngestStats } from "./mqtt/ingest.ts";
+import { MqttBroker, type MqttStats, publishProblem } from "./mqtt/broker.ts";
+import { DEAD_LETTERS, Ingest, type IngestStats } from "./mqtt/ingest.ts";
+import {
+  downlinkRules,
+  groupOptions,
+  ingestOptions,
+  kafkaOptions,
+  mqttOptions,
+  settingsOf,
+  storageRules,
+  uplinkOptions,
+} from "./part-options.ts";
 import type { PublishPacket } from "./record.ts";
 import { uplinkRoutes } from "./uplink/commands.ts";
-import type { UplinkOptions } from "./uplink/options.ts";
 import type { UplinkReport } from "./uplink/report.ts";
 import { Uplinks } from "./uplink/uplinks.ts";
 
@@ -387,91 +392,4 @@ function refuseFixed({ dataDir: now }: Config, { dataDir: then }: Config): void 
     mend: "Restart the gateway for this, or put it back.",
     exitCode: CONFIG_EXIT_CODE,
   });
-}
-
-// ── From the configuration to the parts' own options
-
-function groupOptions({ kafka: { offsetRetention } }: Config): Partial<GroupOptions> {
-  return { offsetRetentionMs: offsetRetention === UNLIMITED ? Number.POSITIVE_INFINITY : offsetRetention };
-}
-
-function ingestOptions({ fallback, deadLetters, kafka }: Config): IngestOptions {
-  return { fallbackStream: fallback, deadLetterStream: deadLetters, autoCreate: kafka.autoCreate };
-}
-
-function downlinkRules({ downlinks, tables }: Config): DownlinkRules {
-  return { rules: downlinks, tables };
-}
-
-function mqttOptions({ mqtt }: Config): MqttBrokerOptions {
-  return {
-    listeners: mqtt.listeners.map(({ bind }) => bind),
-    limits: {
-      maxPacketBytes: mqtt.maxPacket,
-      maxConnections: mqtt.maxConnections,
-      maxInFlight: mqtt.maxInFlight,
-      connectTimeoutMs: mqtt.connectTimeout,
-      drainTimeoutMs: mqtt.drainTimeout,
-      maxQueuedMessages: mqtt.maxQueued,
-      maxQueuedBytes: mqtt.maxQueuedBytes,
-      maxQueuedMessagesInAll: mqtt.maxQueuedInAll,
-      maxQueuedBytesInAll: mqtt.maxQueuedBytesInAll,
-      whenQueueFull: mqtt.whenQueueFull,
-      maxSessions: mqtt.maxSessions,
-      maxRetainedMessages: mqtt.maxRetained,
-      maxRetainedBytes: mqtt.maxRetainedBytes,
-    },
-  };
-}
-
-function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
-  return {
-    bind: kafka.bind,
-    advertise: kafka.advertise,
-    maxFrameBytes: kafka.maxFrame,
-    maxConnections: kafka.maxConnections,
-    maxInFlight: kafka.maxInFlight,
-    maxPartitionsPerRequest: kafka.maxPartitionsPerRequest,
-    maxBufferedBytes: kafka.maxBuffered,
-    autoCreate: kafka.autoCreate,
-    dataDir,
-  };
-}
-
-function uplinkOptions({ name: gateway, uplinks, streams: all }: Config): UplinkOptions[] {
-  const waiting = Object.entries(all).filter(([, { retention }]) => retention.waitForUplink);
-  return uplinks.map(({ streams, to, interval, rate, ...uplink }) => ({
-    ...uplink,
-    gateway,
-    streams: streams.map((one) =>
-      typeof one === "string" ? { pattern: one, to } : { pattern: one.stream, to: one.to },
-    ),
-    intervalMs: interval,
-    maxTransactionBytes: uplink.maxTransaction,
-    maxBatchBytes: uplink.maxBatch,
-    connectTimeoutMs: uplink.connectTimeout,
-    requestTimeoutMs: uplink.requestTimeout,
-    transactionTimeoutMs: uplink.transactionTimeout,
-    maxBackoffMs: uplink.maxBackoff,
-    waitFor: waiting.map(([stream]) => stream),
-    rate,
-    warnAtMs: uplink.warnAt.toSorted((a, b) => b - a),
-  }));
-}
-
-function storageRules({ storage: { minFree, whenFull } }: Config): StorageRules {
-  return { minFreeBytes: minFree, whenFull };
-}
-
-function settingsOf({ retention, segment, maxMessage, cleanup, tombstones }: StreamConfig): StreamSettings {
-  return {
-    ...DEFAULT_SETTINGS,
-    retentionMs: retention.time,
-    retentionBytes: retention.size,
-    segmentBytes: segment.size,
-    segmentMs: segment.time,
-    maxMessageBytes: maxMessage,
-    cleanup,
-    deleteRetentionMs: tombstones,
-  };
 }

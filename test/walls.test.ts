@@ -24,7 +24,9 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   uplink: ["kafka", "groups", "mapping", "log", "wire", ...BASE],
   config: ["mapping", "wire", ...BASE],
   control: ["log", ...BASE],
+  "part-options": ["downlink", "uplink", "mqtt", "kafka", "groups", "mapping", "log", "config", ...BASE],
   gateway: [
+    "part-options",
     "control",
     "dead-letters",
     "downlink",
