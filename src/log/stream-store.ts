@@ -235,7 +235,7 @@ export class StreamStore implements Log {
       dataDir,
       fileSystem,
       logger: this.logger,
-      maxTailBytes: this.options.maxTailBytes ?? 16 << 20,
+      maxTailBytes: this.options.maxTailBytes ?? 8 << 20,
       recoveryPoints: checkpoint.recoveryPoints,
       partitions: () => this.streams.flatMap((stream) => stream.partitions),
     });

@@ -115,16 +115,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    name: "write the next temporary file over one that a power cut has made the real one",
-    edits: [
-      {
-        file: "log/file-system.ts",
-        find: "  await fileSystem.remove(temporary);\n",
-        replace: "",
-      },
-    ],
-  },
-  {
     name: "take an earlier generation's entries for proof that newer ones are missing",
     edits: [
       {
@@ -498,16 +488,6 @@ export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
       },
     ],
   },
-  {
-    name: "compaction lets a segment's records go that a pass has not seen all later ones of",
-    edits: [
-      {
-        file: "log/compaction.ts",
-        find: "if (baseOffsetOf(batch) >= this.to) return batch;",
-        replace: "",
-      },
-    ],
-  },
 ];
 
 /** Found where the broker and the group coordinator are driven, too. */
@@ -726,16 +706,6 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
         find: "      this.records.append(records, this.clock.wallTime(), (error) => {",
         replace:
           "      for (const one of records.slice(1))\n        setImmediate(() => this.records.append([one], this.clock.wallTime(), () => {}));\n      this.records.append(records.slice(0, 1), this.clock.wallTime(), (error) => {",
-      },
-    ],
-  },
-  {
-    name: "SUBACK for a subscription that is asked for again before the first is on disk",
-    edits: [
-      {
-        file: "mqtt/persistence.ts",
-        find: "qos === qos && !session.unsaved.has(topic);",
-        replace: "qos === qos;",
       },
     ],
   },

@@ -1,0 +1,27 @@
+/** Puts one bug after the other into the program; the simulator must find each. */
+import { describe, expect, it } from "vitest";
+import { type Mutation, withMutation } from "../mutations.ts";
+import { simulate } from "../simulate.ts";
+import type { Level } from "../workload.ts";
+
+/** Within these a bug must be found: many cuts in few histories, then few in many, then once more in others. */
+const BUDGETS = [
+  { seed: 1, points: 3000, share: 0.01 },
+  { seed: 1, points: 6000, share: 0 },
+  { seed: 700, points: 9000, share: 0.001 },
+];
+
+export function catchesEachOf(level: Level, mutations: readonly Mutation[]): void {
+  describe(`at the level ${level} the simulator catches one that would`, () => {
+    it.each(mutations)("$name", async (mutation) => {
+      const failure = await withMutation(mutation, async (program) => {
+        for (const budget of BUDGETS) {
+          const result = await simulate({ ...budget, level, program });
+          if (result.failure !== undefined) return result.failure;
+        }
+        return undefined;
+      });
+      expect(failure).toBeDefined();
+    });
+  });
+}
