@@ -7,5 +7,7 @@ export default defineConfig({
     exclude: ["test/interop/**", "test/bench/**", "test/crash/{ci,mutations}/**", "node_modules/**"],
     testTimeout: 20_000,
     hookTimeout: 20_000,
+    // Much of it waits for sockets and disks; by itself vitest would leave one of two processors idle.
+    maxWorkers: "100%",
   },
 });

@@ -26,9 +26,7 @@ export class FramingGuard {
     while (at < length) {
       if (this.bodyLeft > 0) {
         const skipped = Math.min(this.bodyLeft, length - at);
-        const problem = this.strings.isDone
-          ? undefined
-          : this.strings.check(chunk.subarray(at, at + skipped));
+        const problem = this.strings.isDone ? undefined : this.strings.check(chunk, at, at + skipped);
         if (problem !== undefined) return problem;
         this.bodyLeft -= skipped;
         at += skipped;

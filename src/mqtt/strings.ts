@@ -46,16 +46,22 @@ export class StringGuard {
     return this.next === this.fields.length;
   }
 
-  /** What is wrong with the strings that end in this piece of the body, or undefined. */
-  check(piece: Uint8Array): string | undefined {
-    const bytes = this.held === undefined ? piece : Buffer.concat([this.held, piece]);
+  /** What is wrong with the strings that end in this piece of the body, `chunk` from `from` to `to`, or undefined. */
+  check(chunk: Uint8Array, from: number, to: number): string | undefined {
+    if (this.held === undefined) return this.checkIn(chunk, from, to);
+    const bytes = Buffer.concat([this.held, chunk.subarray(from, to)]);
     this.held = undefined;
-    for (let at = 0; !this.isDone; ) {
+    return this.checkIn(bytes, 0, bytes.length);
+  }
+
+  private checkIn(bytes: Uint8Array, from: number, to: number): string | undefined {
+    for (let at = from; !this.isDone; ) {
       const field = this.fields[this.next] as Field;
       const hasLength = field === "string" || field === "binary";
+      const isCut = hasLength && at + 2 > to;
       const end = at + (hasLength ? 2 + lengthAt(bytes, at) : field === "flags" ? 1 : field);
-      if (end > bytes.length || Number.isNaN(end)) {
-        this.held = bytes.slice(at);
+      if (isCut || end > to) {
+        this.held = bytes.slice(at, to);
         return undefined;
       }
       if (field === "string" && !isText(bytes, at + 2, end)) {
@@ -70,9 +76,8 @@ export class StringGuard {
   }
 }
 
-/** NaN when it is not all there. */
 const lengthAt = (bytes: Uint8Array, at: number): number =>
-  (bytes[at] ?? Number.NaN) * 256 + (bytes[at + 1] ?? Number.NaN);
+  (bytes[at] as number) * 256 + (bytes[at + 1] as number);
 
 /** What follows the client id, by CONNECT's flags; a password is only bytes. */
 function fieldsBehind(flags: number): Field[] {
