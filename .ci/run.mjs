@@ -88,7 +88,7 @@ async function main() {
   if (!(await check("install", "npm", ["ci", "--no-audit", "--no-fund"]))) return;
   await check("lint and types", "npm", ["run", "check"]);
   await suite("tests", "npm", ["test", "--"], { minutes: 10 });
-  await suite("power cuts", "npm", ["run", "test:crash:ci", "--"], { minutes: 15 });
+  await suite("power cuts", "npm", ["run", "test:crash:ci", "--"], { minutes: 20 });
   const missing = missingPackages();
   if (missing.length > 0) {
     process.env.DEBIAN_FRONTEND = "noninteractive";
