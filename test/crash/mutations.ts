@@ -709,14 +709,4 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
       },
     ],
   },
-  {
-    name: "PUBCOMP for a PUBREL that comes again before the first one's release is on disk",
-    edits: [
-      {
-        file: "mqtt/persistence.ts",
-        find: "    incoming.set(packetId, released);\n",
-        replace: "    incoming.delete(packetId);\n",
-      },
-    ],
-  },
 ];
