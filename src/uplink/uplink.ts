@@ -149,7 +149,7 @@ export class Uplink implements LaneHost {
         session.close();
         this.session = undefined;
       }
-      if (this.isClosed || this.problem.report === undefined) continue;
+      if (this.isClosed || this.state === "fenced" || this.problem.report === undefined) continue;
       const most = Math.min(FIRST_BACKOFF_MS * 2 ** failures, this.options.maxBackoffMs);
       failures = Math.min(failures + 1, 20);
       await this.rest(most * (0.5 + Math.random() / 2));
@@ -177,6 +177,7 @@ export class Uplink implements LaneHost {
     if (error instanceof KafkaError && error.isFenced) {
       const other = await this.whoElse().catch(() => undefined);
       if (other !== undefined) {
+        this.become("fenced");
         this.problem.note(
           new NamedError(
             "FENCED",

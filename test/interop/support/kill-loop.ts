@@ -139,7 +139,10 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
   let mosquitto: Running | undefined;
   let watcher: Awaited<ReturnType<typeof watch>> | undefined;
   let producing: Promise<void> | undefined;
-  const acknowledged = (): number => sensors.reduce((sum, sensor) => sum + sensor.acknowledged.size, 0);
+  const isTwo = (name: string): boolean => name.startsWith("q2-");
+  const ofQos = (qos: number): number =>
+    sensors.filter(({ name }) => isTwo(name) === (qos === 2)).reduce((n, s) => n + s.acknowledged.size, 0);
+  const acknowledged = (): number => ofQos(1) + ofQos(2);
   try {
     mosquitto = mosquittoSub(gateway, subscriber);
     watcher = await watch(gateway.brokers);
@@ -154,11 +157,15 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
     }
     producing = produceUntil(() => stopped, gateway.brokers, produced);
     for (let kill = 1; kill <= kills; kill++) {
-      // Far enough to have connected again, and not always equally far.
-      const target = acknowledged() + 50 + Math.floor(Math.random() * 500);
+      // Far enough for all of them to have connected again, and not always equally far.
+      const [targetOfOne, targetOfTwo, targetProduced] = [
+        ofQos(1) + 20 + Math.floor(Math.random() * 250),
+        ofQos(2) + 20 + Math.floor(Math.random() * 250),
+        produced.size + 5,
+      ];
       await eventually(
-        () => acknowledged() >= target,
-        `${target} acknowledgements before kill ${kill}`,
+        () => ofQos(1) >= targetOfOne && ofQos(2) >= targetOfTwo && produced.size >= targetProduced,
+        `acknowledgements before kill ${kill}`,
         60_000,
       );
       await gateway.kill();
@@ -198,9 +205,6 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
     await eventually(isThere, "everything at mosquitto_sub", 30_000).catch(() => {});
     const values = new Set<string>();
     await readEach(gateway.brokers, "produced", ({ value }) => values.add(value ?? ""));
-    const isTwo = (name: string): boolean => name.startsWith("q2-");
-    const ofQos = (qos: number): number =>
-      sensors.filter(({ name }) => isTwo(name) === (qos === 2)).reduce((n, s) => n + s.acknowledged.size, 0);
     return {
       kills,
       acknowledged: [ofQos(1), ofQos(2), produced.size],
