@@ -40,7 +40,7 @@ function storedOf(one: PublishPacket): RecordAppend[] {
     ...record,
     ...placed(record.stream, record.partition, 7 + index),
   }));
-  const [first] = records as [RecordAppend];
+  const first = records[0] as RecordAppend;
   return [...records, { ...first, ...placed("__mqtt_sessions", 0, 99, true) }];
 }
 
