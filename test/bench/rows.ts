@@ -4,7 +4,8 @@ import { Running, run } from "../interop/support/process.ts";
 import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
 import { bytesWritten, commits, killedWhileLarge, readiness, wear } from "./disk-rows.ts";
 import { comparison, type Figure, k, mb, ms, spread } from "./figure.ts";
-import { idleConsumers, kafkaPerformance } from "./kafka-rows.ts";
+import { kafkaPerformance } from "./kafka-performance.ts";
+import { compacting, fanOut, fetchingAll, idleConsumers } from "./kafka-rows.ts";
 import type { LatencyResult } from "./latency.ts";
 import type { LoadResult } from "./load.ts";
 import { mappingAgainstNodeRed, mappingRules } from "./mapping-rows.ts";
@@ -247,8 +248,17 @@ export const ROWS: readonly Row[] = [
   { name: "uplink remote", needs: JAVA, measure: remoteLatency },
   { name: "uplink rest", needs: JAVA, measure: idleUplink },
   { name: "unharmed others", measure: unharmed },
-  { name: "kafka performance", needs: ["java", "kafka's jars"], measure: kafkaPerformance },
+  ...[200, 1_000].flatMap((size) =>
+    [1, 6].map((partitions) => ({
+      name: `kafka performance ${size}x${partitions}`,
+      needs: JAVA,
+      measure: () => kafkaPerformance(size, partitions),
+    })),
+  ),
+  { name: "kafka fetching", needs: JAVA, measure: fetchingAll },
+  { name: "kafka fan-out", measure: fanOut },
   { name: "kafka idle", measure: idleConsumers },
+  { name: "kafka compaction", measure: compacting },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>
