@@ -62,12 +62,17 @@ export async function week({ records, perSecond, say = () => {} }: WeekOptions):
     const own = gateway;
     const status = () => statusOf(own);
     const producing = produce(brokers, records, perSecond);
-    // A fifth of the way to the end.
-    await eventually(
-      async () => (await status()).waitingRecords > records * ROOM * 0.2,
-      "a fifth",
-      3_600_000,
-    );
+    const filled = (part: number) =>
+      eventually(
+        async () => (await status()).waitingRecords > records * ROOM * part,
+        `${part} of the disk full`,
+        3_600_000,
+      );
+    // The power fails, too; and from then on the meter knows the rate of this week, and no time before it.
+    await filled(0.05);
+    await gateway.kill();
+    await gateway.again();
+    await filled(0.5);
     const diskMs = (await status()).runway.diskMs ?? Number.NaN;
     const diskAt = performance.now();
     say(`the disk is said to last ${(diskMs / 1000).toFixed(0)} s`);
