@@ -64,6 +64,8 @@ export async function compileInSlices(
     await turn();
     until = performance.now() + SLICE_MS;
   }
+  // What they are put to comes on top.
+  await turn();
   return compiled;
 }
 
