@@ -102,7 +102,10 @@ function rowsOfCsv(text: string): string[][] {
   const separator = firstLine.includes(";") && !firstLine.includes(",") ? ";" : ",";
   const rows: string[][] = [];
   let row: string[] = [];
-  const field = new RegExp(`(?:"((?:[^"]|"")*)"|((?!")[^${separator}\\r\\n]*))(${separator}|\\r?\\n|$)`, "gy");
+  const field = new RegExp(
+    `(?:"((?:[^"]|"")*)"|((?!")[^${separator}\\r\\n]*))(${separator}|\\r?\\n|$)`,
+    "gy",
+  );
   for (let at = 0; at < text.length; at = field.lastIndex) {
     field.lastIndex = at;
     const match = field.exec(text);
