@@ -280,7 +280,7 @@ export class Gateway {
     await this.addStreams(config);
     await this.broker.open(mqttThen.listeners);
     try {
-      await kafka.open(config.kafka.bind);
+      await kafka.open(config.kafka);
     } catch (error) {
       this.broker.use(mqttNow);
       throw error;

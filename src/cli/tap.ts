@@ -67,23 +67,24 @@ export function lineText(line: TapLine | TapGap): string {
   return `${time} ${MARKS[outcome]} ${plain(topic).padEnd(TOPIC_WIDTH)} ${destination(line)}  ${payloadText(payload, bytes)}`;
 }
 
-function destination({ outcome, rule, records, error, retain }: TapLine): string {
+function destination({ topic, outcome, rule, records, more, error, retain }: TapLine): string {
   const problem = error === undefined ? "" : ` ${pc.red(plain(`${error.field}: ${error.message}`))}`;
   const retained = retain ? pc.dim(" retained") : "";
+  const places = records.map(({ stream, partition, offset, key }) => {
+    const shown = key === null || key === topic ? "" : ` ${pc.bold(plain(key))}`;
+    return `${pc.cyan(stream)} ${partition}@${offset}${shown}`;
+  });
+  if (more > 0) places.push(pc.dim(`${grouped(more)} more`));
+  const where = places.join(", ");
   switch (outcome) {
-    case "stored": {
-      const places = records.map(({ stream, partition, key }) => {
-        const index = partition === null ? "" : `[${partition}]`;
-        return `${pc.cyan(stream)}${index}${key === null ? "" : ` ${pc.bold(plain(key))}`}`;
-      });
-      return `${places.length === 0 ? pc.dim("no record") : places.join(", ")}${retained}${problem}`;
-    }
+    case "stored":
+      return `${where || pc.dim("no record")}${retained}${problem}`;
     case "unmatched":
-      return pc.yellow("no mapping takes it") + retained;
+      return pc.yellow("no mapping takes it") + (where && `, to ${where}`) + retained;
     case "skipped":
       return pc.dim(`skipped by ${rule}`) + retained;
     default:
-      return `${pc.red(outcome)} ${rule ?? ""}${retained}${problem}`;
+      return `${pc.red(outcome)} ${rule ?? ""}${retained}${problem}${where && pc.dim(`, kept as ${where}`)}`;
   }
 }
 

@@ -147,15 +147,16 @@ export function shiftPorts(config: Config, offset: number): Config {
     const message = `brings port ${address.port} to ${port}, which is none`;
     throw new ConfigError([{ place: { label: `--port-offset ${offset}` }, message }]);
   };
+  const shiftKafka = <L extends Pick<Config["kafka"], "bind" | "advertise">>(one: L): L => ({
+    ...one,
+    bind: shift(one.bind),
+    advertise: one.advertise === "auto" ? one.advertise : shift(one.advertise),
+  });
   const { mqtt, kafka } = config;
   return deepFreeze({
     ...config,
     mqtt: { ...mqtt, listeners: mqtt.listeners.map((one) => ({ ...one, bind: shift(one.bind) })) },
-    kafka: {
-      ...kafka,
-      bind: shift(kafka.bind),
-      advertise: kafka.advertise === "auto" ? kafka.advertise : shift(kafka.advertise),
-    },
+    kafka: { ...shiftKafka(kafka), listeners: kafka.listeners.map(shiftKafka) },
   });
 }
 

@@ -21,8 +21,8 @@ import { isJournalFile, readJournalFile } from "./journal.ts";
 import { ProducerState } from "./producer-state.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { isSignOfGaps } from "./replacement.ts";
-import { segmentName } from "./segment.ts";
 import { INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES } from "./segment-index.ts";
+import { segmentBases, segmentName } from "./segment-name.ts";
 import { type Sifted, siftSegment } from "./sift.ts";
 import { INTERNAL_SETTINGS } from "./stream-state.ts";
 
@@ -70,12 +70,6 @@ export const CATALOG: StreamDescription = {
   partitions: 1,
   settings: INTERNAL_SETTINGS,
 };
-
-/** Base offsets of the segments among a partition's files, in order. */
-export function segmentBases(names: readonly string[]): number[] {
-  const logs = names.filter((name) => /^\d{20}\.log$/.test(name));
-  return logs.map((name) => Number(name.slice(0, 20))).sort((a, b) => a - b);
-}
 
 export function inspect(
   fileSystem: FileSystem,

@@ -8,29 +8,18 @@
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
 import { baseOffsetOf, lastOffsetOf } from "../wire/record-batch.ts";
-import { Deque } from "./deque.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ActiveProducer, Partition } from "./log.ts";
 import { isSnapshot, ProducerSnapshots } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
 import { isSignOfGaps, settleReplacements } from "./replacement.ts";
-import { Segment, segmentName } from "./segment.ts";
-import { lastAtMost } from "./segment-index.ts";
+import type { Segment } from "./segment.ts";
+import { SegmentList } from "./segment-list.ts";
+import { segmentBases, segmentName } from "./segment-name.ts";
 import type { StreamState } from "./stream-state.ts";
+import { Tail } from "./tail.ts";
 import { firstAtOrAfter, newestOf, type RecordPlace } from "./time-lookup.ts";
 import type { SegmentAge } from "./timekeeper.ts";
-
-/** More pieces would cost more in the system call than they save in copying. */
-const MAX_PIECES = 512;
-/** Old segments of one partition that stay open for readers. */
-const MAX_OPEN_SEGMENTS = 8;
-
-interface TailBatch {
-  readonly buffer: Buffer;
-  readonly baseOffset: number;
-  readonly lastOffset: number;
-  readonly segment: Segment;
-}
 
 export class PartitionLog implements Partition {
   readonly stream: StreamState;
@@ -44,13 +33,8 @@ export class PartitionLog implements Partition {
   readonly folder: string;
   /** Log time. */
   private readonly now: () => number;
-  /** Never changed but at its end: who goes through it while it is replaced goes through what was. */
-  private segments: Segment[] = [];
-  /** Base offsets of `segments`, for look-ups. */
-  private bases: number[] = [];
-  private readonly tail = new Deque<TailBatch>();
-  /** How many of `tail`, from the front, are in their segments' files. */
-  private flushedCount = 0;
+  private readonly segments: SegmentList;
+  private readonly tail = new Tail();
   /** Who still wants which offset; see `hold`. */
   private readonly holds = new Map<string, number>();
   private readonly listeners = new Set<() => void>();
@@ -67,8 +51,6 @@ export class PartitionLog implements Partition {
   private mayHaveGaps = false;
   private hasFolder = false;
   private namesUnsynced = false;
-  /** Readers know it no more, but the disk has refused to remove it; before the next one goes it has to. */
-  private readonly notRemoved: Segment[] = [];
   private isDestroyed = false;
   private readonly snapshots: ProducerSnapshots;
 
@@ -78,6 +60,7 @@ export class PartitionLog implements Partition {
     this.fileSystem = fileSystem;
     this.folder = folder;
     this.now = now;
+    this.segments = new SegmentList(fileSystem, folder);
     this.snapshots = new ProducerSnapshots(this.producers, fileSystem, folder);
   }
 
@@ -86,7 +69,7 @@ export class PartitionLog implements Partition {
   }
 
   get logStartOffset(): number {
-    return Math.max(this.segments[0]?.baseOffset ?? this.next, this.deletedBelow);
+    return Math.max(this.segments.oldest?.baseOffset ?? this.next, this.deletedBelow);
   }
 
   get leaderEpoch(): number {
@@ -102,9 +85,7 @@ export class PartitionLog implements Partition {
   }
 
   get sizeBytes(): number {
-    let sum = 0;
-    for (const segment of this.segments) sum += segment.bytes;
-    return sum;
+    return this.segments.sizeBytes;
   }
 
   get isDirty(): boolean {
@@ -126,38 +107,15 @@ export class PartitionLog implements Partition {
     }
     const names = await settleReplacements(this.fileSystem, this.folder);
     this.mayHaveGaps = this.stream.settings.cleanup.includes("compact") || names.some(isSignOfGaps);
-    const bases = names
-      .filter((name) => /^\d{20}\.log$/.test(name))
-      .map((name) => Number(name.slice(0, 20)))
-      .sort((a, b) => a - b);
     // What goes here, or has gone in a start that was killed, may not be gone for good: were it back after the
     // recovery point has passed it, it would stand for what now lies elsewhere.
     this.namesUnsynced = names.length > 0;
     await this.snapshots.load(names, recoveryPoint);
-    for (const base of bases) {
-      const segment = new Segment(this.fileSystem, this.folder, base);
-      segment.mayHaveGaps = this.mayHaveGaps;
-      if (base <= recoveryPoint) {
-        this.segments.push(segment);
-      } else {
-        await segment.remove();
-      }
-    }
-    this.segments.forEach((segment, at) => {
-      segment.end = this.segments[at + 1]?.baseOffset ?? segment.end;
-    });
-    this.setSegments(this.segments);
+    await this.segments.open(segmentBases(names), recoveryPoint, this.mayHaveGaps);
+    this.segments.setAges(ages, recoveryPoint, this.now());
     this.next = recoveryPoint;
     this.recoveryPoint = recoveryPoint;
-    const active = this.segments.at(-1);
-    await Promise.all(this.segments.map((segment) => segment.measure()));
-    const known = new Map(ages.map((age) => [age.base, age]));
-    for (const segment of this.segments) {
-      const age = known.get(segment.baseOffset);
-      segment.firstAddedAt = Math.min(age?.first ?? Number.POSITIVE_INFINITY, this.now());
-      const isWhole = age?.end === Math.min(segment.end, recoveryPoint);
-      segment.lastAddedAt = isWhole ? Math.min(age.last, this.now()) : this.now();
-    }
+    const active = this.segments.newest;
     if (active !== undefined) await this.openActive(active, recoveryPoint);
     else if (recoveryPoint > 0) this.damaged(`is gone, and held the offsets below ${recoveryPoint}`);
     if (names.some(isSnapshot)) await this.recallProducers(recoveryPoint);
@@ -167,7 +125,7 @@ export class PartitionLog implements Partition {
   private async recallProducers(recoveryPoint: number): Promise<void> {
     const from = Math.max(this.snapshots.at, 0);
     if (from === recoveryPoint) return;
-    for (const segment of this.segments) {
+    for (const segment of this.segments.all) {
       if (segment.end <= from) continue;
       for await (const batch of segment.batches())
         if (baseOffsetOf(batch) >= from) this.producers.replay(batch);
@@ -205,36 +163,19 @@ export class PartitionLog implements Partition {
   commit(buffer: Buffer): void {
     const segment = this.activeFor(buffer.length);
     segment.add(buffer, this.now());
-    const lastOffset = lastOffsetOf(buffer);
-    this.tail.push({ buffer, baseOffset: this.next, lastOffset, segment });
-    this.next = lastOffset + 1;
+    this.tail.push(buffer, segment);
+    this.next = lastOffsetOf(buffer) + 1;
   }
 
   private activeFor(bytes: number): Segment {
-    const active = this.segments.at(-1);
+    const active = this.segments.newest;
     const { segmentBytes, segmentMs } = this.stream.settings;
     if (active !== undefined) {
       const isFull = active.bytes > 0 && active.bytes + bytes > segmentBytes;
       const isOld = active.bytes > 0 && this.now() - (active.firstAddedAt ?? this.now()) >= segmentMs;
       if (!isFull && !isOld) return active;
     }
-    return this.roll();
-  }
-
-  private roll(): Segment {
-    const segment = new Segment(this.fileSystem, this.folder, this.next);
-    segment.startEmpty();
-    segment.mayHaveGaps = false;
-    const before = this.segments.at(-1);
-    if (before !== undefined) before.end = segment.baseOffset;
-    this.segments.push(segment);
-    this.bases.push(segment.baseOffset);
-    return segment;
-  }
-
-  private setSegments(segments: Segment[]): void {
-    this.segments = segments;
-    this.bases = segments.map((segment) => segment.baseOffset);
+    return this.segments.roll(this.next);
   }
 
   /**
@@ -242,16 +183,12 @@ export class PartitionLog implements Partition {
    * one behind them, which holds the place of the offsets that go.
    */
   get settledSegments(): readonly Segment[] {
-    return this.segments.filter((segment) => segment.end < this.recoveryPoint);
+    return this.segments.all.filter((segment) => segment.end < this.recoveryPoint);
   }
 
   /** `compacted` takes the place of `run`, whose readers finish undisturbed. */
   exchange(run: readonly Segment[], compacted: Segment): void {
-    compacted.firstAddedAt = run[0]?.firstAddedAt;
-    compacted.lastAddedAt = run.at(-1)?.lastAddedAt;
-    const at = this.segments.indexOf(run[0] as Segment);
-    this.setSegments(this.segments.toSpliced(at, run.length, compacted));
-    for (const segment of run) void segment.retire();
+    this.segments.exchange(run, compacted);
   }
 
   /** Runs `work`, which removes or replaces segments, when no other is at it; closing waits for it. */
@@ -273,13 +210,12 @@ export class PartitionLog implements Partition {
 
   /** Whether the oldest `count` batches of the tail are in the files. */
   hasFlushed(count: number): boolean {
-    return count <= this.flushedCount || this.isDestroyed;
+    return this.tail.hasFlushed(count) || this.isDestroyed;
   }
 
   /** Drops the oldest `count` batches of the tail; they have been flushed. */
   dropFromTail(count: number): void {
     this.tail.drop(count);
-    this.flushedCount -= count;
   }
 
   /** Writes to the segment files what they do not have yet; not synced. */
@@ -291,25 +227,17 @@ export class PartitionLog implements Partition {
   private async flushNow(): Promise<void> {
     if (this.isDestroyed) {
       // A stream of the same name may have the folder now.
-      this.flushedCount = this.tail.length;
+      this.tail.giveUp();
       return;
     }
     await this.ensureFolder();
-    for (
-      let first = this.tail.at(this.flushedCount);
-      first !== undefined;
-      first = this.tail.at(this.flushedCount)
-    ) {
-      const { segment } = first;
-      const buffers: Buffer[] = [];
-      for (let at = this.flushedCount; this.tail.at(at)?.segment === segment; at++) {
-        buffers.push((this.tail.at(at) as TailBatch).buffer);
-      }
+    for (let found = this.tail.unflushed(); found !== undefined; found = this.tail.unflushed()) {
+      const { segment, buffers } = found;
       const isNew = segment.flushedBytes === 0;
       await segment.flush(buffers);
       // Only now: a checkpoint that is under way would sync the folder, and call it done, before the name is there.
       if (isNew) this.namesUnsynced = true;
-      this.flushedCount += buffers.length;
+      this.tail.flushed(buffers.length);
     }
   }
 
@@ -329,13 +257,13 @@ export class PartitionLog implements Partition {
     await this.flush();
     const end = this.next;
     // Whatever was committed since is flushed only in part: what counts is what has been flushed before.
-    const reached = this.tail.at(this.flushedCount)?.baseOffset ?? end;
-    for (const segment of this.segments) {
+    const reached = this.tail.unflushedFrom ?? end;
+    for (const segment of this.segments.all) {
       if (segment.isSynced) continue;
       await segment.sync();
-      await segment.writeIndex(segment !== this.segments.at(-1));
+      await segment.writeIndex(segment !== this.segments.newest);
     }
-    this.closeIdleSegments(undefined);
+    this.segments.closeIdle();
     if (this.namesUnsynced) {
       this.namesUnsynced = false;
       try {
@@ -352,17 +280,11 @@ export class PartitionLog implements Partition {
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {
     if (offset === this.next) return [];
     if (offset < this.logStartOffset || offset > this.next) this.outOfRange(offset);
-    const oldest = this.tail.at(0);
-    if (oldest === undefined || offset < oldest.baseOffset) return this.readFiles(offset, maxBytes);
-    const buffers: Buffer[] = [];
-    let bytes = 0;
-    for (let at = this.findInTail(offset); at < this.tail.length; at++) {
-      const { buffer } = this.tail.at(at) as TailBatch;
-      if (buffers.length > 0 && (bytes + buffer.length > maxBytes || buffers.length >= MAX_PIECES)) break;
-      buffers.push(buffer);
-      bytes += buffer.length;
-    }
-    return buffers;
+    if (this.tail.reaches(offset)) return this.tail.read(offset, maxBytes);
+    return this.segments.steadily(async () => {
+      if (offset < this.logStartOffset) this.outOfRange(offset);
+      return this.segments.read(offset, maxBytes);
+    });
   }
 
   outOfRange(offset: number): never {
@@ -372,94 +294,22 @@ export class PartitionLog implements Partition {
     );
   }
 
-  private findInTail(offset: number): number {
-    let low = 0;
-    let high = this.tail.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.tail.at(middle) as TailBatch).lastOffset < offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  /**
-   * Reads on in the next segment where one ends early: whoever stands behind a compacted batch's last record
-   * would else be given nothing but that batch, in which there is nothing for it.
-   */
-  private readFiles(offset: number, maxBytes: number): Promise<readonly Buffer[]> {
-    return this.steadily(async () => {
-      if (offset < this.logStartOffset) this.outOfRange(offset);
-      const { segments } = this;
-      const pieces: Buffer[] = [];
-      let left = maxBytes;
-      for (let at = lastAtMost(this.bases, offset); at < segments.length && left > 0; at++) {
-        const segment = segments[at] as Segment;
-        let read: { found: Buffer; isLast: boolean };
-        try {
-          read = await segment.read(offset, left);
-        } catch (error) {
-          // Told to whoever reads on from there; what was found is sound.
-          if (pieces.length === 0) throw error;
-          break;
-        }
-        this.closeIdleSegments(segment);
-        const { found, isLast } = read;
-        if (pieces.length === MAX_PIECES || (found.length > left && pieces.length > 0)) break;
-        if (found.length > 0) pieces.push(found);
-        left -= found.length;
-        // What did not fit comes first for whoever reads on, not the next segment.
-        if (!isLast) break;
-      }
-      return pieces;
-    });
-  }
-
-  /** Looks again when segments were removed or replaced while it looked. */
-  private async steadily<T>(look: () => Promise<T>): Promise<T> {
-    for (;;) {
-      const { segments } = this;
-      try {
-        return await look();
-      } catch (error) {
-        if (segments === this.segments) throw error;
-      }
-    }
-  }
-
-  private closeIdleSegments(justRead: Segment | undefined): void {
-    const open = this.segments.slice(0, -1).filter((segment) => segment.isLoaded && segment.idle);
-    if (open.length <= MAX_OPEN_SEGMENTS) return;
-    for (const segment of open.slice(0, -MAX_OPEN_SEGMENTS)) {
-      if (segment !== justRead) void segment.unload();
-    }
-  }
-
   bytesFrom(offset: number): number {
     if (offset >= this.next) return 0;
-    const oldest = this.tail.at(0);
-    if (oldest === undefined || offset < oldest.baseOffset) return Number.POSITIVE_INFINITY;
-    let bytes = 0;
-    for (let at = this.findInTail(offset); at < this.tail.length; at++) {
-      bytes += (this.tail.at(at) as TailBatch).buffer.length;
-    }
-    return bytes;
+    return this.tail.reaches(offset) ? this.tail.bytesFrom(offset) : Number.POSITIVE_INFINITY;
   }
 
   offsetForTimestamp(timestampMs: number): Promise<RecordPlace | undefined> {
-    return this.steadily(() => firstAtOrAfter(this, this.segments, timestampMs));
+    return this.segments.steadily(() => firstAtOrAfter(this, this.segments.all, timestampMs));
   }
 
   maxTimestamp(): Promise<RecordPlace | undefined> {
-    return this.steadily(() => newestOf(this, this.segments));
+    return this.segments.steadily(() => newestOf(this, this.segments.all));
   }
 
   /** What `open` wants to know of its segments the next time. */
-  *ages(): Generator<SegmentAge> {
-    for (const { baseOffset: base, end, firstAddedAt, lastAddedAt } of this.segments) {
-      if (firstAddedAt === undefined || lastAddedAt === undefined) continue;
-      yield { base, end: Math.min(end, this.next), first: firstAddedAt, last: lastAddedAt };
-    }
+  ages(): Iterable<SegmentAge> {
+    return this.segments.ages(this.next);
   }
 
   hold(owner: string, offset: number | undefined): void {
@@ -485,7 +335,7 @@ export class PartitionLog implements Partition {
   }
 
   get hasClosedSegments(): boolean {
-    return this.segments.length > 1;
+    return this.segments.all.length > 1;
   }
 
   private async retainNow(): Promise<number> {
@@ -493,12 +343,13 @@ export class PartitionLog implements Partition {
     if (!cleanup.includes("delete") || this.isDestroyed) return 0;
     let freed = 0;
     for (;;) {
-      const oldest = this.segments[0];
+      const { oldest } = this.segments;
       if (oldest === undefined) return freed;
+      const end = Math.min(oldest.end, this.next);
       const isLarge = retentionBytes >= 0 && this.sizeBytes - oldest.bytes >= retentionBytes;
-      const isDeleted = (this.segments[1]?.baseOffset ?? this.next) <= this.deletedBelow;
+      const isDeleted = end <= this.deletedBelow;
       const isOld = retentionMs >= 0 && this.now() - (oldest.lastAddedAt ?? this.now()) > retentionMs;
-      const isHeld = (this.segments[1]?.baseOffset ?? this.next) > this.heldFrom;
+      const isHeld = end > this.heldFrom;
       const goes = isDeleted || (!isHeld && (isLarge || isOld));
       const bytes = goes ? await this.removeOldest() : undefined;
       if (bytes === undefined) return freed;
@@ -507,35 +358,30 @@ export class PartitionLog implements Partition {
   }
 
   private async removeOldest(): Promise<number | undefined> {
-    const oldest = this.segments[0];
+    await this.segments.removeLeftovers();
+    const { all, oldest } = this.segments;
+    const isOnlyOne = all.length === 1;
     // Only what is in the segments for good: what the journal may bring back is not deleted.
-    const end = this.segments[1]?.baseOffset ?? this.next;
-    const isEmpty = this.segments.length === 1 && oldest?.bytes === 0;
-    if (this.isDestroyed || oldest === undefined || isEmpty || end > this.recoveryPoint) return undefined;
-    // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
-    // before is gone for good, so that a power cut leaves no hole.
-    for (const segment of this.notRemoved) await segment.remove();
-    this.notRemoved.length = 0;
-    await (this.segments[1] ?? this.roll()).flush([]);
-    await this.fileSystem.syncFolder(this.folder);
-    this.setSegments(this.segments.slice(1));
-    this.notRemoved.push(oldest);
-    await oldest.remove();
-    this.notRemoved.length = 0;
+    if (this.isDestroyed || oldest === undefined || Math.min(oldest.end, this.next) > this.recoveryPoint) {
+      return undefined;
+    }
+    if (isOnlyOne && oldest.bytes === 0) return undefined;
+    if (isOnlyOne) this.segments.roll(this.next);
+    await this.segments.removeOldest();
     return oldest.bytes;
   }
 
   async close(): Promise<void> {
     await this.flushing.catch(() => {});
     await this.upkeep.catch(() => {});
-    for (const segment of this.segments) await segment.close();
+    await this.segments.close();
   }
 
   /** Closes and removes everything. */
   async destroy(): Promise<void> {
     this.isDestroyed = true;
     await this.close();
-    for (const segment of this.segments) await segment.retire();
+    await this.segments.retire();
     this.notify();
     await this.fileSystem.remove(this.folder);
   }

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { ProducerState } from "./producer-state.ts";
-import { segmentName } from "./segment.ts";
+import { segmentName } from "./segment-name.ts";
 
 export function isSnapshot(name: string): boolean {
   return /^\d{20}\.snapshot$/.test(name);

@@ -14,7 +14,8 @@
  */
 import { join } from "node:path";
 import type { FileSystem } from "./file-system.ts";
-import { type Segment, segmentName } from "./segment.ts";
+import type { Segment } from "./segment.ts";
+import { segmentName } from "./segment-name.ts";
 
 const TAKEN = /^(\d{20})\.(\d{20})\.compacted$/;
 

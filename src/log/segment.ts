@@ -3,36 +3,30 @@
  *
  * Batches are *added* when their commit is durable (the journal holds them) and *flushed* to the file some
  * time later; in between, readers get them from the partition's tail. Writes to the file are not synced but
- * by a checkpoint. A reader may still be reading a segment that retention has deleted or compaction has
- * replaced: the file stays open until the last one is done, and whoever comes later looks again.
+ * by a checkpoint.
  *
- * Offsets follow one another without a gap, but in closed segments: there compaction leaves gaps.
- *
- * Every batch that comes from the file is checked before anybody is given it: its checksum, and its offsets
- * against the batch before it. Where an index led to a wrong place, it is made anew.
+ * What comes from the file is checked (segment-batches.ts). Where an index led to a wrong place, it is made anew.
  */
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
-import {
-  BATCH_HEADER_BYTES,
-  baseOffsetOf,
-  batchBytes,
-  batchProblem,
-  lastOffsetOf,
-  maxTimestampOf,
-} from "../wire/record-batch.ts";
+import { baseOffsetOf, batchBytes, lastOffsetOf, maxTimestampOf } from "../wire/record-batch.ts";
 import type { File, FileSystem } from "./file-system.ts";
+import {
+  allBatches,
+  type Bounds,
+  checkEnd,
+  damaged,
+  follows,
+  headerAt,
+  readBatches,
+  scan,
+} from "./segment-batches.ts";
+import { SegmentFile } from "./segment-file.ts";
 import { SegmentIndex } from "./segment-index.ts";
+import { SegmentIndexFiles, vouchesFor } from "./segment-index-files.ts";
+import { segmentName } from "./segment-name.ts";
 
-/** No batch is larger; a length beyond it is damage. */
-export const MAX_BATCH_BYTES = 64 << 20;
-const SCAN_BYTES = 1 << 20;
-
-export function segmentName(baseOffset: number, ending: "log" | "index" | "timeindex" | "snapshot"): string {
-  return `${String(baseOffset).padStart(20, "0")}.${ending}`;
-}
-
-export class Segment {
+export class Segment implements Bounds {
   readonly baseOffset: number;
   /** The next segment's base offset once there is one: all of this one's offsets are below. */
   end = Number.POSITIVE_INFINITY;
@@ -40,30 +34,19 @@ export class Segment {
   name: string;
   private readonly fileSystem: FileSystem;
   private readonly folder: string;
+  private readonly file: SegmentFile;
+  private readonly indexFiles: SegmentIndexFiles;
   /** Bytes added; `flushedBytes` of them are in the file. */
   bytes = 0;
   flushedBytes = 0;
   /** Undefined until it is needed: an old segment that nobody reads costs no memory. */
   private index: SegmentIndex | undefined;
   private loading: Promise<{ index: SegmentIndex }> | undefined;
-  private file: File | undefined;
-  private opening: Promise<File> | undefined;
-  /** Opened for reading, before it was opened for writing; somebody may still be at it. */
-  private superseded: File[] = [];
-  private readers = 0;
-  private closing = false;
-  private isRetired = false;
-  private isWritable = false;
   private unsynced = false;
   /** A sync has failed: what was written since the last one is to be written again. */
   private syncFailed = false;
   /** How much of the file has been synced since it was opened, or was there then. */
   private syncedBytes = 0;
-  /** What the index files say has been found wrong. */
-  private distrustsIndexFiles = false;
-  private writtenOffsets = 0;
-  private writtenTimes = 0;
-  private hasIndexFiles = false;
   /** Compaction may have left gaps between its batches; else each must begin where the one before ends. */
   mayHaveGaps = true;
   /** When its first and its last batch were added, in log time (see timekeeper.ts). */
@@ -80,10 +63,12 @@ export class Segment {
     this.folder = folder;
     this.baseOffset = baseOffset;
     this.name = name;
+    this.file = new SegmentFile(fileSystem, () => this.path);
+    this.indexFiles = new SegmentIndexFiles(fileSystem, folder, baseOffset);
   }
 
-  private path(ending: "log" | "index" | "timeindex"): string {
-    return join(this.folder, ending === "log" ? this.name : segmentName(this.baseOffset, ending));
+  get path(): string {
+    return join(this.folder, this.name);
   }
 
   /** Begins an empty one, of which no file exists yet. */
@@ -93,7 +78,7 @@ export class Segment {
 
   /** Whether readers have gone from it and its memory could be given back. */
   get idle(): boolean {
-    return this.readers === 0 && !this.unsynced && this.flushedBytes === this.bytes;
+    return !this.file.isInUse && !this.unsynced && this.flushedBytes === this.bytes;
   }
 
   get isLoaded(): boolean {
@@ -104,16 +89,17 @@ export class Segment {
     return !this.unsynced;
   }
 
+  private get isClosed(): boolean {
+    return Number.isFinite(this.end);
+  }
+
   /** Takes the file's size for its own, without looking into it: it lies below the recovery point. */
   async measure(): Promise<void> {
-    const file = await this.acquire();
-    try {
+    await this.file.use("read", async (file) => {
       this.bytes = await file.size();
       this.flushedBytes = this.bytes;
       this.syncedBytes = this.bytes;
-    } finally {
-      this.release();
-    }
+    });
     await this.close();
   }
 
@@ -127,180 +113,55 @@ export class Segment {
   }
 
   /** What it has made may be unloaded before the reader who asked for it is done. */
-  private async loadIndex(endOffset: number): Promise<{ index: SegmentIndex; next: number }> {
-    const file = await this.acquire();
-    try {
+  private loadIndex(endOffset: number): Promise<{ index: SegmentIndex; next: number }> {
+    return this.file.use("read", async (file) => {
       const size = await file.size();
-      const index = await this.readIndex(file, size, endOffset);
-      const { offsets, times } = index.counts;
+      const index = await this.indexFiles.read(file, size, endOffset);
       const last = index.lastEntry();
       let position = last?.position ?? 0;
       let next = this.baseOffset;
       if (last !== undefined) {
         // The indexed batch itself counted when its entry was made; go on behind it.
-        const header = await this.header(file, position);
+        const header = await headerAt(file, position);
         next = lastOffsetOf(header) + 1;
         position += batchBytes(header);
       }
-      for await (const { batch, at } of this.scan(file, position, size)) {
+      for await (const { batch, at } of scan(file, position, size)) {
         // What lies behind may be anything: it was never synced, or it was cut off and is back.
         if (next >= Math.min(endOffset, this.end)) break;
         const base = baseOffsetOf(batch);
-        if (!this.follows(batch, 0, next)) this.damaged(at, `offset ${base} where ${next} should be`);
+        if (!follows(this, batch, 0, next)) damaged(this, at, `offset ${base} where ${next} should be`);
         index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));
         next = lastOffsetOf(batch) + 1;
         position = at + batch.length;
       }
-      if (this.isClosed && position < size && next < this.end) this.damaged(position, "no sound batch");
-      this.checkEnd(position, next);
+      if (this.isClosed && position < size && next < this.end) damaged(this, position, "no sound batch");
+      checkEnd(this, position, next);
       this.index = index;
-      this.writtenOffsets = offsets;
-      this.writtenTimes = times;
       this.bytes = position;
       this.flushedBytes = position;
       this.syncedBytes = position;
       return { index, next };
-    } finally {
-      this.release();
-    }
-  }
-
-  private get isClosed(): boolean {
-    return Number.isFinite(this.end);
-  }
-
-  /**
-   * Whether a batch may stand where offset `next` is due. Base offsets lie outside the checksum; where there may
-   * be gaps only their order vouches for them.
-   */
-  private follows(source: Buffer, at: number, next: number): boolean {
-    const base = baseOffsetOf(source, at);
-    return (
-      (this.mayHaveGaps && this.isClosed ? base >= next : base === next) &&
-      lastOffsetOf(source, at) < this.end
-    );
-  }
-
-  /** Throws when batches are missing behind the last one, which ends at `position` and before `next`. */
-  private checkEnd(position: number, next: number): void {
-    if (this.mayHaveGaps || !this.isClosed || next === this.end) return;
-    this.damaged(position, `the file ends with offset ${next - 1}, and held everything below ${this.end}`);
+    });
   }
 
   /** All batches of a closed segment, in order, each checked. Throws LogError DAMAGED. */
   async *batches(): AsyncGenerator<Buffer> {
-    const file = await this.acquire();
+    const file = await this.file.acquire();
     try {
-      let position = 0;
-      let next = this.baseOffset;
-      for await (const { batch, at } of this.scan(file, 0, this.flushedBytes)) {
-        if (next >= this.end) return;
-        if (!this.follows(batch, 0, next)) {
-          this.damaged(at, `offset ${baseOffsetOf(batch)} where ${next} should be`);
-        }
-        yield batch;
-        next = lastOffsetOf(batch) + 1;
-        position = at + batch.length;
-      }
-      if (position < this.flushedBytes && next < this.end) this.damaged(position, "no sound batch");
-      this.checkEnd(position, next);
+      yield* allBatches(file, this, this.flushedBytes);
     } finally {
-      this.release();
+      this.file.release();
       if (!this.isLoaded) await this.close();
     }
   }
 
   /** Cuts the file to what counts, so that what is added next lies right behind it. */
   async truncate(): Promise<void> {
-    const file = await this.acquire("write");
-    try {
+    await this.file.use("write", async (file) => {
       if ((await file.size()) <= this.bytes) return;
       await file.truncate(this.bytes);
       this.unsynced = true;
-    } finally {
-      this.release();
-    }
-  }
-
-  private async readIndex(file: File, size: number, endOffset: number): Promise<SegmentIndex> {
-    const fresh = new SegmentIndex(this.baseOffset);
-    if (this.distrustsIndexFiles) return fresh;
-    const [offsets, times] = await Promise.all([
-      this.fileSystem.readFile(this.path("index")),
-      this.fileSystem.readFile(this.path("timeindex")),
-    ]);
-    const none = Buffer.alloc(0);
-    const index = SegmentIndex.decode(this.baseOffset, offsets ?? none, times ?? none, size, endOffset);
-    const last = index.lastEntry();
-    if (last === undefined) return fresh;
-    const header = await this.header(file, last.position);
-    const isSound = header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset;
-    const { offsetOfMaxTimestamp: offset, maxTimestamp: timestamp } = index;
-    return isSound && (await this.vouchesFor(index, { offset, timestamp })) ? index : fresh;
-  }
-
-  /**
-   * Whether the batch that ends with an offset has a timestamp for its largest, as a time index says. What lies
-   * behind `fileEnd` is known from the batches themselves: the file, if there is one yet, does not have them.
-   */
-  private async vouchesFor(
-    index: SegmentIndex,
-    { offset, timestamp }: { offset: number; timestamp: number },
-    fileEnd = Number.POSITIVE_INFINITY,
-  ): Promise<boolean> {
-    let { position } = index.find(offset);
-    if (position >= fileEnd) return true;
-    const file = await this.acquire();
-    try {
-      for (;;) {
-        if (position >= fileEnd) return true;
-        const header = await this.header(file, position);
-        if (header.length < BATCH_HEADER_BYTES) return false;
-        const size = batchBytes(header);
-        if (lastOffsetOf(header) === offset) return maxTimestampOf(header) === timestamp;
-        if (lastOffsetOf(header) > offset || size < BATCH_HEADER_BYTES) return false;
-        position += size;
-      }
-    } finally {
-      this.release();
-    }
-  }
-
-  private async header(file: File, position: number): Promise<Buffer> {
-    const header = Buffer.allocUnsafe(BATCH_HEADER_BYTES);
-    return header.subarray(0, await file.read(header, position));
-  }
-
-  /** Sound batches from `from` on, until the end or the first that is not whole and sound. */
-  private async *scan(file: File, from: number, end: number): AsyncGenerator<{ batch: Buffer; at: number }> {
-    let at = from;
-    let wanted = SCAN_BYTES;
-    while (at < end) {
-      const chunk = Buffer.allocUnsafe(Math.min(wanted, end - at));
-      const read = chunk.subarray(0, await file.read(chunk, at));
-      let inside = 0;
-      while (read.length - inside >= BATCH_HEADER_BYTES) {
-        const size = batchBytes(read, inside);
-        if (size < BATCH_HEADER_BYTES || size > MAX_BATCH_BYTES) return;
-        if (size > read.length - inside) break;
-        if (batchProblem(read, inside, MAX_BATCH_BYTES) !== undefined) return;
-        yield { batch: read.subarray(inside, inside + size), at: at + inside };
-        inside += size;
-      }
-      if (inside === 0) {
-        // Not one whole batch in it: a larger one, or the end of what is sound.
-        if (read.length < BATCH_HEADER_BYTES || at + batchBytes(read) > end) return;
-        wanted = batchBytes(read);
-      } else {
-        at += inside;
-        wanted = SCAN_BYTES;
-      }
-    }
-  }
-
-  private damaged(position: number, what: string): never {
-    throw new LogError("DAMAGED", `${this.path("log")}: ${what}, at byte ${position}`, {
-      mend: "Restore the file from a copy; or stop the gateway and run sluice log repair, which says what is lost.",
     });
   }
 
@@ -314,34 +175,30 @@ export class Segment {
 
   /** Writes batches that were added, in their order, behind what the file has. */
   async flush(batches: readonly Buffer[]): Promise<void> {
-    const file = await this.acquire("write");
-    try {
+    await this.file.use("write", async (file) => {
       await file.write(batches, this.flushedBytes);
       for (const batch of batches) this.flushedBytes += batch.length;
       this.unsynced = true;
-    } finally {
-      this.release();
-    }
+    });
   }
 
   /** After this, what has been flushed survives a power cut. */
   async sync(): Promise<void> {
-    if (!this.unsynced || this.isRetired) return;
-    const file = await this.acquire("write");
-    try {
-      this.unsynced = false;
-      if (this.syncFailed) await this.writeAgain(file);
-      const bytes = this.flushedBytes;
-      await file.sync();
-      this.syncFailed = false;
-      this.syncedBytes = bytes;
-    } catch (error) {
-      this.unsynced = true;
-      this.syncFailed = true;
-      throw error;
-    } finally {
-      this.release();
-    }
+    if (!this.unsynced || this.file.isRetired) return;
+    await this.file.use("write", async (file) => {
+      try {
+        this.unsynced = false;
+        if (this.syncFailed) await this.writeAgain(file);
+        const bytes = this.flushedBytes;
+        await file.sync();
+        this.syncFailed = false;
+        this.syncedBytes = bytes;
+      } catch (error) {
+        this.unsynced = true;
+        this.syncFailed = true;
+        throw error;
+      }
+    });
   }
 
   /**
@@ -351,39 +208,20 @@ export class Segment {
   private async writeAgain(file: File): Promise<void> {
     const end = this.flushedBytes;
     let position = this.syncedBytes;
-    for await (const { batch, at } of this.scan(file, position, end)) {
+    for await (const { batch, at } of scan(file, position, end)) {
       await file.write([batch], at);
       position = at + batch.length;
     }
     if (position < end)
-      this.damaged(position, "the disk has lost what it could not write; the journal still has it");
+      damaged(this, position, "the disk has lost what it could not write; the journal still has it");
   }
 
   /** Appends to the index files what was indexed since the last time; not synced, see SegmentIndex. */
   async writeIndex(seal: boolean): Promise<void> {
     const index = this.index;
-    if (index === undefined || this.isRetired) return;
+    if (index === undefined || this.file.isRetired) return;
     if (seal) index.seal();
-    const counts = index.counts;
-    const isWritten = counts.offsets === this.writtenOffsets && counts.times === this.writtenTimes;
-    if (isWritten && this.hasIndexFiles) return;
-    const { offsets, times } = index.encode(this.writtenOffsets, this.writtenTimes);
-    await this.writeAt(this.path("index"), offsets, this.writtenOffsets * 8);
-    await this.writeAt(this.path("timeindex"), times, this.writtenTimes * 12);
-    this.writtenOffsets = counts.offsets;
-    this.writtenTimes = counts.times;
-    this.hasIndexFiles = true;
-  }
-
-  private async writeAt(path: string, content: Buffer, position: number): Promise<void> {
-    const file = await this.fileSystem.open(path, "write");
-    try {
-      // What may lie behind is of before a crash.
-      await file.truncate(position);
-      if (content.length > 0) await file.write([content], position);
-    } finally {
-      await file.close();
-    }
+    await this.indexFiles.write(index);
   }
 
   /** The largest timestamp in it and the last offset of that batch. */
@@ -406,17 +244,19 @@ export class Segment {
     const index = await this.loadedIndex();
     const entry = index.entryBefore(timestamp);
     if (entry === undefined) return this.baseOffset;
-    if (await this.vouchesFor(index, entry, this.flushedBytes)) return entry.offset;
+    // Behind what is flushed it is known from the batches themselves, and there may be no file yet.
+    const isFlushed = index.find(entry.offset).position < this.flushedBytes;
+    const isSound =
+      !isFlushed ||
+      (await this.file.use("read", (file) => vouchesFor(file, index, entry, this.flushedBytes)));
+    if (isSound) return entry.offset;
     await this.distrust();
     return this.baseOffset;
   }
 
   /** What the index files said is wrong: they are made anew of what the segment holds. */
   private async distrust(): Promise<void> {
-    this.distrustsIndexFiles = true;
-    this.writtenOffsets = 0;
-    this.writtenTimes = 0;
-    this.hasIndexFiles = false;
+    this.indexFiles.distrust();
     // One that still grows goes without what its files said until it is closed.
     if (!this.isClosed) return (this.index as SegmentIndex).forgetEntries();
     this.index = undefined;
@@ -425,144 +265,37 @@ export class Segment {
     await this.writeIndex(true).catch(() => {});
   }
 
-  /**
-   * Whole batches of the file from the first that ends at or behind `offset`, about `maxBytes`, at least one;
-   * empty when the flushed part ends before it. `isLast`: the flushed part ends with what was found. Throws
-   * LogError DAMAGED for the first batch that is not sound; what comes before it is given first.
-   */
-  async read(offset: number, maxBytes: number): Promise<{ found: Buffer; isLast: boolean }> {
-    const file = await this.acquire();
-    try {
-      const index = await this.loadedIndex();
-      const start = index.find(offset);
+  /** See `readBatches`; of the flushed part. */
+  read(offset: number, maxBytes: number): Promise<{ found: Buffer; isLast: boolean }> {
+    return this.file.use("read", async (file) => {
+      const start = (await this.loadedIndex()).find(offset);
       try {
-        return await this.readFrom(file, start, offset, maxBytes);
+        return await readBatches(file, this, this.flushedBytes, start, offset, maxBytes);
       } catch (error) {
         if (start.position === 0 || !(error instanceof LogError && error.code === "DAMAGED")) throw error;
         // The index may have led to a wrong place.
-        const found = await this.readFrom(file, { position: 0, lastOffset: undefined }, offset, maxBytes);
+        const beginning = { position: 0, lastOffset: undefined };
+        const found = await readBatches(file, this, this.flushedBytes, beginning, offset, maxBytes);
         await this.distrust();
         return found;
       }
-    } finally {
-      this.release();
-    }
-  }
-
-  private async readFrom(
-    file: File,
-    start: { position: number; lastOffset: number | undefined },
-    offset: number,
-    maxBytes: number,
-  ): Promise<{ found: Buffer; isLast: boolean }> {
-    const end = this.flushedBytes;
-    let { position } = start;
-    const place: Place = { next: this.baseOffset, indexed: start.lastOffset };
-    // Up to an index interval lies before the batch that is sought.
-    let wanted = maxBytes + 2 * 4096;
-    while (position < end) {
-      const chunk = Buffer.allocUnsafe(Math.min(wanted, end - position));
-      const read = chunk.subarray(0, await file.read(chunk, position));
-      const { from, to, needed, problem } = this.soundBatches(read, place, offset, maxBytes);
-      if (to > from) return { found: read.subarray(from, to), isLast: position + to >= end };
-      position += from;
-      if (problem !== undefined) this.damaged(position, problem);
-      if (
-        position < end &&
-        (position + needed > end || read.length < Math.min(chunk.length, from + needed))
-      ) {
-        this.damaged(position, "the file ends within a batch");
-      }
-      wanted = Math.max(needed, wanted);
-    }
-    if (place.indexed === undefined) this.checkEnd(position, place.next);
-    return { found: Buffer.alloc(0), isLast: true };
-  }
-
-  /**
-   * The part of `chunk` with sound, whole batches from the first that ends at or behind `offset`; `needed`: bytes
-   * of the next one, which is not whole; `problem`: why it is not sound. `place` moves along.
-   */
-  private soundBatches(
-    chunk: Buffer,
-    place: Place,
-    offset: number,
-    maxBytes: number,
-  ): { from: number; to: number; needed: number; problem?: string } {
-    let from = 0;
-    let at = 0;
-    while (chunk.length - at >= BATCH_HEADER_BYTES) {
-      const size = batchBytes(chunk, at);
-      const isWhole = size >= BATCH_HEADER_BYTES && size <= chunk.length - at;
-      if (size > MAX_BATCH_BYTES || (size >= BATCH_HEADER_BYTES && !isWhole)) {
-        const problem = size > MAX_BATCH_BYTES ? `a batch of ${size} bytes` : undefined;
-        return { from, to: at, needed: size, ...(problem && { problem }) };
-      }
-      if (at > from && at + size - from > maxBytes) break;
-      const problem = batchProblem(chunk, at, MAX_BATCH_BYTES) ?? this.misplaced(chunk, at, place);
-      if (problem !== undefined) return { from, to: at, needed: BATCH_HEADER_BYTES, problem };
-      place.indexed = undefined;
-      place.next = lastOffsetOf(chunk, at) + 1;
-      at += size;
-      if (place.next <= offset) from = at;
-    }
-    return { from, to: at, needed: BATCH_HEADER_BYTES };
-  }
-
-  private misplaced(chunk: Buffer, at: number, { next, indexed }: Place): string | undefined {
-    const base = baseOffsetOf(chunk, at);
-    if (indexed !== undefined) {
-      const last = lastOffsetOf(chunk, at);
-      return last === indexed ? undefined : `a batch that ends with offset ${last} instead of ${indexed}`;
-    }
-    return this.follows(chunk, at, next) ? undefined : `offset ${base} where ${next} should be`;
-  }
-
-  /** To write, the file is made if it is missing. One that is only read may lie on a disk that takes no writes. */
-  private async acquire(mode: "read" | "write" = "read"): Promise<File> {
-    this.readers++;
-    try {
-      // By now another file may have its name.
-      if (this.isRetired && this.opening === undefined) {
-        throw new LogError("SEGMENT_GONE", `${this.path("log")} has been removed or replaced`);
-      }
-      if (mode === "write" && !this.isWritable) {
-        const reading = this.opening;
-        this.isWritable = true;
-        this.opening = undefined;
-        reading?.then((file) => this.superseded.push(file)).catch(() => {});
-      }
-      this.opening ??= this.fileSystem.open(this.path("log"), mode);
-      this.file = await this.opening;
-      return this.file;
-    } catch (error) {
-      this.opening = undefined;
-      this.isWritable = false;
-      this.release();
-      throw error;
-    }
-  }
-
-  private release(): void {
-    this.readers--;
-    if (this.readers === 0 && this.closing) void this.closeFile();
+    });
   }
 
   /** Closes the file when the last reader is done; it can be opened again by need. */
-  async close(): Promise<void> {
-    if (this.readers > 0) this.closing = true;
-    else await this.closeFile();
+  close(): Promise<void> {
+    return this.file.close();
   }
 
   /** Keeps the file open, whatever its name becomes, until the returned function is called. */
   async hold(): Promise<() => void> {
-    await this.acquire("write");
-    return () => this.release();
+    await this.file.acquire("write");
+    return () => this.file.release();
   }
 
   /** It is no longer its partition's: nobody begins to read it any more. */
   async retire(): Promise<void> {
-    this.isRetired = true;
+    this.file.isRetired = true;
     await this.close();
   }
 
@@ -572,28 +305,9 @@ export class Segment {
     await this.close();
   }
 
-  private async closeFile(): Promise<void> {
-    const files = this.file === undefined ? [] : [this.file, ...this.superseded];
-    this.closing = false;
-    this.isWritable = false;
-    this.file = undefined;
-    this.opening = undefined;
-    this.superseded = [];
-    for (const file of files) await file.close();
-  }
-
   async remove(): Promise<void> {
     await this.retire();
-    await this.fileSystem.remove(this.path("log"));
-    await this.fileSystem.remove(this.path("index"));
-    await this.fileSystem.remove(this.path("timeindex"));
+    await this.fileSystem.remove(this.path);
+    await this.indexFiles.remove();
   }
-}
-
-/** Where a reader of a file stands. */
-interface Place {
-  /** The offset that is due. */
-  next: number;
-  /** The last offset of the batch that is due, as an index says; nothing is known of its first. */
-  indexed: number | undefined;
 }

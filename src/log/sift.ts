@@ -12,7 +12,7 @@ import {
   lastOffsetOf,
 } from "../wire/record-batch.ts";
 import { decodeEntry, type JournalEntry } from "./journal.ts";
-import { MAX_BATCH_BYTES } from "./segment.ts";
+import { MAX_BATCH_BYTES } from "./segment-batches.ts";
 
 /** A sound batch in its place. */
 export interface SoundBatch {

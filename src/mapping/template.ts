@@ -12,14 +12,15 @@ export { RenderError } from "./values.ts";
 
 export class Template {
   readonly text: string;
-  /** The names it looks into, without their fields. */
-  readonly names: ReadonlySet<string>;
+  /** The names it looks into, each once, without their fields. */
+  readonly names: readonly string[];
   private readonly parts: readonly (string | Expression)[];
 
   private constructor(text: string, parts: readonly (string | Expression)[]) {
     this.text = text;
     this.parts = parts;
-    this.names = new Set(parts.flatMap((part) => (typeof part === "string" ? [] : [...part.names])));
+    const names = parts.flatMap((part) => (typeof part === "string" ? [] : part.names));
+    this.names = names.length < 2 ? names : [...new Set(names)];
   }
 
   /** Throws `MappingSyntaxError`; a list of names stands for a context that has nothing else. */
@@ -63,7 +64,25 @@ function valueIn(expression: Expression, scope: Scope): unknown {
 }
 
 function partsOf(text: string, context: ExpressionContext): (string | Expression)[] {
-  const parts: (string | Expression)[] = [];
+  return piecesOf(text).map((piece) => {
+    if (typeof piece === "string") return piece;
+    const { inner, position } = piece;
+    if (inner.trim() !== "") return Expression.parse(inner, context, position);
+    throw new MappingSyntaxError("there is no expression between ${ and }", position - 2, {
+      length: inner.length + 3,
+      mend: `available: ${context.names.join(", ")}`,
+    });
+  });
+}
+
+/** The literal parts of a template whose expressions nobody has looked at, an empty one for each of them. */
+export function literalsOf(text: string): string[] {
+  return piecesOf(text).map((piece) => (typeof piece === "string" ? piece : ""));
+}
+
+/** What stands outside of `${…}` and what within, with its place. */
+function piecesOf(text: string): (string | { readonly inner: string; readonly position: number })[] {
+  const pieces: ReturnType<typeof piecesOf> = [];
   let literal = "";
   let position = 0;
   for (;;) {
@@ -74,17 +93,10 @@ function partsOf(text: string, context: ExpressionContext): (string | Expression
       literal += "${";
       position = dollar + 3;
     } else if (text[dollar + 1] === "{") {
-      if (literal !== "") parts.push(literal);
+      if (literal !== "") pieces.push(literal);
       literal = "";
       const end = endOfExpression(text, dollar);
-      const inner = text.slice(dollar + 2, end);
-      if (inner.trim() === "") {
-        throw new MappingSyntaxError("there is no expression between ${ and }", dollar, {
-          length: end + 1 - dollar,
-          mend: `available: ${context.names.join(", ")}`,
-        });
-      }
-      parts.push(Expression.parse(inner, context, dollar + 2));
+      pieces.push({ inner: text.slice(dollar + 2, end), position: dollar + 2 });
       position = end + 1;
     } else {
       literal += "$";
@@ -92,8 +104,8 @@ function partsOf(text: string, context: ExpressionContext): (string | Expression
     }
   }
   literal += text.slice(position);
-  if (literal !== "") parts.push(literal);
-  return parts;
+  if (literal !== "") pieces.push(literal);
+  return pieces;
 }
 
 /** Where the `}` is that closes the `${` at `open`: not one within a text or a map. */

@@ -159,7 +159,24 @@ test("an address to connect to must be one: clients cannot connect to all addres
     const yaml = `${MINIMAL}kafka: { advertise: "${host}:9092" }\n`;
     expect(() => configOf(yaml)).toThrow("which no client can connect to");
   }
+  const further = `${MINIMAL}kafka: { listeners: [{ name: a, bind: "127.0.0.1:9093", advertise: "0.0.0.0:1" }] }\n`;
+  expect(() => configOf(further)).toThrow("kafka.listeners[0].advertise is 0.0.0.0:1");
   expect(configOf(`${MINIMAL}kafka: { offsetRetention: 30d }\n`).kafka.offsetRetention).toBe(2_592_000_000);
+});
+
+test("each of Kafka's listeners has a port and a name of its own", () => {
+  const one = (name: string, port: number) =>
+    `{ name: ${name}, bind: "127.0.0.1:${port}", advertise: "pi.local:19093" }`;
+  const with2 = (a: string, b: string) => `${MINIMAL}kafka: { listeners: [${a}, ${b}] }\n`;
+  expect(() => configOf(with2(one("outside", 9093), one("outside", 9094)))).toThrow(
+    'kafka.listeners[0] has the name "outside" already',
+  );
+  expect(() => configOf(with2(one("outside", 9092), one("vpn", 9094)))).toThrow("kafka.bind has this port");
+  const config = configOf(with2(one("outside", 9093), one("vpn", 9094)));
+  expect(shiftPorts(config, 100).kafka.listeners).toMatchObject([
+    { name: "outside", bind: { port: 9193 }, advertise: { host: "pi.local", port: 19193 } },
+    { name: "vpn", bind: { port: 9194 } },
+  ]);
 });
 
 describe("a port offset", () => {

@@ -14,7 +14,8 @@ const DATA = "/data";
 async function open(disk: MemoryFileSystem): Promise<StreamStore> {
   const store = new StreamStore({
     ...{ dataDir: DATA, logger: silentLogger, fileSystem: disk },
-    ...{ journalFileBytes: 8192, maxTailBytes: 0, upkeepMs: 2 ** 30 },
+    // So few that the oldest entries are gone from the journal.
+    ...{ journalFileBytes: 8192, maxJournalFiles: 2, maxTailBytes: 0, upkeepMs: 2 ** 30 },
   });
   await store.start();
   return store;

@@ -1,4 +1,4 @@
-import { MUTATIONS_ABOVE_THE_LOG } from "../mutations.ts";
 import { catchesEachOf } from "./caught.ts";
+import { MUTATIONS_ABOVE_THE_LOG } from "./gateway.ts";
 
 catchesEachOf("gateway", MUTATIONS_ABOVE_THE_LOG);

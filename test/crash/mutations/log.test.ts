@@ -1,4 +1,4 @@
-import { MUTATIONS } from "../mutations.ts";
 import { catchesEachOf } from "./caught.ts";
+import { MUTATIONS } from "./log.ts";
 
 catchesEachOf("log", MUTATIONS);

@@ -1,0 +1,85 @@
+import type { Mutation } from "../mutations.ts";
+
+/** Found where streams are compacted. */
+export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
+  {
+    name: "compaction gives a segment's place to one that is not synced",
+    edits: [
+      {
+        file: "log/compaction.ts",
+        find: "      await output.sync();\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "compaction removes old segments before the new one's name is synced",
+    edits: [
+      {
+        file: "log/replacement.ts",
+        find: "  onTaken();\n  await fileSystem.syncFolder(folder);\n",
+        replace: "  onTaken();\n",
+      },
+    ],
+  },
+  {
+    name: "compaction puts its segment in place before the removal of the others is synced",
+    edits: [
+      {
+        file: "log/replacement.ts",
+        find: "  await fileSystem.syncFolder(folder);\n  await fileSystem.rename(join(folder, taken)",
+        replace: "  await fileSystem.rename(join(folder, taken)",
+      },
+    ],
+  },
+  {
+    name: "compaction removes the old segments first",
+    edits: [
+      {
+        file: "log/compaction.ts",
+        find: "      await replaceRun(",
+        replace: "      for (const one of run) await one.remove();\n      await replaceRun(",
+      },
+    ],
+  },
+  {
+    name: "compaction takes what the journal may bring back",
+    edits: [
+      {
+        file: "log/partition-log.ts",
+        find: "segment.end < this.recoveryPoint",
+        replace: "segment !== this.segments.newest",
+      },
+    ],
+  },
+  {
+    name: "a start does not finish what compaction had begun",
+    edits: [
+      {
+        file: "log/replacement.ts",
+        find: "if (TAKEN.test(name)) await moveIn(fileSystem, folder, name);",
+        replace: "if (TAKEN.test(name)) await fileSystem.remove(join(folder, name));",
+      },
+    ],
+  },
+  {
+    name: "compaction keeps a key's first record in place of its latest",
+    edits: [
+      {
+        file: "log/compaction.ts",
+        find: "!this.map.set(key, offset)",
+        replace: "this.map.get(key) < 0 && !this.map.set(key, offset)",
+      },
+    ],
+  },
+  {
+    name: "compaction lets deletions go at once",
+    edits: [
+      {
+        file: "log/compaction.ts",
+        find: "this.options.now() >= horizon",
+        replace: "true",
+      },
+    ],
+  },
+];
