@@ -2,8 +2,9 @@
  * The MQTT broker: aedes behind an interface of our own, with the log in front of every acknowledgement.
  *
  * MQTT 3.1 and 3.1.1, QoS 0/1/2, retained messages, wills. A QoS 1 PUBACK and a QoS 2 PUBREC are sent when the
- * message is on disk and not before: QoS 0 and 1 (and wills) are appended in `authorizePublish`, the only hook
- * that aedes runs before it acknowledges; QoS 2 where the packet id is stored, once per id. Whatever goes wrong
+ * message is on disk and not before. QoS 0 and 1 of a connected client come by the lane (`publish-lane.ts`); what
+ * of them goes by aedes all the same, and wills, are appended in `authorizePublish`, the only hook that it runs
+ * before it acknowledges; QoS 2 where the packet id is stored, once per id. Whatever goes wrong
  * with a client costs that client its connection, unacknowledged, and nobody else anything.
  */
 import { once } from "node:events";
