@@ -14,6 +14,7 @@ import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { Connection, type ConnectionHost, type ConnectionStats } from "./connection.ts";
 import { Reachability } from "./reachability.ts";
+import { SharedReads } from "./shared-reads.ts";
 
 export interface KafkaListener {
   readonly bind: Endpoint;
@@ -62,6 +63,7 @@ export class KafkaServer {
   private readonly repeated = new RateLimitedLog();
   private readonly timing: typeof TIMING;
   private readonly connections = new Set<Connection>();
+  private readonly reads = new SharedReads();
   private host: ConnectionHost;
   private readonly counters = {
     requests: 0,
@@ -84,8 +86,9 @@ export class KafkaServer {
     this.logger = logger;
     this.ports = new Ports(
       (bind) =>
-        createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, (socket) =>
-          this.accept(socket, bind),
+        createServer(
+          { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, pauseOnConnect: true },
+          (socket) => this.accept(socket, bind),
         ),
       // Once it listens, an error is a failed accept (out of descriptors): the others are still served.
       (error) =>
@@ -196,7 +199,7 @@ export class KafkaServer {
       clientHost: plainAddress(socket.remoteAddress),
       advertised: listener.advertise === "auto" ? local : listener.advertise,
     };
-    const connection = new Connection(socket, context, this.host);
+    const connection = new Connection((onRead) => this.reads.take(socket, onRead), context, this.host);
     this.counters.acceptedConnections++;
     this.connections.add(connection);
     connection.start(() => this.connections.delete(connection));
