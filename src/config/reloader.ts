@@ -90,6 +90,7 @@ export class Reloader {
   private async reloadNow(): Promise<Reloaded> {
     const before = this.current;
     try {
+      await this.watcher.beforeReading();
       const loaded = await this.load(before);
       // Reading a large answer and comparing it take milliseconds each: messages pass in between.
       await turn();
