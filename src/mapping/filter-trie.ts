@@ -55,6 +55,10 @@ export class FilterTrie<T> {
   }
 
   /** Removes a value, and the nodes that carried nothing else. */
+  get isEmpty(): boolean {
+    return isEmpty(this.root);
+  }
+
   remove(levels: readonly Level[], value: T): void {
     const path: Node<T>[] = [this.root];
     for (const level of levels) {
