@@ -157,7 +157,7 @@ export async function ingestDuringDrain(): Promise<Figure[]> {
             figure: `${(busy / atRest).toFixed(1)}×`,
             target: "≤ 2×",
             met: busy / atRest <= 2 && to < BACKLOG,
-            detail: `${ms(busy)} against ${ms(atRest)}, ${PUBLISHES} publishes each, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, its processor time what the others leave`,
+            detail: `${ms(busy)} against ${ms(atRest)}, ${PUBLISHES} publishes each, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, on one processor`,
             values: { busy, atRest, rate },
           },
         ];
