@@ -79,8 +79,11 @@ export class ClientBook {
     return packetId;
   }
 
-  get isIdle(): boolean {
-    return this.outgoing.size === 0;
+  /** For a SUBACK, an UNSUBACK or a PUBCOMP. */
+  get isWaiting(): boolean {
+    const { state } = this.subscription;
+    if (state === "asked" || state === "leaving") return true;
+    return [...this.outgoing.values()].some(({ stage }) => stage === "pubrel");
   }
 }
 

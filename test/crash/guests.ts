@@ -136,7 +136,8 @@ export class Guests {
     else if (draw < 0.69) this.comeOrGo(random.pick(PUBLISHERS), random);
     // A takeover, where it is connected.
     else if (draw < 0.76) this.connect(random.pick([...PUBLISHERS, ...SUBSCRIBERS]), random);
-    else if (draw < 0.83) void this.commit();
+    else if (draw < 0.8) void this.commit();
+    else if (draw < 0.83) this.askAgain(random);
     else if (draw < 0.85) await this.judgeSinks();
     else if (draw < 0.87) this.judgeOffsets();
     else for (let turns = random.int(20); turns > 0; turns--) await turn();
@@ -188,6 +189,12 @@ export class Guests {
       this.tell((books) => books.disconnected(id));
       link.send({ cmd: "disconnect" });
     } else link.close();
+  }
+
+  /** One that waits for an answer gives its connection up, and asks over another. */
+  private askAgain(random: Random): void {
+    const waiting = [...this.books.clients.values()].filter((client) => client.isWaiting);
+    if (waiting.length > 0) this.connect(random.pick(waiting).id);
   }
 
   /** The earlier connection, if there is one, is not heard of any more. */
@@ -317,6 +324,10 @@ export class Guests {
     const { books } = this;
     const clients = [...books.clients.values()];
     await this.until(() => this.areBack(clients), "the end of what was under way");
+    // Whoever has ended a message may use its packet id for another.
+    for (const { id } of clients.filter((client) => PUBLISHERS.includes(client.id))) {
+      this.send(this.message(id, `t/${id}/2`, 2), this.links.get(id) as Link);
+    }
     const last = books.client(LAST);
     await this.until(() => this.areBack([last]), "a connection for the last message");
     const message = this.message(LAST, `t/${LAST}/2`, 2);

@@ -165,6 +165,8 @@ export interface SimulatedDiskOptions {
   readonly hold?: (step: string) => Promise<void> | undefined;
   /** Draws how many turns of the event loop each step takes; without it, none. */
   readonly latency?: Random;
+  /** A durable write takes up to so many: what comes meanwhile waits for it. */
+  readonly maxCommitTurns?: number;
 }
 
 const MAX_TURNS = 4;
@@ -212,13 +214,13 @@ export class SimulatedDisk implements FileSystem {
   }
 
   /** One step: `apply` is seen at once, and when it is done `settle` makes safe what it promises. */
-  private async step<T>(words: string, apply: () => T, settle?: () => void): Promise<T> {
+  private async step<T>(words: string, apply: () => T, settle?: () => void, maxTurns?: number): Promise<T> {
     await this.options.hold?.(words);
     await this.turns();
     await this.boundary("before", words);
     const result = apply();
     await this.boundary("during", words);
-    await this.turns();
+    await this.turns(maxTurns);
     if (settle !== undefined) {
       settle();
       await this.boundary("after", words);
@@ -235,9 +237,9 @@ export class SimulatedDisk implements FileSystem {
     return this.isDead ? new Promise(() => {}) : undefined;
   }
 
-  private async turns(): Promise<void> {
+  private async turns(most = MAX_TURNS): Promise<void> {
     const { latency } = this.options;
-    for (let left = latency?.int(MAX_TURNS) ?? 0; left > 0; left--) {
+    for (let left = latency?.int(most) ?? 0; left > 0; left--) {
       await new Promise((resolve) => setImmediate(resolve));
     }
     await this.alive();
@@ -308,6 +310,7 @@ export class SimulatedDisk implements FileSystem {
             at = this.write(id, bytes, position);
           },
           () => this.settleFile(id, at, position, position + bytes.length),
+          this.options.maxCommitTurns,
         );
       },
       sync: () => {

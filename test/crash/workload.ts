@@ -65,6 +65,8 @@ interface Habits {
   /** How often a pass of compaction is asked for. */
   readonly compaction: number;
   readonly hasGuests: boolean;
+  /** See SimulatedDiskOptions: long, so that what is sent again finds the first one not yet on disk. */
+  readonly maxCommitTurns: number;
 }
 
 export interface History {
@@ -127,6 +129,7 @@ export async function runHistory(seed: number, level: Level, program: Program = 
     cleanup: isCompacting ? ["compact"] : cleanup,
     compaction: isCompacting ? 0.15 : 0.05,
     hasGuests,
+    maxCommitTurns: hasGuests ? random.pick([4, 4, 60]) : 4,
   };
   const chronicle = new Chronicle();
   const moments: Moment[] = [];
@@ -192,6 +195,7 @@ class Life {
     if (random.chance(0.2)) this.boundariesLeft = 1;
     this.disk = new SimulatedDisk(image, {
       latency: new Random(random.int(2 ** 31)),
+      maxCommitTurns: habits.maxCommitTurns,
       onBoundary: ({ moment, step }) => this.onBoundary(this.inContext(`${moment} ${step}`)),
     });
     this.store = logOn(this.disk, sizes, chronicle, program);

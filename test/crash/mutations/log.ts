@@ -62,6 +62,16 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "write the next temporary file over one that a power cut has made the real one",
+    edits: [
+      {
+        file: "log/file-system.ts",
+        find: "  await fileSystem.remove(temporary);\n",
+        replace: "",
+      },
+    ],
+  },
+  {
     name: "take an earlier generation's entries for proof that newer ones are missing",
     edits: [
       {
