@@ -87,6 +87,11 @@ export class Oracle {
   readonly records = new Map<number, Rec>();
   /** Asked for and not answered. */
   readonly pending = new Map<number, AppendFacts>();
+  /**
+   * Of `pending`, those that were refused with an error of the disk. Nothing of them was written, or so the disk said;
+   * but until it takes another append a power cut may show that it was.
+   */
+  readonly doubtful = new Set<number>();
   /** The catalog change that was asked for and not answered. */
   changing: CatalogChange | undefined;
   /** The newest batches of each idempotent producer, answered or not. */
@@ -118,6 +123,7 @@ export class Oracle {
   /** `offsets` of the records in their order; undefined for a duplicate of which the log knows no offset. */
   acknowledged(append: AppendFacts, offsets: readonly (number | undefined)[]): void {
     this.pending.delete(append.id);
+    this.forgetDoubtful();
     append.records.forEach((placed, index) => {
       const { stream, partition, record } = placed;
       const known = this.streams.get(stream)?.known[partition];
@@ -139,6 +145,18 @@ export class Oracle {
       throw new Violation(`${stream}-${partition} offset ${offset}: record ${before} became ${record.id}`);
     }
     known.set(offset, record.id);
+  }
+
+  private forgetDoubtful(): void {
+    for (const id of this.doubtful) this.pending.delete(id);
+    this.doubtful.clear();
+  }
+
+  /** The disk has refused it; see `doubtful`. */
+  refused(append: AppendFacts): void {
+    this.failed(append);
+    this.pending.set(append.id, append);
+    this.doubtful.add(append.id);
   }
 
   /** Nothing of it was written. */
@@ -165,6 +183,7 @@ export class Oracle {
   changeAcknowledged(): void {
     if (this.changing !== undefined) apply(this.streams, this.changing);
     this.changing = undefined;
+    this.forgetDoubtful();
     for (const [id, batches] of this.producers) {
       if (batches.some(({ records }) => !this.streams.has(records[0]?.stream ?? "")))
         this.producers.delete(id);
@@ -187,6 +206,7 @@ export class Oracle {
     }
     this.changing = undefined;
     this.pending.clear();
+    this.doubtful.clear();
     for (const [name, { partitions }] of content) {
       partitions.forEach(({ records }, index) => {
         this.shown(name, index, records);
@@ -248,9 +268,10 @@ export class Oracle {
       const known = place.known.get(offset);
       if (known === id) continue;
       if (known !== undefined) throw new Violation(`${where} offset ${offset}: record ${known} became ${id}`);
-      // They come in the order in which they were asked for, and none is left out before another.
-      if (unanswered[turn++] === id) continue;
-      const isKnownOf = unanswered.includes(id);
+      // They come in the order in which they were asked for, and none is left out before another but refused ones.
+      while (unanswered[turn]?.isDoubtful && unanswered[turn]?.id !== id) turn++;
+      if (unanswered[turn++]?.id === id) continue;
+      const isKnownOf = unanswered.some((one) => one.id === id);
       throw new Violation(
         `${where} offset ${offset} has record ${id} ${isKnownOf ? "out of order" : "from nowhere"}`,
       );
@@ -292,12 +313,13 @@ export class Oracle {
   }
 
   /** The records of one partition that may or may not be there, but for those a reader has been shown. */
-  private unansweredOf(stream: string, partition: number): number[] {
+  private unansweredOf(stream: string, partition: number): { id: number; isDoubtful: boolean }[] {
     const shown = new Set(this.streams.get(stream)?.known[partition]?.values());
-    return [...this.pending.values()]
-      .flatMap(({ records }) => records)
-      .filter((one) => one.stream === stream && one.partition === partition && !shown.has(one.record.id))
-      .map(({ record }) => record.id);
+    return [...this.pending.values()].flatMap(({ id: append, records }) =>
+      records
+        .filter((one) => one.stream === stream && one.partition === partition && !shown.has(one.record.id))
+        .map(({ record }) => ({ id: record.id, isDoubtful: this.doubtful.has(append) })),
+    );
   }
 }
 
