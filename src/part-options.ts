@@ -48,6 +48,7 @@ export function kafkaOptions({ kafka, dataDir }: Config): KafkaServerOptions {
   return {
     bind: kafka.bind,
     advertise: kafka.advertise,
+    listeners: kafka.listeners,
     maxFrameBytes: kafka.maxFrame,
     maxConnections: kafka.maxConnections,
     maxInFlight: kafka.maxInFlight,

@@ -18,14 +18,17 @@ interface OpenPort {
 }
 
 export class Ports {
-  private readonly create: () => Server;
+  private readonly create: (wanted: PortAddress) => Server;
   private readonly onError: (error: Error, address: PortAddress) => void;
   private ports: readonly OpenPort[] = [];
   /** Servers that still have connections, those that listen among them. */
   private readonly servers = new Set<Server>();
 
-  /** `create` makes a server that does not listen yet; `onError` hears what fails once it does. */
-  constructor(create: () => Server, onError: (error: Error, address: PortAddress) => void) {
+  /** `create` makes a server for an address, which does not listen yet; `onError` hears what fails once it does. */
+  constructor(
+    create: (wanted: PortAddress) => Server,
+    onError: (error: Error, address: PortAddress) => void,
+  ) {
     this.create = create;
     this.onError = onError;
   }
@@ -89,7 +92,7 @@ export class Ports {
   }
 
   private async listen(wanted: PortAddress): Promise<OpenPort> {
-    const server = this.create();
+    const server = this.create(wanted);
     server.listen({ host: wanted.host, port: wanted.port, backlog: 1024 });
     await once(server, "listening");
     server.on("error", (error) => this.onError(error, wanted));
@@ -113,6 +116,6 @@ export class Ports {
   }
 }
 
-function isSame(a: PortAddress, b: PortAddress): boolean {
+export function isSame(a: PortAddress, b: PortAddress): boolean {
   return a.host === b.host && a.port === b.port;
 }

@@ -158,7 +158,11 @@ describe("what is wrong leaves the old one running", () => {
     ["a mistake, with its place", TO_TWO.replace("to: two", "to: tow"), /:5:\d+ {2}mappings\[0\]\.to/],
     ["half a file", TO_TWO.slice(0, -20), /problem/],
     ["an empty file", "", /version/],
-    ["fewer partitions", TO_TWO.replace("partitions: 2", "partitions: 1"), /the stream has 2/],
+    [
+      "fewer partitions",
+      TO_TWO.replace("partitions: 2", "partitions: 1"),
+      /:4:\d+ {2}streams\.one\.partitions is 1, but the stream has 2/,
+    ],
   ])("%s, and status says so", async (_, text, words) => {
     const client = await connected(await start(TO_ONE));
     const { version } = gateway.status.config as { version: string };

@@ -41,7 +41,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   ],
   devices: ["config", "mapping", "wire", ...BASE],
   subscriber: ["config", "wire", ...BASE],
-  demo: ["gateway", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
+  demo: ["gateway", "uplink", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
   cli: [
     "control",
     "dead-letters",

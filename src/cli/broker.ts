@@ -13,13 +13,14 @@ export interface BrokerOptions {
 }
 
 const brokerAddress = parsedBy(parseAddress);
+export const brokerList = (text: string) => text.split(",").map((one) => brokerAddress(one.trim()));
 
 export function brokerOptions(command: Command): Command {
   return command
     .option(
       "--broker, --brokers <host:port,…>",
       "the gateway or a Kafka cluster; default: the configuration's kafka.bind",
-      (text) => text.split(",").map((one) => formatAddress(brokerAddress(one.trim()))),
+      (text) => brokerList(text).map(formatAddress),
     )
     .option("--config <file>", `the configuration; default: ${DEFAULT_CONFIG_FILE}, if it is there`);
 }

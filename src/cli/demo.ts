@@ -1,10 +1,12 @@
 /** `sluice demo`: N×M connections against N+M, with real sockets. */
 import type { Command } from "commander";
+import type { Address } from "../config/schema.ts";
 import { Demo } from "../demo/demo.ts";
 import { DEFAULT_MESH_LIMIT } from "../demo/limits.ts";
 import { conclusion } from "../demo/screen.ts";
 import { Screen } from "../demo/terminal.ts";
 import { duration, wholeNumber } from "./arguments.ts";
+import { brokerList } from "./broker.ts";
 import { stopSignal } from "./stop.ts";
 
 const MAX_CLIENTS = 10_000;
@@ -17,6 +19,7 @@ interface Flags {
   readonly duration?: number;
   readonly meshLimit: number;
   readonly kafkajs: number;
+  readonly brokers?: readonly Address[];
   readonly json?: true;
 }
 
@@ -30,6 +33,11 @@ export function register(program: Command): void {
     .option("--duration <time>", "ends after so long; without it the gateway stays up", duration(1_000))
     .option("--mesh-limit <n>", "connections that the mesh opens at most", wholeNumber(1), DEFAULT_MESH_LIMIT)
     .option("--kafkajs <n>", "up to so many subscribers are kafkajs consumers", wholeNumber(1), 20)
+    .option(
+      "--broker, --brokers <host:port,…>",
+      "a Kafka cluster behind the gateway, from which the subscribers read instead; without TLS and SASL",
+      brokerList,
+    )
     .option("--json", "the result as one JSON document on standard output")
     .action(run);
 }

@@ -62,35 +62,38 @@ const MAX_PAYLOAD_SHOWN = 100;
 
 export function lineText(line: TapLine | TapGap): string {
   if ("missed" in line) return pc.yellow(`… ${grouped(line.missed)} more than could be shown`);
-  const { at, topic, outcome, payload, bytes } = line;
+  const { at, topic, outcome } = line;
   const time = pc.dim(clock(at));
-  return `${time} ${MARKS[outcome]} ${plain(topic).padEnd(TOPIC_WIDTH)} ${destination(line)}  ${payloadText(payload, bytes)}`;
+  return `${time} ${MARKS[outcome]} ${plain(topic).padEnd(TOPIC_WIDTH)} ${destination(line)}  ${payloadText(line)}`;
 }
 
-function destination({ outcome, rule, records, error, retain }: TapLine): string {
+function destination({ topic, outcome, rule, records, more, error, retain }: TapLine): string {
   const problem = error === undefined ? "" : ` ${pc.red(plain(`${error.field}: ${error.message}`))}`;
   const retained = retain ? pc.dim(" retained") : "";
+  const places = records.map(({ stream, partition, offset, key }) => {
+    const shown = key === null || key === topic ? "" : ` ${pc.bold(plain(key))}`;
+    return `${pc.cyan(stream)} ${partition}@${offset}${shown}`;
+  });
+  if (more > 0) places.push(pc.dim(`${grouped(more)} more`));
+  const where = places.join(", ");
   switch (outcome) {
-    case "stored": {
-      const places = records.map(({ stream, partition, key }) => {
-        const index = partition === null ? "" : `[${partition}]`;
-        return `${pc.cyan(stream)}${index}${key === null ? "" : ` ${pc.bold(plain(key))}`}`;
-      });
-      return `${places.length === 0 ? pc.dim("no record") : places.join(", ")}${retained}${problem}`;
-    }
+    case "stored":
+      return `${where || pc.dim("no record")}${retained}${problem}`;
     case "unmatched":
-      return pc.yellow("no mapping takes it") + retained;
+      return pc.yellow("no mapping takes it") + (where && `, to ${where}`) + retained;
     case "skipped":
       return pc.dim(`skipped by ${rule}`) + retained;
     default:
-      return `${pc.red(outcome)} ${rule ?? ""}${retained}${problem}`;
+      return `${pc.red(outcome)} ${rule ?? ""}${retained}${problem}${where && pc.dim(`, kept as ${where}`)}`;
   }
 }
 
-function payloadText(payload: string, bytes: number): string {
+function payloadText({ payload, isText, bytes }: TapLine): string {
   const text = plain(payload);
-  const isWhole = text.length <= MAX_PAYLOAD_SHOWN && Buffer.byteLength(payload) >= bytes;
-  return isWhole ? text : `${text.slice(0, MAX_PAYLOAD_SHOWN)}… ${pc.dim(roughSize(bytes))}`;
+  const given = isText ? Buffer.byteLength(payload) : payload.length / 2;
+  const isWhole = text.length <= MAX_PAYLOAD_SHOWN && given >= bytes;
+  const shown = isWhole ? text : `${text.slice(0, MAX_PAYLOAD_SHOWN)}… ${pc.dim(roughSize(bytes))}`;
+  return isText ? shown : `${pc.dim("hex")} ${shown}`;
 }
 
 /** The local time of day, to the millisecond. */

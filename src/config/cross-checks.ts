@@ -162,6 +162,13 @@ class CrossChecks {
       all.push({ path: ["mqtt", "listeners", index, "bind"], bind });
     });
     if (kafka !== undefined) all.push({ path: ["kafka", "bind"], bind: kafka.bind });
+    kafka?.listeners.forEach(({ name, bind }, index) => {
+      const path = ["kafka", "listeners", index];
+      all.push({ path: [...path, "bind"], bind });
+      const first = kafka.listeners.findIndex((one) => one.name === name);
+      if (first === index) return;
+      this.report([...path, "name"], `kafka.listeners[${first}] has the name "${name}" already`);
+    });
     for (const [index, { path, bind }] of all.entries()) {
       const other = all.slice(0, index).find((one) => bind.port !== 0 && overlap(one.bind, bind));
       if (other === undefined) continue;

@@ -5,7 +5,9 @@
  */
 import { DownlinkRule, overlap } from "../mapping/downlink-rule.ts";
 import type { Tables } from "../mapping/functions.ts";
+import { patternOf } from "../mapping/rule.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
+import { literalsOf } from "../mapping/template.ts";
 import { type Level, TopicFilter } from "../mapping/topic-filter.ts";
 import type { Path, Within } from "./yaml-source.ts";
 
@@ -113,9 +115,12 @@ function levelsOf(filter: unknown): (readonly Level[])[] {
 
 /** Whether a template may come to this name; an expression may give anything. */
 function mayName(template: string, stream: string): boolean {
-  const literals = template.split(/\$\{[^}]*\}/);
-  const pattern = literals.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join(".*");
-  return new RegExp(`^${pattern}$`).test(stream);
+  try {
+    return patternOf([literalsOf(template)]).test(stream);
+  } catch {
+    // Not closed, which has been said.
+    return false;
+  }
 }
 
 /** Whether a filter takes every MQTT topic that fits `topics`. */

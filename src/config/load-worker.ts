@@ -6,10 +6,10 @@ import { parentPort, workerData } from "node:worker_threads";
 import { SluiceError } from "../errors.ts";
 import type { LoadAnswer, LoadQuestion } from "./load-aside.ts";
 import { ConfigError } from "./problems.ts";
-import { loadTested } from "./tests.ts";
 
 async function answer({ file, inputs }: LoadQuestion): Promise<LoadAnswer> {
   try {
+    const { loadTested } = await import("./tests.ts");
     return { loaded: await loadTested(file, inputs) };
   } catch (error) {
     if (error instanceof ConfigError) return { problems: error.problems };
@@ -28,5 +28,6 @@ function stepBack(): void {
   }
 }
 
+// Before anything else: what reads configurations takes a good tenth of a second to load.
 stepBack();
 parentPort?.postMessage(await answer(workerData as LoadQuestion));

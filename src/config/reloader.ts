@@ -3,6 +3,7 @@
  * one is validated whole and its tests are run before anybody hears of it; if anything is wrong the old one
  * goes on, and the log and `status` say why, in the loader's words.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { messageOf, type SluiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
@@ -90,7 +91,10 @@ export class Reloader {
     const before = this.current;
     try {
       const loaded = await this.load();
+      // Reading a large answer and comparing it take milliseconds each: messages pass in between.
+      await turn();
       const changed = changes(before.config, loaded.config);
+      await turn();
       if (loaded.version !== before.version || changed.length > 0) {
         for (const warning of loaded.warnings) this.logger.warn(warning);
         await this.takeOver(loaded);

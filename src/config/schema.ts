@@ -240,14 +240,23 @@ const downlink = z
   })
   .transform(({ name, from, ...rest }) => ({ name: name ?? from, from, ...rest }));
 
+const advertise = z
+  .string()
+  .transform((text, context) => (text === "auto" ? text : advertised(text, context)))
+  .pipe(z.custom<"auto" | Address>())
+  .prefault("auto")
+  .describe("What clients are told to connect to; `auto`: the address on which they reached us.");
+
 const kafka = {
   bind: address.prefault("127.0.0.1:9092"),
-  /** What clients are told to connect to; `auto`: the address on which they reached us. */
-  advertise: z
-    .string()
-    .transform((text, context) => (text === "auto" ? text : advertised(text, context)))
-    .pipe(z.custom<"auto" | Address>())
-    .prefault("auto"),
+  advertise,
+  listeners: z
+    .array(z.strictObject({ name: z.string().min(1).max(100), bind: address, advertise }))
+    .max(15)
+    .default([])
+    .describe(
+      "Further addresses, each with what its clients are told: those inside a container network and those outside reach the gateway by different names.",
+    ),
   /** The largest request. */
   maxFrame: size({ min: 64 * KiB, max: GiB }).prefault("16MiB"),
   maxConnections: count(1, 1_000_000).default(10_000),

@@ -4,6 +4,7 @@
  */
 import {
   type Alias,
+  CST,
   type Document,
   isAlias,
   isCollection,
@@ -15,6 +16,7 @@ import {
   LineCounter,
   type Node,
   type Pair,
+  Parser,
   parseDocument,
   visit,
   type YAMLError,
@@ -196,14 +198,13 @@ export class YamlSource {
         mend: `quote it: "${seq}${port}"`,
       };
     }
-    const closing = /end with a ([}\]])$|Missing closing (["'])quote/.exec(error.message);
-    if (closing !== null) {
-      const [, bracket, quote] = closing;
-      const opened = quote ?? (bracket === "}" ? "{" : "[");
+    const opened = unclosedIn(this.text, error);
+    if (opened !== undefined) {
+      const { offset, source } = opened;
       return {
-        place: this.placeAt(...error.pos),
-        message: `a ${opened} above is not closed, and YAML looks for its end here`,
-        mend: `close it with ${bracket ?? quote}`,
+        place: this.placeAt(offset, offset + 1),
+        message: `this ${source} is not closed`,
+        mend: `close it with ${CLOSING[source] ?? source}`,
       };
     }
     return {
@@ -212,6 +213,39 @@ export class YamlSource {
       ...WORDS[error.code],
     };
   }
+}
+
+const CLOSING: Readonly<Record<string, string>> = { "{": "}", "[": "]" };
+
+type Opened = Pick<CST.SourceToken, "offset" | "source">;
+
+/** The bracket or quote whose end YAML misses, where it was opened; undefined for another kind of error. */
+function unclosedIn(text: string, { message, pos: [end] }: YAMLError): Opened | undefined {
+  const isQuote = /^Missing closing (["'])quote/.test(message);
+  const bracket = /end with a ([}\]])$/.exec(message)?.[1];
+  if (!isQuote && bracket === undefined) return undefined;
+  let found: Opened | undefined;
+  const look = (token: CST.Token | null | undefined): void => {
+    if (token?.type === "flow-collection" && bracket !== undefined) {
+      const { start } = token;
+      // The innermost of those that stay open.
+      if (start.offset < end && CLOSING[start.source] !== token.end[0]?.source) found = start;
+    } else if (
+      isQuote &&
+      (token?.type === "double-quoted-scalar" || token?.type === "single-quoted-scalar")
+    ) {
+      const { offset, source } = token;
+      if (offset < end && end <= offset + source.length + 1) found = { offset, source: source[0] as string };
+    }
+  };
+  for (const document of new Parser().parse(text)) {
+    if (document.type !== "document") continue;
+    CST.visit(document, ({ key, value }) => {
+      look(key);
+      look(value);
+    });
+  }
+  return found;
 }
 
 /** What YAML's own words leave unsaid to someone who writes a configuration, by error code. */

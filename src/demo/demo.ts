@@ -1,13 +1,17 @@
 /**
- * The demonstration: N sensors and M subscribers, first all connected to each other, then through a gateway;
- * real sockets both times, counted, and every message accounted for. Invariant: whatever happens, no process
- * and no folder is left behind.
+ * The demonstration: N sensors and M subscribers, first all connected to each other, then through a gateway, or
+ * through a gateway and a Kafka cluster; real sockets both times, counted, and every message accounted for.
+ * Invariant: whatever happens, no process and no folder is left behind.
  */
 import { randomUUID } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SluiceError } from "../errors.ts";
+import type { Address } from "../config/schema.ts";
+import { formatAddress } from "../config/units.ts";
+import { messageOf, SluiceError } from "../errors.ts";
+import { READINGS_STREAM } from "./audit.ts";
+import { ClusterEnd } from "./cluster-end.ts";
 import { Crew } from "./crew.ts";
 import type { GatewayHost, GatewayPorts } from "./gateway-host.ts";
 import { type Plan, planGateway, planMesh, thisMachine } from "./limits.ts";
@@ -24,6 +28,8 @@ export interface DemoOptions {
   readonly meshLimit: number;
   /** Subscribers that are kafkajs consumers when all can be; beyond it all but a few are light readers. */
   readonly kafkajsLimit: number;
+  /** The cluster from which the subscribers read; undefined: from the gateway. */
+  readonly brokers?: readonly Address[] | undefined;
 }
 
 const DEFAULT_DURATION_MS = 10_000;
@@ -42,12 +48,14 @@ export class Demo {
   private readonly forMs: number;
   private readonly intervalMs: number;
   private readonly machine = thisMachine();
+  private readonly cluster: ClusterEnd | undefined;
   private staying: ((progress: Progress) => string[]) | undefined;
 
   constructor(options: DemoOptions, screen: Screen, abort: AbortSignal) {
     this.options = options;
     this.screen = screen;
     this.abort = abort;
+    this.cluster = options.brokers && new ClusterEnd(options.brokers);
     this.forMs = (options.durationMs ?? DEFAULT_DURATION_MS) / 2;
     const rate = Math.min(MAX_RATE, DELIVERIES_PER_SECOND / (options.sensors * options.subscribers));
     // Whole rounds, at least one in each phase.
@@ -58,11 +66,17 @@ export class Demo {
   async run(): Promise<DemoReport> {
     const { sensors, subscribers } = this.options;
     this.screen.print(show.title(sensors, subscribers));
+    // Before anything else: whoever mistyped it should not have to wait.
+    if (this.cluster !== undefined) await this.unlessAborted(this.cluster.reach());
     const mesh = await this.mesh();
     const folder = join(tmpdir(), `sluice-demo-${randomUUID()}`);
     const plan = planGateway(sensors, subscribers, this.machine, this.kafkajs);
     const maxConnections = plan.sensors + 3 * plan.subscribers + 100;
-    const gateway = new Crew<GatewayHost>("gateway", 1, { folder, maxConnections });
+    const gateway = new Crew<GatewayHost>("gateway", 1, {
+      folder,
+      maxConnections,
+      cluster: this.cluster?.place,
+    });
     try {
       const [ports] = await this.unlessAborted(gateway.all("start"));
       return await this.gateway(mesh, plan, gateway, ports as GatewayPorts);
@@ -70,6 +84,10 @@ export class Demo {
       await gateway.all("close").catch(() => {}); // it is gone, then
       await gateway.close();
       await rm(folder, { recursive: true, force: true });
+      await this.cluster?.remove().catch((error) => {
+        const { topic } = (this.cluster as ClusterEnd).place;
+        process.stderr.write(`the topic ${topic} stays in the cluster: ${messageOf(error)}\n`);
+      });
     }
   }
 
@@ -107,7 +125,7 @@ export class Demo {
     const phase = new Phase({
       plan,
       role: "gateway-readers",
-      subscriberOptions: { kafkaPort: ports.kafkaPort, kafkajs: this.kafkajs },
+      subscriberOptions: { ...this.readFrom(ports), kafkajs: this.kafkajs },
       gatewayPort: ports.mqttPort,
       intervalMs: this.intervalMs,
       onProgress: (progress) => this.paint(true, plan, progress),
@@ -115,7 +133,9 @@ export class Demo {
     const complete = async (measured: PhaseReport): Promise<DemoReport> => {
       const [seen] = await gateway.all("snapshot");
       const { sockets: seenByGateway, memoryBytes: gatewayMemoryBytes } = seen as NonNullable<typeof seen>;
-      return this.report(mesh, { ...measured, ...ports, seenByGateway, gatewayMemoryBytes });
+      const place = this.cluster?.place;
+      const cluster = place && { brokers: place.brokers.map(formatAddress), topic: place.topic };
+      return this.report(mesh, { ...measured, ...ports, seenByGateway, gatewayMemoryBytes, cluster });
     };
     try {
       const report = await complete(await this.measure(phase));
@@ -130,6 +150,14 @@ export class Demo {
     } finally {
       await phase.close();
     }
+  }
+
+  private readFrom({ kafkaPort }: GatewayPorts): { brokers: readonly Address[]; stream: string } {
+    if (this.cluster === undefined) {
+      return { brokers: [{ host: "127.0.0.1", port: kafkaPort }], stream: READINGS_STREAM };
+    }
+    const { brokers, topic } = this.cluster.place;
+    return { brokers, stream: topic };
   }
 
   private async measure(phase: Phase): Promise<PhaseReport> {
@@ -174,7 +202,8 @@ export class Demo {
 
   private paint(hub: boolean, { sensors, subscribers }: Plan, progress: Progress): void {
     const wanted = hub ? sensors + subscribers : sensors * subscribers;
-    const view = { hub, sensors, subscribers, wanted, forMs: this.forMs };
+    const far: show.Far = !hub ? "mesh" : this.cluster === undefined ? "gateway" : "cluster";
+    const view = { far, sensors, subscribers, wanted, forMs: this.forMs };
     this.screen.paint(this.staying?.(progress) ?? show.phaseView(view, progress));
   }
 

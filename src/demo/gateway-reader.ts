@@ -1,30 +1,39 @@
 /**
- * Subscribers that read the stream from the gateway: kafkajs as far as this machine bears it (it burns a timer
- * per connection), light readers of the same protocol beyond. Each reads everything, from the first record.
+ * Subscribers that read the stream from the gateway, or its topic from a cluster: kafkajs as far as this machine
+ * bears it (it burns a timer per connection), light readers of the same protocol beyond. Each reads everything,
+ * from the first record, and of transactions what was committed.
  */
 import { type Consumer, Kafka, logLevel } from "kafkajs";
-import { type Audit, READINGS_STREAM } from "./audit.ts";
+import type { Address } from "../config/schema.ts";
+import { formatAddress } from "../config/units.ts";
+import type { Audit } from "./audit.ts";
 import { LightReader } from "./light-reader.ts";
 import type { Attach, Attached } from "./subscribers.ts";
 
 export interface ReaderOptions {
-  readonly kafkaPort: number;
+  readonly brokers: readonly Address[];
+  readonly stream: string;
   /** Subscribers with a lower number are kafkajs, the others light readers. */
   readonly kafkajs: number;
 }
 
-export function readGateway({ kafkaPort, kafkajs }: ReaderOptions): Attach {
+export function readGateway(options: ReaderOptions): Attach {
   return (subscriber, audit) =>
-    subscriber < kafkajs
-      ? attachKafkajs(subscriber, audit, kafkaPort)
-      : attachLight(subscriber, audit, kafkaPort);
+    subscriber < options.kafkajs
+      ? attachKafkajs(subscriber, audit, options)
+      : attachLight(subscriber, audit, options);
 }
 
-async function attachLight(subscriber: number, audit: Audit, port: number): Promise<Attached> {
+async function attachLight(
+  subscriber: number,
+  audit: Audit,
+  { brokers, stream }: ReaderOptions,
+): Promise<Attached> {
+  const { host, port } = brokers[subscriber % brokers.length] as Address;
   const reader = new LightReader({
-    host: "127.0.0.1",
+    host,
     port,
-    stream: READINGS_STREAM,
+    stream,
     clientId: `light-${subscriber}`,
     onRecord: ({ value }) => audit.take(value ?? Buffer.alloc(0)),
   });
@@ -34,17 +43,22 @@ async function attachLight(subscriber: number, audit: Audit, port: number): Prom
 
 const JOIN_TIMEOUT_MS = 30_000;
 
-async function attachKafkajs(subscriber: number, audit: Audit, port: number): Promise<Attached> {
+async function attachKafkajs(
+  subscriber: number,
+  audit: Audit,
+  { brokers, stream }: ReaderOptions,
+): Promise<Attached> {
   const clientId = `kafkajs-${subscriber}`;
-  const kafka = new Kafka({ clientId, brokers: [`127.0.0.1:${port}`], logLevel: logLevel.NOTHING });
-  const consumer = kafka.consumer({ groupId: clientId, maxWaitTimeInMs: 500 });
+  const kafka = new Kafka({ clientId, brokers: brokers.map(formatAddress), logLevel: logLevel.NOTHING });
+  // A cluster outlives the demonstration: the group is this one's alone.
+  const consumer = kafka.consumer({ groupId: `${stream}-${clientId}`, maxWaitTimeInMs: 500 });
   // Its requests in the pool tell nothing about sockets: connected is what it says of itself.
   let connected = false;
   consumer.on("consumer.crash", () => {
     connected = false;
   });
   await consumer.connect();
-  await consumer.subscribe({ topics: [READINGS_STREAM], fromBeginning: true });
+  await consumer.subscribe({ topics: [stream], fromBeginning: true });
   const joined = hasJoined(consumer);
   await consumer.run({
     autoCommitInterval: 5_000,

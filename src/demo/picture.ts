@@ -49,10 +49,11 @@ export interface Picture {
   readonly subscribers: number;
   /** How much of the connections is drawn, 0–1. */
   readonly share: number;
-  readonly hub: boolean;
+  /** What every line leads through, in the middle; "" for nothing. */
+  readonly hub: string;
 }
 
-/** Rows of `PICTURE_COLUMNS` characters. `hub` leads every line through the middle. */
+/** Rows of `PICTURE_COLUMNS` characters. */
 export function draw({ sensors, subscribers, share, hub }: Picture): string[] {
   const rows = pictureRows(sensors, subscribers);
   const left = places(sensors, rows);
@@ -62,19 +63,21 @@ export function draw({ sensors, subscribers, share, hub }: Picture): string[] {
   const width = columns * 2 - 1;
   const middle = rows >> 1;
   const y = (row: number): number => row * 4 + 2;
-  const lines: [number, number, number, number][] = hub
-    ? [
-        ...left.map((row): [number, number, number, number] => [0, y(row), width >> 1, y(middle)]),
-        ...right.map((row): [number, number, number, number] => [width >> 1, y(middle), width, y(row)]),
-      ]
-    : left.flatMap((from) => right.map((to): [number, number, number, number] => [0, y(from), width, y(to)]));
+  const lines: [number, number, number, number][] =
+    hub !== ""
+      ? [
+          ...left.map((row): [number, number, number, number] => [0, y(row), width >> 1, y(middle)]),
+          ...right.map((row): [number, number, number, number] => [width >> 1, y(middle), width, y(row)]),
+        ]
+      : left.flatMap((from) =>
+          right.map((to): [number, number, number, number] => [0, y(from), width, y(to)]),
+        );
   for (const line of lines.slice(0, Math.round(lines.length * share))) canvas.line(...line);
   const drawn = canvas.rows();
-  if (hub) {
-    const sign = "▐ SLUICE ▌";
-    const at = (columns - sign.length) >> 1;
+  if (hub !== "") {
+    const at = (columns - hub.length) >> 1;
     const row = drawn[middle] ?? "";
-    drawn[middle] = row.slice(0, at) + sign + row.slice(at + sign.length);
+    drawn[middle] = row.slice(0, at) + hub + row.slice(at + hub.length);
   }
   return drawn.map(
     (row, index) => `${left.includes(index) ? "●" : " "} ${row} ${right.includes(index) ? "●" : " "}`,

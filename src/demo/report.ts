@@ -55,6 +55,8 @@ export interface GatewayReport extends PhaseReport, GatewayPorts {
   readonly seenByGateway: GatewaySnapshot["sockets"];
   /** Resident, of the gateway's process. */
   readonly gatewayMemoryBytes: number;
+  /** From which the subscribers read; undefined: from the gateway. */
+  readonly cluster?: { readonly brokers: readonly string[]; readonly topic: string } | undefined;
 }
 
 export interface GrowthRow {

@@ -34,8 +34,12 @@ export function title(sensors: number, subscribers: number): string[] {
   ];
 }
 
+/** What stands between sensors and subscribers: nothing, the gateway, or the gateway and a Kafka cluster. */
+export type Far = "mesh" | "gateway" | "cluster";
+const farOf = ({ cluster }: GatewayReport): Far => (cluster === undefined ? "gateway" : "cluster");
+
 export interface PhaseView {
-  readonly hub: boolean;
+  readonly far: Far;
   readonly sensors: number;
   readonly subscribers: number;
   /** Connections that there shall be. */
@@ -43,27 +47,33 @@ export interface PhaseView {
   readonly forMs: number;
 }
 
-const HEADINGS = {
+const HEADINGS: Readonly<Record<Far, string>> = {
   mesh: "1  The mesh: every sensor connected to every subscriber",
   gateway: "2  The gateway: every sensor and every subscriber connected to Sluice",
+  cluster: "2  Every sensor connected to Sluice, every subscriber to Apache Kafka",
 };
-const heading = (hub: boolean): string => `  ${pc.bold(hub ? HEADINGS.gateway : HEADINGS.mesh)}`;
+const heading = (far: Far): string => `  ${pc.bold(HEADINGS[far])}`;
+const SIGNS: Readonly<Record<Far, string>> = {
+  mesh: "",
+  gateway: "▐ SLUICE ▌",
+  cluster: "▐ SLUICE → KAFKA ▌",
+};
 
 /** The live region while a phase is under way. */
 export function phaseView(view: PhaseView, progress: Progress): string[] {
-  const open = view.hub
-    ? progress.sensorConnections + progress.subscriberConnections
-    : progress.sensorConnections;
+  const { far, sensors, subscribers } = view;
+  const open =
+    far === "mesh" ? progress.sensorConnections : progress.sensorConnections + progress.subscriberConnections;
   const share = view.wanted === 0 ? 1 : open / view.wanted;
-  const colour = view.hub ? pc.green : pc.yellow;
-  const picture = draw({ sensors: view.sensors, subscribers: view.subscribers, share, hub: view.hub });
+  const colour = far === "mesh" ? pc.yellow : pc.green;
+  const picture = draw({ sensors, subscribers, share, hub: SIGNS[far] });
   const latency = progress.latency.count === 0 ? "" : latencyWords(latencyOf(progress.latency));
   const stage =
     progress.stage === "connecting"
       ? `  connecting  ${bar(share)}  ${roughDuration(progress.elapsedMs)}`
       : `  messages    ${bar(progress.stage === "closing" ? 1 : progress.elapsedMs / view.forMs)}  ${latency || "warming up"}`;
   return [
-    heading(view.hub),
+    heading(far),
     "",
     ...picture.map((row) => `      ${colour(row)}`),
     "",
@@ -77,7 +87,7 @@ export function phaseView(view: PhaseView, progress: Progress): string[] {
 export function meshLines(mesh: PhaseReport, asked: Asked): string[] {
   const ends = mesh.steps.at(-1);
   return [
-    heading(false),
+    heading("mesh"),
     `     ${grouped(mesh.connections)} connections opened in ${roughDuration(mesh.connectMs)} by ${mesh.processes} processes`,
     pc.dim(
       `     counted at both ends: ${grouped(ends?.sensorConnections ?? 0)} at the sensors, ${grouped(ends?.subscriberConnections ?? 0)} at the subscribers`,
@@ -89,15 +99,17 @@ export function meshLines(mesh: PhaseReport, asked: Asked): string[] {
 
 /** What stays of the gateway's phase. */
 export function gatewayLines(gateway: GatewayReport, asked: Asked): string[] {
-  const { sensors, subscribers, kinds, seenByGateway: seen, mqttPort, kafkaPort } = gateway;
+  const { sensors, subscribers, kinds, seenByGateway: seen, mqttPort, kafkaPort, cluster } = gateway;
   const both = `${plural(sensors, "sensor")} and ${plural(subscribers, "subscriber")}`;
   const ofWhich = Object.entries(kinds).map(([kind, count]) => `${grouped(count)} × ${kind}`);
   const details = [
     `subscribers: ${ofWhich.join(", ")}`,
-    `MQTT port ${mqttPort}, ${plural(seen.mqtt, "socket")}; Kafka port ${kafkaPort}, ${plural(seen.kafka, "socket")}`,
+    cluster === undefined
+      ? `MQTT port ${mqttPort}, ${plural(seen.mqtt, "socket")}; Kafka port ${kafkaPort}, ${plural(seen.kafka, "socket")}`
+      : `MQTT port ${mqttPort}, ${plural(seen.mqtt, "socket")}; by the uplink, exactly once, into ${cluster.topic}`,
   ];
   return [
-    heading(true),
+    heading(farOf(gateway)),
     `     ${both} connected in ${roughDuration(gateway.connectMs)}`,
     ...details.map((line) => pc.dim(`     ${line}`)),
     ...limitLines(gateway, asked),
@@ -129,8 +141,8 @@ export function comparison(mesh: PhaseReport, gateway: GatewayReport): string[] 
   const count = (label: string, of: (phase: PhaseReport) => number): string =>
     `  ${label.padEnd(LABEL)}${" ".repeat(COLUMN - grouped(of(mesh)).length)}${verdict(of(mesh))}${" ".repeat(COLUMN - grouped(of(gateway)).length)}${verdict(of(gateway))}`;
   const seen = gateway.seenByGateway;
-  const meshPicture = draw({ ...mesh, share: 1, hub: false });
-  const gatewayPicture = draw({ ...gateway, share: 1, hub: true });
+  const meshPicture = draw({ ...mesh, share: 1, hub: SIGNS.mesh });
+  const gatewayPicture = draw({ ...gateway, share: 1, hub: SIGNS[farOf(gateway)] });
   const pictures = Array.from({ length: Math.max(meshPicture.length, gatewayPicture.length) }, (_, index) => {
     const blank = " ".repeat(PICTURE_COLUMNS);
     return `     ${pc.yellow(meshPicture[index] ?? blank)}      ${pc.green(gatewayPicture[index] ?? blank)}`;
@@ -161,6 +173,13 @@ export function comparison(mesh: PhaseReport, gateway: GatewayReport): string[] 
     same("latency p99", (phase) => roughDuration(phase.latencyMs.p99)),
     RULE,
     pc.dim("  latency from sensor to subscriber, warmed up; the gateway syncs to disk first"),
+    ...(gateway.cluster === undefined
+      ? []
+      : [
+          pc.dim(
+            "  and then waits for the cluster's transaction, which subscribers see when it is committed",
+          ),
+        ]),
     "",
   ];
 }
@@ -189,13 +208,15 @@ export function growthTable(growth: readonly GrowthRow[]): string[] {
 }
 
 /** What to type in another terminal while the gateway stays up. */
-export function invitation({ mqttPort, kafkaPort }: GatewayReport): string[] {
+export function invitation({ mqttPort, kafkaPort, cluster }: GatewayReport): string[] {
+  const broker = cluster?.brokers[0] ?? `127.0.0.1:${kafkaPort}`;
+  const stream = cluster?.topic ?? READINGS_STREAM;
   return [
     `  ${pc.bold("The gateway stays up and the sensors go on.")} In another terminal:`,
     "",
     `    ${pc.cyan(`mosquitto_sub -h 127.0.0.1 -p ${mqttPort} -t 'sensors/#' -v`)}`,
-    `    ${pc.cyan(`kcat -b 127.0.0.1:${kafkaPort} -C -t ${READINGS_STREAM} -o end`)}`,
-    `    ${pc.cyan(`npx sluice subscribe ${READINGS_STREAM} --broker 127.0.0.1:${kafkaPort}`)}`,
+    `    ${pc.cyan(`kcat -b ${broker} -C -t ${stream} -o end`)}`,
+    `    ${pc.cyan(`npx sluice subscribe ${stream} --broker ${broker}`)}`,
     "",
     pc.dim("  Ctrl-C ends everything in order."),
     "",

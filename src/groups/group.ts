@@ -10,6 +10,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.ts";
+import { Invitations } from "./invitations.ts";
 import {
   type JoinAnswer,
   Member,
@@ -53,8 +54,7 @@ export class Group {
   protocolName: string | null = null;
   leaderId: string | null = null;
   readonly members = new MemberSet();
-  /** Member ids given out with MEMBER_ID_REQUIRED that have not joined yet. */
-  private readonly pending = new Map<string, Timeout>();
+  private readonly pending: Invitations;
   /** Ends the join phase, and after it the sync phase. */
   private readonly phase: Timeout;
   /** Whose SyncGroup of this generation has not come. */
@@ -66,6 +66,7 @@ export class Group {
     this.id = id;
     this.host = host;
     this.phase = new Timeout(host.clock, () => this.phaseDue());
+    this.pending = new Invitations(host.clock, () => this.completeJoinIfAllHere());
   }
 
   /** Members, and those with nothing but an id yet. */
@@ -102,9 +103,7 @@ export class Group {
     if (replaced !== undefined) return this.replaceStatic(replaced, request, answer);
     const newId = `${groupInstanceId ?? request.clientId}-${randomUUID()}`;
     if (groupInstanceId !== null || !request.knowsMemberIdRequired) return this.add(newId, request, answer);
-    const expiry = new Timeout(this.host.clock, () => this.dropPending(newId));
-    expiry.set(request.sessionTimeoutMs);
-    this.pending.set(newId, expiry);
+    this.pending.add(newId, request.sessionTimeoutMs);
     return refusedJoin("MEMBER_ID_REQUIRED", newId);
   }
 
@@ -120,7 +119,6 @@ export class Group {
   }
 
   private add(memberId: string, request: JoinRequest, answer: JoinAnswer): undefined {
-    this.pending.get(memberId)?.clear();
     this.pending.delete(memberId);
     if (this.members.size === 0) this.members.protocolType = request.protocolType;
     const member = this.newMember(memberId, request.groupInstanceId, this.terms(request));
@@ -319,8 +317,8 @@ export class Group {
   /** An empty member id with an instance id is an administrator removing a static member. */
   leave(identity: MemberIdentity): GroupError {
     if (this.state === "Dead") return "COORDINATOR_NOT_AVAILABLE";
-    if (this.pending.has(identity.memberId)) {
-      this.dropPending(identity.memberId);
+    if (this.pending.delete(identity.memberId)) {
+      this.completeJoinIfAllHere();
       return "NONE";
     }
     const { groupInstanceId } = identity;
@@ -377,17 +375,10 @@ export class Group {
     member.session.clear();
   }
 
-  private dropPending(memberId: string): void {
-    this.pending.get(memberId)?.clear();
-    this.pending.delete(memberId);
-    this.completeJoinIfAllHere();
-  }
-
   /** The end of this object: answers everybody, stops every timer. */
   kill(): void {
     this.state = "Dead";
     this.phase.clear();
-    for (const expiry of this.pending.values()) expiry.clear();
     this.pending.clear();
     for (const member of [...this.members.values()]) this.forget(member, "COORDINATOR_NOT_AVAILABLE");
   }
@@ -410,13 +401,7 @@ export class Group {
       leader: this.leaderId ?? "",
       skipAssignment: false,
       memberId: member.memberId,
-      members: leads
-        ? Array.from(this.members.values(), (each) => ({
-            memberId: each.memberId,
-            groupInstanceId: each.groupInstanceId,
-            metadata: each.metadataFor(this.protocolName),
-          }))
-        : [],
+      members: leads ? this.members.metadataFor(this.protocolName) : [],
     };
   }
 
@@ -427,14 +412,8 @@ export class Group {
 
   describe(): GroupDescription {
     const { id: groupId, state, generationId, protocolName, leaderId: leader } = this;
-    const members = Array.from(this.members.values(), (member) => ({
-      ...member.terms,
-      memberId: member.memberId,
-      groupInstanceId: member.groupInstanceId,
-      metadata: member.metadataFor(protocolName),
-      assignment: member.assignment,
-    }));
     const { protocolType } = this.members;
+    const members = this.members.describe(protocolName);
     return { groupId, state, generationId, protocolType, protocolName, leader, members };
   }
 

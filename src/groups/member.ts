@@ -1,6 +1,7 @@
 /** The members of a group: each with the request of its that may wait for an answer, and all of them together. */
 import type { Timeout } from "./timeout.ts";
 import type {
+  GroupDescription,
   GroupError,
   JoinRequest,
   JoinResult,
@@ -177,6 +178,25 @@ export class MemberSet {
   /** Everybody's metadata of every protocol. */
   subscriptions(): Buffer[] {
     return [...this.byId.values()].flatMap(({ terms }) => terms.protocols.map(({ metadata }) => metadata));
+  }
+
+  /** What the leader is told of everybody. */
+  metadataFor(protocolName: string | null): JoinResult["members"] {
+    return Array.from(this.byId.values(), (member) => ({
+      memberId: member.memberId,
+      groupInstanceId: member.groupInstanceId,
+      metadata: member.metadataFor(protocolName),
+    }));
+  }
+
+  describe(protocolName: string | null): GroupDescription["members"] {
+    return Array.from(this.byId.values(), (member) => ({
+      ...member.terms,
+      memberId: member.memberId,
+      groupInstanceId: member.groupInstanceId,
+      metadata: member.metadataFor(protocolName),
+      assignment: member.assignment,
+    }));
   }
 
   longestRebalanceMs(): number {

@@ -10,6 +10,7 @@
 import { setMaxListeners } from "node:events";
 import type { Socket } from "node:net";
 import { messageOf, ProtocolError } from "../errors.ts";
+import { readMemory } from "../log/reused-memory.ts";
 import type { ClientContext } from "./api.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { encodeReply, parseRequest, type Request } from "./request.ts";
@@ -79,8 +80,13 @@ export class Connection {
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
 
-  constructor(socket: Socket, context: Omit<ClientContext, "signal">, host: ConnectionHost) {
-    this.socket = socket;
+  /** `socketOf` makes the socket, paused, that gives its bytes to `onRead` for as long as that does not return. */
+  constructor(
+    socketOf: (onRead: (chunk: Buffer) => void) => Socket,
+    context: Omit<ClientContext, "signal">,
+    host: ConnectionHost,
+  ) {
+    this.socket = socketOf((chunk) => this.received(chunk));
     this.context = { ...context, signal: this.ended.signal };
     this.host = host;
     this.frames = new FrameReader(host.maxFrameBytes);
@@ -89,14 +95,6 @@ export class Connection {
   /** Begins to read; `onClose` is called once, when the socket is gone. */
   start(onClose: () => void): void {
     setMaxListeners(0, this.ended.signal); // one per request that waits, bounded by maxInFlight
-    this.socket.on("data", (chunk: Buffer) => {
-      this.host.stats.receivedBytes += chunk.length;
-      this.movedBytes += chunk.length;
-      this.activeAt = performance.now();
-      if (this.draining) return;
-      this.frames.push(chunk);
-      this.beginRequests();
-    });
     // A reset or a broken pipe: the client is gone, "close" follows.
     this.socket.on("error", () => {});
     this.socket.once("close", () => {
@@ -109,6 +107,17 @@ export class Connection {
       this.output.length = 0;
       onClose();
     });
+    this.socket.resume();
+  }
+
+  private received(chunk: Buffer): void {
+    this.host.stats.receivedBytes += chunk.length;
+    this.movedBytes += chunk.length;
+    this.activeAt = performance.now();
+    if (this.draining) return;
+    this.frames.push(chunk);
+    this.beginRequests();
+    this.frames.keepRest();
   }
 
   /** Finishes what is in hand, reads nothing more, and closes. */
@@ -174,7 +183,7 @@ export class Connection {
         // Each partition may be named under a stream of its own, so twice as many elements.
         const request = parseRequest(frame, apis, maxPartitionsPerRequest * 2);
         this.reservedBytes = 0;
-        void this.answer(request, bytes);
+        void this.answer(request, bytes, frame);
       }
     } catch (error) {
       this.host.offence(this, messageOf(error));
@@ -188,7 +197,7 @@ export class Connection {
   }
 
   /** Begins at once; never rejects. A handler's failure ends the connection. */
-  private async answer(request: Request, heldBytes: number): Promise<void> {
+  private async answer(request: Request, heldBytes: number, frame: Buffer): Promise<void> {
     const { api, body } = request;
     const slot: Slot = { heldBytes, reply: undefined };
     this.inHand.push(slot);
@@ -199,7 +208,10 @@ export class Connection {
     }
     try {
       const answer = await api.handle(body, this.context, request);
-      this.settle(slot, answer === null ? [] : encodeReply(request, answer));
+      const reply = answer === null ? [] : encodeReply(request, answer);
+      // Not where one has failed: what it began with these bytes may be under way.
+      readMemory.give(frame);
+      this.settle(slot, reply);
     } catch (error) {
       // A handler throws ProtocolError where the protocol wants the connection closed (Produce with acks=0).
       if (error instanceof ProtocolError) this.host.offence(this, error.message);
@@ -234,10 +246,12 @@ export class Connection {
     if (this.writing || this.socket.destroyed || this.output.length === 0) return;
     this.writing = true;
     const pieces: Buffer[] = [];
+    const whole: Buffer[] = [];
     let bytes = 0;
     for (let room = WRITE_BYTES; room > 0 && this.output.length > 0; room = WRITE_BYTES - bytes) {
       const piece = this.output.shift() as Buffer;
       if (piece.length > room) this.output.unshift(piece.subarray(room));
+      else whole.push(piece);
       bytes += Math.min(piece.length, room);
       pieces.push(piece.length > room ? piece.subarray(0, room) : piece);
     }
@@ -245,12 +259,14 @@ export class Connection {
     const last = gathered.pop() as Buffer;
     this.socket.cork();
     for (const piece of gathered) this.socket.write(piece);
-    this.socket.write(last, () => this.sent(bytes));
+    this.socket.write(last, () => this.sent(bytes, whole));
     this.socket.uncork();
   }
 
-  private sent(bytes: number): void {
+  /** `whole`: pieces of which nothing is left to be sent. */
+  private sent(bytes: number, whole: readonly Buffer[]): void {
     if (this.closed) return;
+    for (const piece of whole) readMemory.give(piece);
     this.writing = false;
     this.unsentBytes -= bytes;
     this.movedBytes += bytes;

@@ -2,9 +2,11 @@
  * Cuts a byte stream into Kafka's frames: a 4-byte length, then as many bytes.
  *
  * A length is a claim: memory grows with the bytes that arrive (at most to twice of them), never with the
- * claim. Frames are slices of what arrived, copied only when a frame spans several chunks.
+ * claim. Each frame has a buffer of its own: whoever takes it may give it back to `readMemory` when nobody looks at
+ * it any more.
  */
 import { ProtocolError } from "../errors.ts";
+import { readMemory } from "../log/reused-memory.ts";
 
 const LENGTH_BYTES = 4;
 /** API key, version, correlation id and the length of the client id (request header v1). */
@@ -13,67 +15,107 @@ const NOTHING = Buffer.alloc(0);
 
 export class FrameReader {
   private readonly maxFrameBytes: number;
-  private store: Buffer = NOTHING;
+  /** What came last, from `start` on; behind the frame in `store`, if there is one. */
+  private chunk: Buffer = NOTHING;
   private start = 0;
-  private end = 0;
+  /** The beginning of a frame, its length included, that goes on in the next chunk: `filled` bytes of it. */
+  private store: Buffer = NOTHING;
+  private filled = 0;
 
   constructor(maxFrameBytes: number) {
     this.maxFrameBytes = maxFrameBytes;
   }
 
-  /** Bytes that have come and were not taken yet. */
-  get pendingBytes(): number {
-    return this.end - this.start;
+  private get restBytes(): number {
+    return this.chunk.length - this.start;
   }
 
-  /** Takes the next bytes of the stream; `chunk` must not change afterwards. */
+  /** Bytes that have come and were not taken yet. */
+  get pendingBytes(): number {
+    return this.filled + this.restBytes;
+  }
+
+  /** Takes the next bytes of the stream; `chunk` must not change before `keepRest`. */
   push(chunk: Buffer): void {
-    const pending = this.pendingBytes;
-    if (pending === 0) {
-      this.store = chunk;
+    const length = this.claimed();
+    const isAwaited =
+      length !== undefined && this.isPossible(length) && this.pendingBytes < LENGTH_BYTES + length;
+    if (isAwaited) {
+      this.assemble(chunk, LENGTH_BYTES + length);
+    } else {
+      // Nothing, less than a length, or frames that nobody has taken yet.
+      this.chunk = this.restBytes === 0 ? chunk : Buffer.concat([this.chunk.subarray(this.start), chunk]);
       this.start = 0;
-      this.end = chunk.length;
-      return;
     }
-    if (this.end + chunk.length > this.store.length) {
-      const needed = pending + chunk.length;
-      const frame = LENGTH_BYTES + (pending >= LENGTH_BYTES ? this.store.readInt32BE(this.start) : 0);
-      const grown = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(frame, needed * 2)));
-      this.store.copy(grown, 0, this.start, this.end);
+  }
+
+  private assemble(chunk: Buffer, total: number): void {
+    const { filled: before, restBytes: rest } = this;
+    const used = Math.min(chunk.length, total - before - rest);
+    if (before + rest + used > this.store.length) {
+      const grown = readMemory.take(Math.min(total, 2 * (before + rest + used)));
+      this.store.copy(grown, 0, 0, before);
+      readMemory.give(this.store);
       this.store = grown;
-      this.start = 0;
-      this.end = pending;
     }
-    // Frames already handed out lie before `end` in the same store: nothing of them is overwritten.
-    this.end += chunk.copy(this.store, this.end);
+    this.filled += this.chunk.copy(this.store, before, this.start);
+    this.filled += chunk.copy(this.store, this.filled, 0, used);
+    this.chunk = chunk;
+    this.start = used;
+  }
+
+  private claimed(): number | undefined {
+    if (this.filled > 0) return this.store.readInt32BE(0);
+    return this.restBytes < LENGTH_BYTES ? undefined : this.chunk.readInt32BE(this.start);
+  }
+
+  private isPossible(length: number): boolean {
+    return length >= MIN_FRAME_BYTES && length <= this.maxFrameBytes;
   }
 
   /** Bytes of the frame at the front without its length, or undefined as long as that is not known. */
   frameBytes(): number | undefined {
-    if (this.pendingBytes < LENGTH_BYTES) return undefined;
-    const length = this.store.readInt32BE(this.start);
-    if (length < MIN_FRAME_BYTES || length > this.maxFrameBytes) {
-      throw new ProtocolError(
-        `a frame of ${length} bytes; ${MIN_FRAME_BYTES} to ${this.maxFrameBytes} are taken`,
-      );
-    }
-    return length;
+    const length = this.claimed();
+    if (length === undefined || this.isPossible(length)) return length;
+    throw new ProtocolError(
+      `a frame of ${length} bytes; ${MIN_FRAME_BYTES} to ${this.maxFrameBytes} are taken`,
+    );
   }
 
   /** The next frame without its length, or undefined as long as it is not whole. */
   take(): Buffer | undefined {
     const length = this.frameBytes();
-    if (length === undefined || this.pendingBytes < LENGTH_BYTES + length) return undefined;
+    if (length === undefined) return undefined;
+    if (this.filled > 0) {
+      if (this.filled < LENGTH_BYTES + length) return undefined;
+      const frame = this.store.subarray(LENGTH_BYTES, LENGTH_BYTES + length);
+      this.store = NOTHING;
+      this.filled = 0;
+      return frame;
+    }
     const from = this.start + LENGTH_BYTES;
-    const frame = this.store.subarray(from, from + length);
+    if (this.chunk.length < from + length) return undefined;
+    const frame = readMemory.take(length).subarray(0, length);
+    this.chunk.copy(frame, 0, from);
     this.start = from + length;
-    if (this.start === this.end) this.clear();
+    if (this.restBytes === 0) this.drop();
     return frame;
   }
 
-  clear(): void {
-    this.store = NOTHING;
+  /** Copies what of the last chunk nobody has taken. */
+  keepRest(): void {
+    this.chunk = this.restBytes === 0 ? NOTHING : Buffer.from(this.chunk.subarray(this.start));
     this.start = 0;
-    this.end = 0;
+  }
+
+  private drop(): void {
+    this.chunk = NOTHING;
+    this.start = 0;
+  }
+
+  clear(): void {
+    this.drop();
+    this.store = NOTHING;
+    this.filled = 0;
   }
 }

@@ -8,18 +8,25 @@
 import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { Ports } from "../ports.ts";
+import { isSame, Ports } from "../ports.ts";
 import type { Api, BrokerServices, Endpoint } from "./api.ts";
 import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { Connection, type ConnectionHost, type ConnectionStats } from "./connection.ts";
 import { Reachability } from "./reachability.ts";
+import { SharedReads } from "./shared-reads.ts";
 
-export interface KafkaServerOptions
-  extends Pick<BrokerServices, "autoCreate" | "dataDir" | "maxPartitionsPerRequest"> {
+export interface KafkaListener {
   readonly bind: Endpoint;
   /** What clients are told to connect to; "auto" is the address on which each of them reached us. */
   readonly advertise: "auto" | Endpoint;
+}
+
+export interface KafkaServerOptions
+  extends KafkaListener,
+    Pick<BrokerServices, "autoCreate" | "dataDir" | "maxPartitionsPerRequest"> {
+  /** Besides the first. */
+  readonly listeners?: readonly (KafkaListener & { readonly name: string })[];
   readonly maxFrameBytes: number;
   readonly maxConnections: number;
   /** Requests of one connection in hand at once. */
@@ -56,6 +63,7 @@ export class KafkaServer {
   private readonly repeated = new RateLimitedLog();
   private readonly timing: typeof TIMING;
   private readonly connections = new Set<Connection>();
+  private readonly reads = new SharedReads();
   private host: ConnectionHost;
   private readonly counters = {
     requests: 0,
@@ -77,9 +85,10 @@ export class KafkaServer {
     this.options = options;
     this.logger = logger;
     this.ports = new Ports(
-      () =>
-        createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, (socket) =>
-          this.accept(socket),
+      (bind) =>
+        createServer(
+          { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, pauseOnConnect: true },
+          (socket) => this.accept(socket, bind),
         ),
       // Once it listens, an error is a failed accept (out of descriptors): the others are still served.
       (error) =>
@@ -118,27 +127,31 @@ export class KafkaServer {
 
   /** Listens. Rejects with `SluiceError` PORT_IN_USE or CANNOT_LISTEN. */
   async start(): Promise<void> {
-    await this.open(this.options.bind);
+    await this.open(this.options);
     const intervalMs = Math.min(1_000, this.timing.stallMs / 2, this.timing.idleMs / 2);
     this.sweeper = setInterval(() => this.sweep(), intervalMs).unref();
   }
 
-  /** Listens there, too. Rejects as `start` does. */
-  open(bind: Endpoint): Promise<void> {
-    return this.ports.open([bind], (error) => listenError(error, bind.host, bind.port));
+  /** Listens at these addresses, too. Rejects as `start` does. */
+  open(options: Pick<KafkaServerOptions, "bind" | "advertise" | "listeners">): Promise<void> {
+    const wanted = listenersOf(options);
+    return this.ports.open(
+      wanted.map(({ bind }) => bind),
+      (error, index) => listenError(error, wanted[index] as (typeof wanted)[number]),
+    );
   }
 
   /**
-   * From now on with these options, at their address, which is open. Who is connected stays, unless to an
+   * From now on with these options, at their addresses, which are open. Who is connected stays, unless to an
    * address that is gone, and keeps the limits that it connected under, but for the memory of all.
    */
   use(options: KafkaServerOptions): void {
     this.options = options;
-    const { bind, autoCreate, dataDir, maxPartitionsPerRequest, maxFrameBytes, maxInFlight } = options;
+    const { autoCreate, dataDir, maxPartitionsPerRequest, maxFrameBytes, maxInFlight } = options;
     this.services = { ...this.services, autoCreate, dataDir, maxPartitionsPerRequest };
     this.services.memory.maxBytes = options.maxBufferedBytes;
     this.host = { ...this.host, maxFrameBytes, maxInFlight };
-    this.ports.keepOnly([bind]);
+    this.ports.keepOnly(listenersOf(options).map(({ bind }) => bind));
     for (const connection of this.connections) if (!this.ports.leadTo(connection.socket)) connection.drain();
   }
 
@@ -148,11 +161,16 @@ export class KafkaServer {
     return this.closing;
   }
 
-  /** Where it listens; the port is the real one if 0 was asked for. */
+  /** Where it listens first; the port is the real one if 0 was asked for. */
   get address(): Endpoint {
     const [address] = this.ports.addresses;
     if (address === undefined) throw new Error("the Kafka server is not listening");
     return address;
+  }
+
+  /** All of them, the first included. */
+  get addresses(): readonly Endpoint[] {
+    return this.ports.addresses;
   }
 
   get stats(): KafkaServerStats {
@@ -163,7 +181,7 @@ export class KafkaServer {
     };
   }
 
-  private accept(socket: Socket): void {
+  private accept(socket: Socket, bind: Endpoint): void {
     const { maxConnections } = this.options;
     if (this.connections.size >= maxConnections) {
       this.counters.refusedConnections++;
@@ -175,12 +193,13 @@ export class KafkaServer {
       return;
     }
     const local = { host: plainAddress(socket.localAddress), port: socket.localPort ?? 0 };
+    const listener = listenersOf(this.options).find((one) => isSame(one.bind, bind)) ?? this.options;
     const context = {
       ...this.services,
       clientHost: plainAddress(socket.remoteAddress),
-      advertised: this.options.advertise === "auto" ? local : this.options.advertise,
+      advertised: listener.advertise === "auto" ? local : listener.advertise,
     };
-    const connection = new Connection(socket, context, this.host);
+    const connection = new Connection((onRead) => this.reads.take(socket, onRead), context, this.host);
     this.counters.acceptedConnections++;
     this.connections.add(connection);
     connection.start(() => this.connections.delete(connection));
@@ -222,13 +241,28 @@ export function plainAddress(address: string | undefined): string {
   return (address ?? "").replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
 }
 
-function listenError(error: NodeJS.ErrnoException, host: string, port: number): SluiceError {
+function listenersOf({
+  bind,
+  advertise,
+  listeners = [],
+}: Pick<KafkaServerOptions, "bind" | "advertise" | "listeners">): (KafkaListener & { name?: string })[] {
+  return [{ bind, advertise }, ...listeners];
+}
+
+function listenError(
+  error: NodeJS.ErrnoException,
+  { bind: { host, port }, name }: KafkaListener & { name?: string },
+): SluiceError {
   const inUse = error.code === "EADDRINUSE";
   return new SluiceError(
     inUse ? "PORT_IN_USE" : "CANNOT_LISTEN",
     inUse
       ? `port ${port} on ${host} is taken by another program, so the Kafka server cannot listen there`
       : `the Kafka server cannot listen on ${host}:${port}: ${error.message}`,
-    { mend: "Set kafka.bind to another address or port.", exitCode: 69, cause: error },
+    {
+      mend: `Set ${name === undefined ? "kafka.bind" : `bind of kafka.listeners "${name}"`} to another address or port.`,
+      exitCode: 69,
+      cause: error,
+    },
   );
 }

@@ -23,6 +23,7 @@ import type { Journal, JournalBatch } from "./journal.ts";
 import type { Append, BatchAppend, RecordAppend } from "./log.ts";
 import type { PartitionLog } from "./partition-log.ts";
 import type { BatchPlace } from "./producer-state.ts";
+import { commitMemory, SMALL_BYTES } from "./reused-memory.ts";
 
 /** A window that has this much is full; the next one gathers behind it. */
 export const MAX_WINDOW_BYTES = 4 << 20;
@@ -348,30 +349,32 @@ function checkBatch(batch: Buffer, maxBytes: number): void {
 function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   let bound = 0;
   for (const { items } of window.buckets.values()) {
-    for (const item of items) if ("records" in item) bound += item.bytes;
+    for (const item of items) bound += "records" in item ? item.bytes : item.append.batch.length;
   }
   // Never from the shared pool: these bytes stay as the partitions' tail, and would keep all of its slab.
-  const target = Buffer.allocUnsafeSlow(bound);
+  const target = bound < SMALL_BYTES ? Buffer.allocUnsafeSlow(bound) : commitMemory.take(bound);
   let at = 0;
   const committed: CommittedBatches[] = [];
   for (const { partition, items } of window.buckets.values()) {
     const batches: Buffer[] = [];
+    const hasAppendTime = partition.stream.settings.timestampType === "LogAppendTime";
     let next = partition.highWatermark;
     for (const item of items) {
       if ("records" in item) {
         const end = encodeBatch(target, at, item.records, next, partition.leaderEpoch);
+        if (hasAppendTime) stampAppendTime(target, at, nowMs);
         batches.push(target.subarray(at, end));
         for (const record of item.records) record.offset = next++;
         at = end;
       } else {
         const { batch } = item.append;
         placeBatch(batch, 0, next, partition.leaderEpoch);
-        batches.push(batch);
+        if (hasAppendTime) stampAppendTime(batch, 0, nowMs);
+        // A copy: what it came with is not kept in memory for as long as the tail.
+        batches.push(target.subarray(at, at + batch.length));
+        at += batch.copy(target, at);
         next += recordCountOf(batch);
       }
-    }
-    if (partition.stream.settings.timestampType === "LogAppendTime") {
-      for (const batch of batches) stampAppendTime(batch, 0, nowMs);
     }
     committed.push({ partition, batches });
   }

@@ -111,7 +111,10 @@ export interface RecordAppend {
 /** A Kafka record batch v2 as a producer sent it, stored as they are but for base offset and leader epoch. */
 export interface BatchAppend {
   readonly partition: Partition;
-  /** Exactly one batch, and the only entry of its append; the log writes base offset and epoch into it. */
+  /**
+   * Exactly one batch, and the only entry of its append; the log writes base offset and epoch into it. It keeps a
+   * copy: after `done` the bytes are the caller's again.
+   */
   readonly batch: Buffer;
   /** Base offset; for a duplicate of an idempotent producer the original one. Set before `done`. */
   offset?: number;

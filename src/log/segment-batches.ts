@@ -12,6 +12,7 @@ import {
   lastOffsetOf,
 } from "../wire/record-batch.ts";
 import type { File } from "./file-system.ts";
+import { readMemory } from "./reused-memory.ts";
 
 /** No batch is larger; a length beyond it is damage. */
 export const MAX_BATCH_BYTES = 64 << 20;
@@ -133,10 +134,12 @@ export async function readBatches(
   // Up to an index interval lies before the batch that is sought.
   let wanted = maxBytes + 2 * 4096;
   while (position < size) {
-    const chunk = Buffer.allocUnsafe(Math.min(wanted, size - position));
+    const bytes = Math.min(wanted, size - position);
+    const chunk = readMemory.take(bytes).subarray(0, bytes);
     const read = chunk.subarray(0, await file.read(chunk, position));
     const { from, to, needed, problem } = soundBatches(bounds, read, place, offset, maxBytes);
     if (to > from) return { found: read.subarray(from, to), isLast: position + to >= size };
+    readMemory.give(chunk);
     position += from;
     if (problem !== undefined) damaged(bounds, position, problem);
     if (

@@ -4,6 +4,7 @@
  */
 import { baseOffsetOf, lastOffsetOf } from "../wire/record-batch.ts";
 import { Deque } from "./deque.ts";
+import { commitMemory } from "./reused-memory.ts";
 import type { Segment } from "./segment.ts";
 
 /** More pieces would cost more in the system call than they save in copying. */
@@ -79,6 +80,7 @@ export class Tail {
     for (let at = this.find(offset); at < this.batches.length; at++) {
       const { buffer } = this.batches.at(at) as TailBatch;
       if (buffers.length > 0 && (bytes + buffer.length > maxBytes || buffers.length >= MAX_PIECES)) break;
+      commitMemory.letGo(buffer);
       buffers.push(buffer);
       bytes += buffer.length;
     }

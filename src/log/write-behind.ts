@@ -15,6 +15,7 @@ import { eachOf } from "./each-of.ts";
 import { type FileSystem, replaceFile } from "./file-system.ts";
 import type { Journal } from "./journal.ts";
 import type { PartitionLog } from "./partition-log.ts";
+import { commitMemory } from "./reused-memory.ts";
 
 /** What a batch in the tail takes besides its bytes: small ones are mostly this. */
 const BATCH_OVERHEAD_BYTES = 512;
@@ -75,6 +76,11 @@ export class WriteBehind {
       if (oldest === undefined) return;
       if (oldest.committed.some(({ partition, batches }) => !partition.hasFlushed(batches.length))) return;
       for (const { partition, batches } of oldest.committed) partition.dropFromTail(batches.length);
+      // All of a commit lies in one buffer. A partition that is being deleted may still be at its own.
+      const [first] = oldest.committed[0]?.batches ?? [];
+      if (first !== undefined && oldest.committed.every(({ partition }) => !partition.isGone)) {
+        commitMemory.give(first);
+      }
       this.tailBytes -= oldest.bytes;
       this.tail.drop(1);
     }

@@ -27,7 +27,16 @@ import {
   unknownName,
 } from "./scope.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { kindOf, kindWords, Missing, RenderError, setField, textOf, wordsOfKind } from "./values.ts";
+import {
+  kindOf,
+  kindWords,
+  Missing,
+  RenderError,
+  setField,
+  shortened,
+  textOf,
+  wordsOfKind,
+} from "./values.ts";
 
 const LIMITS = { maxAstNodes: 2_000, maxDepth: 64, maxListElements: 500, maxMapEntries: 500 };
 const MAX_TEXT = 10_000;
@@ -35,12 +44,12 @@ const parser = new Environment({ enableOptionalTypes: true, limits: LIMITS });
 
 export class Expression {
   readonly text: string;
-  /** The names it looks into, without their fields. */
-  readonly names: ReadonlySet<string>;
+  /** The names it looks into, each once, without their fields. */
+  readonly names: readonly string[];
   /** Throws `RenderError`. */
   readonly evaluate: Evaluate;
 
-  private constructor(text: string, names: ReadonlySet<string>, evaluate: Evaluate) {
+  private constructor(text: string, names: readonly string[], evaluate: Evaluate) {
     this.text = text;
     this.names = names;
     this.evaluate = evaluate;
@@ -52,9 +61,10 @@ export class Expression {
       throw new MappingSyntaxError(`an expression has at most ${MAX_TEXT} characters`, offset);
     }
     const path = parsePath(text, context, offset);
-    if (path !== undefined) return new Expression(text.trim(), new Set([path.name]), path.evaluate);
+    if (path !== undefined) return new Expression(text.trim(), [path.name], path.evaluate);
     const compiler = new Compiler(text, context, offset);
-    return new Expression(text.trim(), compiler.names, compiler.compile());
+    const evaluate = compiler.compile();
+    return new Expression(text.trim(), [...compiler.names], evaluate);
   }
 }
 
@@ -77,7 +87,7 @@ export class Compiler {
 
   compile(): Evaluate {
     const root = this.node(this.parse());
-    const none = new Missing(this.text.trim(), this.offset);
+    const none = new Missing(this.text, 0, this.text.length, this.offset);
     return (scope) => {
       const value = root(scope);
       if (value === NONE) throw none.error;
@@ -100,18 +110,15 @@ export class Compiler {
     });
   }
 
-  private sourceOf(node: ASTNode): string {
-    const text = this.text.slice(node.start, node.end).replace(/\s+/g, " ");
-    return text.length > 60 ? `${text.slice(0, 59)}…` : text;
-  }
-
   missing(node: ASTNode): Missing {
-    return new Missing(this.sourceOf(node), this.offset + node.start);
+    return new Missing(this.text, node.start, node.end, this.offset);
   }
 
-  failure(node: ASTNode): (message: string) => RenderError {
-    const position = this.offset + node.start;
-    return (message) => new RenderError(`${this.sourceOf(node)} ${message}`, { position });
+  /** Keeps neither node nor compiler: an expression lives as long as its rule. */
+  failure({ start, end }: ASTNode): (message: string) => RenderError {
+    const { text, offset } = this;
+    return (message) =>
+      new RenderError(`${shortened(text.slice(start, end))} ${message}`, { position: offset + start });
   }
 
   node(node: ASTNode): Evaluate {
@@ -202,7 +209,7 @@ export class Compiler {
   }
 
   private map(entries: readonly (readonly [ASTNode, ASTNode])[]): Evaluate {
-    const compiled = entries.map(([key, value]) => [this.value(key), this.value(value)] as const);
+    const compiled = entries.map(([key, value]) => [this.key(key), this.value(value)] as const);
     return (scope) => {
       const map = {};
       for (const [key, value] of compiled) setField(map, textOf(key(scope)), value(scope));
@@ -210,9 +217,18 @@ export class Compiler {
     };
   }
 
+  /** `{a: 1}` has the value of `a` for a name, as CEL has it: who writes JavaScript means `{"a": 1}`. */
+  private key(node: ASTNode): Evaluate {
+    if (node.op === "id" && !this.locals.includes(node.args) && !this.context.names.includes(node.args)) {
+      throw this.error(node, `"${node.args}" is not known here`, `as the name of a field: "${node.args}"`);
+    }
+    return this.value(node);
+  }
+
   /** A node whose optional must be there. */
   value(node: ASTNode): Evaluate {
     const evaluate = this.node(node);
+    if (!mayBeNone(node)) return evaluate;
     const missing = this.missing(node);
     return (scope) => {
       const value = evaluate(scope);
@@ -308,6 +324,26 @@ export class Compiler {
     } finally {
       this.locals.pop();
     }
+  }
+}
+
+/** Whether a node may come to an optional that is not there. */
+function mayBeNone({ op, args }: ASTNode): boolean {
+  switch (op) {
+    case ".":
+    case "[]":
+      return mayBeNone(args[0]);
+    case ".?":
+    case "[?]":
+      return true;
+    case "?:":
+      return mayBeNone(args[1]) || mayBeNone(args[2]);
+    case "call":
+    case "rcall":
+      // A macro, which may give what its body comes to.
+      return findFunction(args[0]) === undefined;
+    default:
+      return false;
   }
 }
 

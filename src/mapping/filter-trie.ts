@@ -7,25 +7,26 @@
  */
 import type { Level } from "./topic-filter.ts";
 
+/** Most nodes have one of these only; a Map or a Set that has nothing in it takes 200 bytes. */
 interface Node<T> {
-  readonly children: Map<string, Node<T>>;
+  children: Map<string, Node<T>> | undefined;
   /** Below `+`. */
   one: Node<T> | undefined;
   /** Values whose filter ends here. */
-  readonly values: Set<T>;
+  values: Set<T> | undefined;
   /** Values whose filter ends here with `#`. */
-  readonly rest: Set<T>;
+  rest: Set<T> | undefined;
 }
 
 const newNode = <T>(): Node<T> => ({
-  children: new Map(),
+  children: undefined,
   one: undefined,
-  values: new Set(),
-  rest: new Set(),
+  values: undefined,
+  rest: undefined,
 });
 
-const isEmpty = <T>(node: Node<T>): boolean =>
-  node.children.size === 0 && node.one === undefined && node.values.size === 0 && node.rest.size === 0;
+const isEmpty = <T>({ children, one, values, rest }: Node<T>): boolean =>
+  one === undefined && [children, values, rest].every((part) => part === undefined || part.size === 0);
 
 export class FilterTrie<T> {
   private readonly root: Node<T> = newNode();
@@ -34,38 +35,47 @@ export class FilterTrie<T> {
     let node = this.root;
     for (const level of levels) {
       if (level.kind === "rest") {
+        node.rest ??= new Set();
         node.rest.add(value);
         return;
       }
-      let next = level.kind === "one" ? node.one : node.children.get(level.text);
+      let next = level.kind === "one" ? node.one : node.children?.get(level.text);
       if (next === undefined) {
         next = newNode();
         if (level.kind === "one") node.one = next;
-        else node.children.set(level.text, next);
+        else {
+          node.children ??= new Map();
+          node.children.set(level.text, next);
+        }
       }
       node = next;
     }
+    node.values ??= new Set();
     node.values.add(value);
   }
 
   /** Removes a value, and the nodes that carried nothing else. */
+  get isEmpty(): boolean {
+    return isEmpty(this.root);
+  }
+
   remove(levels: readonly Level[], value: T): void {
     const path: Node<T>[] = [this.root];
     for (const level of levels) {
       const node = path[path.length - 1] as Node<T>;
       if (level.kind === "rest") {
-        node.rest.delete(value);
+        node.rest?.delete(value);
         break;
       }
-      const next = level.kind === "one" ? node.one : node.children.get(level.text);
+      const next = level.kind === "one" ? node.one : node.children?.get(level.text);
       if (next === undefined) return;
       path.push(next);
     }
-    if (levels[levels.length - 1]?.kind !== "rest") path[path.length - 1]?.values.delete(value);
+    if (levels[levels.length - 1]?.kind !== "rest") path[path.length - 1]?.values?.delete(value);
     for (let index = path.length - 1; index > 0 && isEmpty(path[index] as Node<T>); index--) {
       const parent = path[index - 1] as Node<T>;
       const level = levels[index - 1] as Level;
-      if (level.kind === "literal") parent.children.delete(level.text);
+      if (level.kind === "literal") parent.children?.delete(level.text);
       else parent.one = undefined;
     }
   }
@@ -86,12 +96,12 @@ export class FilterTrie<T> {
 }
 
 function covering<T>(node: Node<T>, levels: readonly Level[], at: number, wildcards: boolean): T | undefined {
-  const [rest] = node.rest;
+  const [rest] = node.rest ?? [];
   if (wildcards && rest !== undefined) return rest;
   const level = levels[at];
-  if (level === undefined) return [...node.values][0];
+  if (level === undefined) return [...(node.values ?? [])][0];
   if (level.kind === "rest") return undefined;
-  const next = level.kind === "literal" ? node.children.get(level.text) : undefined;
+  const next = level.kind === "literal" ? node.children?.get(level.text) : undefined;
   return (
     (next && covering(next, levels, at + 1, true)) ??
     (wildcards && node.one !== undefined ? covering(node.one, levels, at + 1, true) : undefined)
@@ -105,15 +115,15 @@ function walk<T>(
   wildcards: boolean,
   visit: (value: T) => void,
 ): void {
-  if (wildcards) for (const value of node.rest) visit(value);
+  if (wildcards && node.rest !== undefined) for (const value of node.rest) visit(value);
   if (from > mqttTopic.length) {
-    for (const value of node.values) visit(value);
+    if (node.values !== undefined) for (const value of node.values) visit(value);
     return;
   }
-  if (node.one === undefined && node.children.size === 0) return;
+  if (node.one === undefined && node.children === undefined) return;
   const slash = mqttTopic.indexOf("/", from);
   const end = slash < 0 ? mqttTopic.length : slash;
-  const next = node.children.get(mqttTopic.slice(from, end));
+  const next = node.children?.get(mqttTopic.slice(from, end));
   if (next !== undefined) walk(next, mqttTopic, end + 1, true, visit);
   if (wildcards && node.one !== undefined) walk(node.one, mqttTopic, end + 1, true, visit);
 }

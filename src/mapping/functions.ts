@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { closest, distance } from "fastest-levenshtein";
 import { type Call, define } from "./function-spec.ts";
+import "./calendar.ts";
 import "./regex.ts";
 import { parseDuration, TIME_UNITS, timeOf, timestampOf } from "./time.ts";
 import { bytesOf, kindOf, kindWords, MAX_LENGTH, RenderError, setField, textOf } from "./values.ts";

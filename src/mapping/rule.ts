@@ -229,7 +229,7 @@ class RuleCompiler {
     const own = <K extends keyof TargetDefinition>(field: K) => (field in given ? [...path, field] : [field]);
     const to = this.to(target, [...path, "to"]);
     const key = this.template(target.key, own("key"));
-    if (key?.literal === "") {
+    if (key?.constant === "") {
       this.inField(own("key"), () => {
         throw new MappingSyntaxError("this key is always empty: all records would have the same", 0, {
           length: target.key?.length ?? 1,
@@ -242,7 +242,7 @@ class RuleCompiler {
       value: this.template(text, [...own("headers"), name]) ?? NOTHING,
     }));
     const fixed = (part: Template | undefined): boolean =>
-      part === undefined || [...part.names].every((name) => name === "topic" || this.names.includes(name));
+      part === undefined || part.names.every((name) => name === "topic" || this.names.includes(name));
     return {
       prefix: path.length === 0 ? "" : `also[${path[1]}].`,
       to,
@@ -297,7 +297,7 @@ class RuleCompiler {
 }
 
 /** One of several texts, each given as the literal parts between which anything may stand. */
-function patternOf(choices: readonly (readonly string[])[]): RegExp {
+export function patternOf(choices: readonly (readonly string[])[]): RegExp {
   const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   return new RegExp(`^(?:${choices.map((parts) => parts.map(escaped).join(".*")).join("|")})$`);
 }

@@ -37,7 +37,7 @@ export function parsePath(
   const fields = [...steps.matchAll(STEP)].map(([, field, index, , quoted = ""]) =>
     field !== undefined ? field : index !== undefined ? Number(index) : quoted.replace(/\\(["\\])/g, "$1"),
   );
-  const missing = new Missing(text.trim(), position);
+  const missing = new Missing(text, text.indexOf(name), text.length, offset);
   if (fields.length === 0) {
     return { name, evaluate: (scope) => present(scope.get(name), missing) };
   }

@@ -5,21 +5,22 @@
 import { Expression } from "./expression.ts";
 import type { ExpressionContext, Scope } from "./scope.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { RenderError, textOf } from "./values.ts";
+import { Budget, RenderError, textOf } from "./values.ts";
 
 export type { Scope } from "./scope.ts";
 export { RenderError } from "./values.ts";
 
 export class Template {
   readonly text: string;
-  /** The names it looks into, without their fields. */
-  readonly names: ReadonlySet<string>;
+  /** The names it looks into, each once, without their fields. */
+  readonly names: readonly string[];
   private readonly parts: readonly (string | Expression)[];
 
   private constructor(text: string, parts: readonly (string | Expression)[]) {
     this.text = text;
     this.parts = parts;
-    this.names = new Set(parts.flatMap((part) => (typeof part === "string" ? [] : [...part.names])));
+    const names = parts.flatMap((part) => (typeof part === "string" ? [] : part.names));
+    this.names = names.length < 2 ? names : [...new Set(names)];
   }
 
   /** Throws `MappingSyntaxError`; a list of names stands for a context that has nothing else. */
@@ -31,6 +32,16 @@ export class Template {
   get literal(): string | undefined {
     const [first = "", ...others] = this.parts;
     return typeof first === "string" && others.length === 0 ? first : undefined;
+  }
+
+  /** What it always comes to; undefined where that follows from a message, or cannot be made. */
+  get constant(): string | undefined {
+    if (this.names.length > 0) return undefined;
+    try {
+      return this.renderText({ get: () => undefined, budget: new Budget() });
+    } catch {
+      return undefined;
+    }
   }
 
   /** The literal parts, with an empty one where an expression stands. */
@@ -63,7 +74,25 @@ function valueIn(expression: Expression, scope: Scope): unknown {
 }
 
 function partsOf(text: string, context: ExpressionContext): (string | Expression)[] {
-  const parts: (string | Expression)[] = [];
+  return piecesOf(text).map((piece) => {
+    if (typeof piece === "string") return piece;
+    const { inner, position } = piece;
+    if (inner.trim() !== "") return Expression.parse(inner, context, position);
+    throw new MappingSyntaxError("there is no expression between ${ and }", position - 2, {
+      length: inner.length + 3,
+      mend: `available: ${context.names.join(", ")}`,
+    });
+  });
+}
+
+/** The literal parts of a template whose expressions nobody has looked at, an empty one for each of them. */
+export function literalsOf(text: string): string[] {
+  return piecesOf(text).map((piece) => (typeof piece === "string" ? piece : ""));
+}
+
+/** What stands outside of `${…}` and what within, with its place. */
+function piecesOf(text: string): (string | { readonly inner: string; readonly position: number })[] {
+  const pieces: ReturnType<typeof piecesOf> = [];
   let literal = "";
   let position = 0;
   for (;;) {
@@ -74,17 +103,10 @@ function partsOf(text: string, context: ExpressionContext): (string | Expression
       literal += "${";
       position = dollar + 3;
     } else if (text[dollar + 1] === "{") {
-      if (literal !== "") parts.push(literal);
+      if (literal !== "") pieces.push(literal);
       literal = "";
       const end = endOfExpression(text, dollar);
-      const inner = text.slice(dollar + 2, end);
-      if (inner.trim() === "") {
-        throw new MappingSyntaxError("there is no expression between ${ and }", dollar, {
-          length: end + 1 - dollar,
-          mend: `available: ${context.names.join(", ")}`,
-        });
-      }
-      parts.push(Expression.parse(inner, context, dollar + 2));
+      pieces.push({ inner: text.slice(dollar + 2, end), position: dollar + 2 });
       position = end + 1;
     } else {
       literal += "$";
@@ -92,8 +114,8 @@ function partsOf(text: string, context: ExpressionContext): (string | Expression
     }
   }
   literal += text.slice(position);
-  if (literal !== "") parts.push(literal);
-  return parts;
+  if (literal !== "") pieces.push(literal);
+  return pieces;
 }
 
 /** Where the `}` is that closes the `${` at `open`: not one within a text or a map. */

@@ -25,20 +25,35 @@ export class RenderError extends SluiceError {
  */
 export class Missing {
   private readonly text: string;
-  private readonly position: number;
+  private readonly start: number;
+  private readonly end: number;
+  private readonly offset: number;
   private made: RenderError | undefined;
 
-  /** `text`: the expression. */
-  constructor(text: string, position: number) {
+  /** `text`: an expression, of which a stretch is meant; `offset`: where it begins in its field. */
+  constructor(text: string, start: number, end: number, offset: number) {
     this.text = text;
-    this.position = position;
+    this.start = start;
+    this.end = end;
+    this.offset = offset;
   }
 
   get error(): RenderError {
-    const { text, position } = this;
-    this.made ??= new RenderError(`${text} has no value`, { position, missing: true });
+    this.made ??= this.make();
     return this.made;
   }
+
+  private make(): RenderError {
+    const { text, start, end, offset } = this;
+    const words = `${shortened(text.slice(start, end))} has no value`;
+    return new RenderError(words, { position: offset + start, missing: true });
+  }
+}
+
+/** A piece of an expression, for a message. */
+export function shortened(text: string): string {
+  const line = text.trim().replace(/\s+/g, " ");
+  return line.length > 60 ? `${line.slice(0, 59)}…` : line;
 }
 
 /** What one message may cost, in steps of about 50 ns: a rule cannot stall the broker. */

@@ -2,8 +2,9 @@
  * The MQTT broker: aedes behind an interface of our own, with the log in front of every acknowledgement.
  *
  * MQTT 3.1 and 3.1.1, QoS 0/1/2, retained messages, wills. A QoS 1 PUBACK and a QoS 2 PUBREC are sent when the
- * message is on disk and not before: QoS 0 and 1 (and wills) are appended in `authorizePublish`, the only hook
- * that aedes runs before it acknowledges; QoS 2 where the packet id is stored, once per id. Whatever goes wrong
+ * message is on disk and not before. QoS 0 and 1 of a connected client come by the lane (`publish-lane.ts`); what
+ * of them goes by aedes all the same, and wills, are appended in `authorizePublish`, the only hook that it runs
+ * before it acknowledges; QoS 2 where the packet id is stored, once per id. Whatever goes wrong
  * with a client costs that client its connection, unacknowledged, and nobody else anything.
  */
 import { once } from "node:events";
@@ -18,9 +19,10 @@ import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Companions, Ingest } from "./ingest.ts";
-import { type Listener, Listeners, READ_AHEAD_BYTES } from "./listeners.ts";
+import { type Listener, Listeners } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
 import { Persistence } from "./persistence.ts";
+import { type LanePublish, type PublishLane, READ_AHEAD_BYTES } from "./publish-lane.ts";
 import type { WillValue } from "./records.ts";
 import { type Publisher, type SessionLimits, Sessions, type StoredPacket } from "./sessions.ts";
 
@@ -99,10 +101,15 @@ export interface MqttStats {
 }
 
 const SYS = "$SYS";
+const MAX_TOPIC_LEVELS = 100;
 
 type ConnectedClient = Client & {
   username?: string | undefined;
   will?: unknown;
+  /** aedes 1.2.0, lib/handlers/connect.js: set when the client wants a keep alive. */
+  _keepaliveTimer?: NodeJS.Timeout | null;
+  /** aedes 1.2.0, lib/client.js: one timer of `drainTimeout` for all that wait. */
+  waitForDrain(drained: () => void): void;
   subscriptions: Record<string, { readonly qos: 0 | 1 | 2 }>;
 };
 type Publish = Parameters<NonNullable<AedesOptions["authorizePublish"]>>[1];
@@ -118,6 +125,7 @@ export class MqttBroker {
   private readonly repeats = new RateLimitedLog();
   private readonly sessions: Sessions;
   private readonly tcp: Listeners;
+  private readonly deliveries: Deliveries;
   private readonly clients = new Map<string, Client>();
   private readonly counts = { rejectedClients: 0, frozenSubscribers: 0 };
   private aedes: Aedes | undefined;
@@ -129,7 +137,8 @@ export class MqttBroker {
     this.log = log;
     this.ingest = ingest;
     this.logger = logger;
-    this.tcp = new Listeners(this.limits, (socket) => this.aedes?.handle(socket), logger);
+    this.tcp = new Listeners(this.limits, (socket, lane) => this.serve(socket, lane), logger);
+    this.deliveries = new Deliveries(this.limits.maxPendingDeliveryBytes);
     this.sessions = new Sessions(this.limits, log);
   }
 
@@ -141,13 +150,14 @@ export class MqttBroker {
     const { limits } = this;
     const wills = await this.sessions.start();
     const aedes = new Aedes({
-      mq: new Deliveries(limits.maxPendingDeliveryBytes),
+      mq: this.deliveries,
       persistence: new Persistence(this.sessions, (client, packet) => this.storeIncoming(client, packet)),
       concurrency: 0,
       connectTimeout: limits.connectTimeoutMs,
       drainTimeout: limits.drainTimeoutMs,
       maxInflightInbound: limits.maxInFlight,
       maxClientsIdLength: limits.maxClientIdBytes,
+      maxTopicLevels: MAX_TOPIC_LEVELS,
       // Packets sent right after CONNECT; `READ_AHEAD_BYTES` bounds them.
       queueLimit: READ_AHEAD_BYTES,
       preConnect: (client, packet, done) => this.preConnect(client as ConnectedClient, packet, done),
@@ -261,6 +271,20 @@ export class MqttBroker {
     );
   }
 
+  private serve(socket: Socket, lane: PublishLane): void {
+    const client = this.aedes?.handle(socket) as ConnectedClient | undefined;
+    // aedes' own listener is before this one: by now it has what came behind CONNECT.
+    client?.once("connected", () =>
+      lane.open({
+        take: (publish) => this.take(client, publish, lane),
+        alive: () => client._keepaliveTimer?.refresh(),
+        waitForDrain: (drained) => client.waitForDrain(drained),
+        mayPublishTo: (mqttTopic) =>
+          publishProblem(mqttTopic) === undefined && mqttTopic.split("/").length <= MAX_TOPIC_LEVELS,
+      }),
+    );
+  }
+
   private preConnect(
     client: ConnectedClient,
     packet: ConnectPacket,
@@ -300,6 +324,22 @@ export class MqttBroker {
     if (packet.qos === 2 && !isWill)
       done(); // appended where its packet id is stored
     else this.append(client, packet as StoredPacket, isWill, done);
+  }
+
+  /** A PUBLISH of QoS 0 or 1 that did not go by aedes. */
+  private take(client: ConnectedClient, publish: LanePublish, lane: PublishLane): void {
+    if (this.stopping !== undefined) return; // as above
+    const { mqttTopic: topic, payload, qos, retain, packetId } = publish;
+    const packet: StoredPacket = { cmd: "publish", topic, payload, qos, retain, messageId: packetId };
+    this.append(client, packet, false, (error) => {
+      if (error) {
+        client.conn.destroy(error);
+        return;
+      }
+      lane.acknowledge(publish);
+      if (this.deliveries.isIdle) lane.finish(publish);
+      else this.aedes?.publish({ ...packet, dup: false } as Publish, () => lane.finish(publish));
+    });
   }
 
   private storeIncoming(client: Connection, packet: StoredPacket): Promise<void> {

@@ -20,6 +20,8 @@ const BYTES_PER_DELIVERY = 1_000;
 
 export class Deliveries {
   private readonly trie = new FilterTrie<Listener>();
+  /** To the broker's own topics, which clients do not publish to: mostly aedes' own. */
+  private readonly ofBroker = new FilterTrie<Listener>();
   private readonly maxPendingBytes: number;
   private pendingBytes = 0;
   private closed = false;
@@ -28,14 +30,19 @@ export class Deliveries {
     this.maxPendingBytes = maxPendingBytes;
   }
 
+  /** Nobody is subscribed to anything that clients publish. */
+  get isIdle(): boolean {
+    return this.trie.isEmpty;
+  }
+
   on(filter: string, listener: Listener, done?: () => void): this {
-    this.trie.add(TopicFilter.parse(filter).levels, listener);
+    this.trieFor(filter).add(TopicFilter.parse(filter).levels, listener);
     if (done !== undefined) setImmediate(done);
     return this;
   }
 
   removeListener(filter: string, listener: Listener, done?: () => void): this {
-    this.trie.remove(TopicFilter.parse(filter).levels, listener);
+    this.trieFor(filter).remove(TopicFilter.parse(filter).levels, listener);
     if (done !== undefined) setImmediate(done);
     return this;
   }
@@ -46,7 +53,7 @@ export class Deliveries {
       return;
     }
     const listeners: Listener[] = [];
-    this.trie.match(packet.topic, (listener) => listeners.push(listener));
+    this.trieFor(packet.topic).match(packet.topic, (listener) => listeners.push(listener));
     if (listeners.length === 0) {
       published();
       return;
@@ -62,6 +69,11 @@ export class Deliveries {
     };
     for (const listener of listeners) listener(packet, delivered);
     if (!waits) published();
+  }
+
+  /** A topic that begins with $ is matched by no filter that begins with a wildcard [MQTT-4.7.2-1]. */
+  private trieFor(filterOrTopic: string): FilterTrie<Listener> {
+    return filterOrTopic.startsWith("$SYS/") ? this.ofBroker : this.trie;
   }
 
   close(done: () => void): void {

@@ -14,15 +14,25 @@ export class FramingGuard {
   private remainingLength = 0;
   private type = 0;
   private readonly strings = new StringGuard();
+  /** Where the last `check` stopped. */
+  end = 0;
 
   constructor(maxPacketBytes: number) {
     this.maxPacketBytes = maxPacketBytes;
   }
 
-  /** What is wrong with the stream up to the end of this chunk, or undefined. */
-  check(chunk: Uint8Array): string | undefined {
+  /** The next byte is a packet's first. */
+  get isBetweenPackets(): boolean {
+    return this.bodyLeft === 0 && this.headerBytes === 0;
+  }
+
+  /**
+   * What is wrong with the stream from `from` up to the end of this chunk, or undefined. It may stop in front of
+   * a later packet, by that one's first byte: `end` says where.
+   */
+  check(chunk: Uint8Array, from = 0, stopsAt?: (firstByte: number) => boolean): string | undefined {
     const { length } = chunk;
-    let at = 0;
+    let at = from;
     while (at < length) {
       if (this.bodyLeft > 0) {
         const skipped = Math.min(this.bodyLeft, length - at);
@@ -32,14 +42,17 @@ export class FramingGuard {
         at += skipped;
         continue;
       }
-      const byte = chunk[at++] as number;
+      const byte = chunk[at] as number;
       if (this.headerBytes === 0) {
+        if (at > from && stopsAt?.(byte)) break;
+        at++;
         const type = byte >> 4;
         this.type = type;
         if (type === 0 || type === 15) return `a packet of type ${type}, which MQTT 3.1.1 reserves`;
         this.headerBytes = 1;
         continue;
       }
+      at++;
       // Remaining length: seven bits a byte, at most four bytes (section 2.2.3).
       this.remainingLength += (byte & 0x7f) * 128 ** (this.headerBytes - 1);
       this.headerBytes++;
@@ -55,6 +68,7 @@ export class FramingGuard {
       this.headerBytes = 0;
       this.remainingLength = 0;
     }
+    this.end = at;
     return undefined;
   }
 }

@@ -55,7 +55,8 @@ export interface IngestStats {
   readonly inFlight: number;
 }
 
-export type Done = (error: LogError | null) => void;
+/** `stored`: what is on disk now, with its offsets; left out where nothing was written. */
+export type Done = (error: LogError | null, stored?: readonly RecordAppend[]) => void;
 
 /** What has to be on disk in the same commit as a message. */
 export interface Companions {
@@ -132,9 +133,9 @@ export class Ingest {
     const settled: Done =
       this.taps.size === 0
         ? done
-        : (error) => {
+        : (error, stored = []) => {
             done(error);
-            this.taps.show(packet, () => this.mapper.map(packet), error);
+            this.taps.show(packet, () => this.mapper.map(packet), error, stored);
           };
     this.take(packet, settled);
   }
@@ -246,7 +247,7 @@ export class Ingest {
         );
       }
       packet.companions?.settle(error);
-      done(error);
+      done(error, entries);
       this.release();
     });
   }

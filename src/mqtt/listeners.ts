@@ -5,17 +5,20 @@ import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { type PortAddress, Ports } from "../ports.ts";
 import { FramingGuard } from "./framing.ts";
+import { type LaneLimits, PublishLane, READ_AHEAD_BYTES } from "./publish-lane.ts";
 
 export type Listener = PortAddress;
 
-/** How much of one client's stream is read ahead while its messages wait for their commit. */
-export const READ_AHEAD_BYTES = 1 << 18;
+export interface ListenerLimits extends LaneLimits {
+  readonly maxConnections: number;
+}
+
 /** Pieces of up to this together are copied into one buffer before they are written. */
 const MAX_JOINED_BYTES = 1 << 14;
 
 export class Listeners {
-  private readonly limits: { readonly maxPacketBytes: number; readonly maxConnections: number };
-  private readonly onSocket: (socket: Socket) => void;
+  private readonly limits: ListenerLimits;
+  private readonly onSocket: (socket: Socket, lane: PublishLane) => void;
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
   private readonly ports: Ports;
@@ -23,11 +26,7 @@ export class Listeners {
   private isClosed = false;
   refused = 0;
 
-  constructor(
-    limits: { readonly maxPacketBytes: number; readonly maxConnections: number },
-    onSocket: (socket: Socket) => void,
-    logger: Logger,
-  ) {
+  constructor(limits: ListenerLimits, onSocket: (socket: Socket, lane: PublishLane) => void, logger: Logger) {
     this.limits = limits;
     this.onSocket = onSocket;
     this.logger = logger;
@@ -71,18 +70,10 @@ export class Listeners {
     }
     this.sockets.add(socket);
     socket.once("close", () => this.sockets.delete(socket));
-    // In front of aedes, which believes any length: every chunk it reads goes past the guard.
-    const guard = new FramingGuard(this.limits.maxPacketBytes);
-    const read = socket.read;
-    socket.read = (size) => {
-      const chunk = read.call(socket, size) as Buffer | null;
-      const problem = chunk === null ? undefined : guard.check(chunk);
-      if (problem === undefined) return chunk;
-      socket.destroy(new Error(problem));
-      return null;
-    };
+    // In front of aedes, which believes any length: whatever it reads has been past the guard.
+    const lane = new PublishLane(socket, new FramingGuard(this.limits.maxPacketBytes), this.limits);
     joinSmallWrites(socket);
-    this.onSocket(socket);
+    this.onSocket(socket, lane);
   }
 
   /** Accepts nothing more; who is connected stays so. */

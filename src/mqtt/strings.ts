@@ -85,7 +85,8 @@ function fieldsBehind(flags: number): Field[] {
   return (flags & USER_NAME_FLAG) === 0 ? will : [...will, "string"];
 }
 
-function isText(bytes: Uint8Array, from: number, to: number): boolean {
+/** Whether these bytes are well-formed UTF-8 without U+0000. */
+export function isText(bytes: Uint8Array, from: number, to: number): boolean {
   for (let at = from; at < to; at++) {
     const byte = bytes[at] as number;
     if (byte === 0) return false;

@@ -2,10 +2,12 @@
  * People who look at messages as they pass. A tap never holds up the gateway: it keeps a bounded number of lines,
  * takes a bounded number a second, and what is too much is counted and said instead.
  */
+import { isUtf8 } from "node:buffer";
 import type { LogError } from "../errors.ts";
+import type { RecordAppend } from "../log/log.ts";
 import type { Mapping, MappingError } from "../mapping/outcome.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
-import { KEYLESS, type PublishPacket } from "../record.ts";
+import type { PublishPacket } from "../record.ts";
 
 export interface TapFilter {
   /** MQTT topic filters, any of which. */
@@ -24,15 +26,20 @@ export interface TapLine {
   readonly qos: number;
   readonly retain: boolean;
   readonly bytes: number;
-  /** The beginning of it. */
+  /** The beginning of it: text, or hex where it is none. */
   readonly payload: string;
+  readonly isText: boolean;
   readonly outcome: "stored" | "failed" | "unmatched" | "skipped" | "refused";
   readonly rule?: string | undefined;
+  /** What was stored of it: records, a dead letter, or what goes to the fallback stream. */
   readonly records: readonly {
     readonly stream: string;
-    readonly partition: number | null;
+    readonly partition: number;
+    readonly offset: number;
     readonly key: string | null;
   }[];
+  /** Further records that are not named. */
+  readonly more: number;
   readonly error?: Pick<MappingError, "field" | "message"> | undefined;
 }
 
@@ -69,12 +76,17 @@ export class Taps {
   }
 
   /** `map` gives what became of the message; it is called for who wants to see it. */
-  show(packet: PublishPacket, map: () => Mapping, refusal: LogError | null): void {
+  show(
+    packet: PublishPacket,
+    map: () => Mapping,
+    refusal: LogError | null,
+    stored: readonly RecordAppend[],
+  ): void {
     let mapping: Mapping | undefined;
     for (const tap of this.taps) {
       if (!tap.mayTake(packet)) continue;
       mapping ??= map();
-      tap.take(packet, mapping, refusal);
+      tap.take(packet, mapping, refusal, stored);
     }
   }
 }
@@ -98,24 +110,31 @@ class Tap implements AsyncIterable<TapLine | TapGap> {
     return this.filters.length === 0 || this.filters.some((filter) => filter.matches(mqttTopic));
   }
 
-  take(packet: PublishPacket, mapping: Mapping, refusal: LogError | null): void {
-    if (!this.wants(mapping)) return;
+  take(
+    packet: PublishPacket,
+    mapping: Mapping,
+    refusal: LogError | null,
+    stored: readonly RecordAppend[],
+  ): void {
+    if (!this.wants(mapping, stored)) return;
     if (!this.hasRoom()) {
       this.missed++;
       return;
     }
-    this.waiting.push(lineOf(packet, mapping, refusal));
+    this.waiting.push(lineOf(packet, mapping, refusal, stored));
     this.wake();
   }
 
-  private wants(mapping: Mapping): boolean {
+  private wants(mapping: Mapping, stored: readonly RecordAppend[]): boolean {
     const { streams, unmatched, errors } = this.filter;
     const { outcome } = mapping;
     if (unmatched || errors) {
       const isError = outcome === "failed" || (outcome === "mapped" && mapping.problem !== undefined);
       if (!(unmatched && outcome === "unmatched") && !(errors && isError)) return false;
     }
-    if (streams.length === 0) return true;
+    if (streams.length === 0 || stored.some(({ partition }) => streams.includes(partition.stream.name)))
+      return true;
+    // Refused, but it was meant for there.
     return outcome === "mapped" && mapping.records.some(({ stream }) => streams.includes(stream));
   }
 
@@ -152,12 +171,18 @@ class Tap implements AsyncIterable<TapLine | TapGap> {
   }
 }
 
-function lineOf(packet: PublishPacket, mapping: Mapping, refusal: LogError | null): TapLine {
+function lineOf(
+  packet: PublishPacket,
+  mapping: Mapping,
+  refusal: LogError | null,
+  stored: readonly RecordAppend[],
+): TapLine {
   const { mqttTopic: topic, clientId, qos, retain, payload, receivedAt: at } = packet;
-  const records = mapping.outcome === "mapped" ? mapping.records : [];
   const problem =
     mapping.outcome === "failed" ? mapping.error : mapping.outcome === "mapped" ? mapping.problem : undefined;
   const error = problem && { field: problem.field, message: problem.message };
+  // What sessions are owed of the message is in the same commit.
+  const records = refusal === null ? stored.filter(({ partition }) => !partition.stream.internal) : [];
   return {
     at,
     topic,
@@ -165,16 +190,28 @@ function lineOf(packet: PublishPacket, mapping: Mapping, refusal: LogError | nul
     qos,
     retain,
     bytes: payload.length,
-    payload: payload.toString("utf8", 0, MAX_PAYLOAD_BYTES),
+    ...beginningOf(payload),
     outcome: refusal !== null ? "refused" : outcomeOf(mapping),
     rule: mapping.outcome === "unmatched" ? undefined : mapping.rule,
-    records: records.slice(0, MAX_RECORDS).map(({ stream, partition, key }) => ({
-      stream,
-      partition: partition === KEYLESS ? null : partition,
+    records: records.slice(0, MAX_RECORDS).map(({ partition, offset, key }) => ({
+      stream: partition.stream.name,
+      partition: partition.index,
+      offset: offset as number,
       key: key?.toString() ?? null,
     })),
+    more: Math.max(0, records.length - MAX_RECORDS),
     error: refusal === null ? error : { field: refusal.code, message: refusal.message },
   };
+}
+
+function beginningOf(payload: Buffer): Pick<TapLine, "payload" | "isText"> {
+  let end = Math.min(payload.length, MAX_PAYLOAD_BYTES);
+  // Not within a character: its further bytes are 10xxxxxx.
+  if (end < payload.length)
+    while (end > MAX_PAYLOAD_BYTES - 3 && ((payload[end] as number) & 0xc0) === 0x80) end--;
+  const head = payload.subarray(0, end);
+  const isText = isUtf8(head);
+  return { payload: head.toString(isText ? "utf8" : "hex"), isText };
 }
 
 function outcomeOf({ outcome }: Mapping): TapLine["outcome"] {

@@ -207,14 +207,16 @@ export class Cluster {
 
   private async bootstrap(): Promise<Broker> {
     const order = this.options.brokers.map((address) => ({ address, at: Math.random() }));
+    // What the cluster itself has told, where those that were configured are away.
+    const told = Array.from(this.addresses.values(), (address) => ({ address, at: 1 }));
     let failure: unknown;
-    for (const { address } of order.sort((a, b) => a.at - b.at)) {
+    for (const { address } of [...order, ...told].sort((a, b) => a.at - b.at)) {
       try {
         const broker = await this.open(address.host, address.port, undefined);
         this.toldBy = `${address.host}:${address.port}`;
         return broker;
       } catch (error) {
-        failure = error;
+        failure ??= error;
       }
     }
     throw failure;

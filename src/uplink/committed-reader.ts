@@ -16,7 +16,7 @@ import {
 import type { Cluster } from "./cluster.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
-const READ_COMMITTED = 1;
+export const READ_COMMITTED = 1;
 const FETCH_BYTES = 4 << 20;
 const MAX_WAIT_MS = 500;
 /** Fetches that bring nothing, one after another. */
@@ -70,7 +70,7 @@ export async function* committedBatches(
     const before = offset;
     for (const batch of wholeBatches(found.records ?? [])) {
       const last = lastOffsetOf(batch);
-      const isWanted = last >= before && !aborted.leavesOut(batch);
+      const isWanted = !aborted.leavesOut(batch) && last >= before;
       offset = Math.max(offset, last + 1);
       if (isWanted) yield batch;
       if (offset >= end) break;
@@ -81,12 +81,20 @@ export async function* committedBatches(
   }
 }
 
+export type AbortedTransactions = readonly { readonly producerId: number; readonly firstOffset: number }[];
+
+/** The batches of a fetched partition that hold records which count. */
+export function* committedOf(buffers: readonly Buffer[], aborted: AbortedTransactions): Generator<Buffer> {
+  const left = new Aborted(aborted);
+  for (const batch of wholeBatches(buffers)) if (!left.leavesOut(batch)) yield batch;
+}
+
 /** Which producers are in an aborted transaction at the place that was read. */
 class Aborted {
-  private readonly coming: { producerId: number; firstOffset: number }[];
+  private readonly coming: AbortedTransactions[number][];
   private readonly open = new Set<number>();
 
-  constructor(list: readonly { producerId: number; firstOffset: number }[]) {
+  constructor(list: AbortedTransactions) {
     this.coming = list.toSorted((a, b) => a.firstOffset - b.firstOffset);
   }
 

@@ -9,10 +9,10 @@ import type { Logger } from "../logger.ts";
 import type { Cluster } from "./cluster.ts";
 import { gather, type Load } from "./load.ts";
 import type { UplinkOptions } from "./options.ts";
-import { PartitionsError, type Place, type Producer, placeName } from "./producer.ts";
+import { PartitionsError, type Place, type Producer, placeName, SLOW_BROKER_MS } from "./producer.ts";
 import type { Source } from "./source.ts";
 import { prepare } from "./topics.ts";
-import { KafkaError } from "./words.ts";
+import { KafkaError, NamedError } from "./words.ts";
 
 /** Deliveries shrink and grow so that one takes about this long: a slow link is not held by one for minutes. */
 const SLOW_MS = 2_000;
@@ -135,8 +135,10 @@ export class Lane {
     const load = await this.gather([source]);
     // A gather that failed has said so, and when to come again.
     if (load.isEmpty && source.hasWork) return this.host.onPoison(source);
+    const startedAt = performance.now();
     if (!load.isEmpty && !(await this.deliver(load))) return;
-    if (source.next >= source.suspectUntil || !source.hasWork) {
+    const isSlow = source.isSlow && performance.now() - startedAt > SLOW_BROKER_MS;
+    if (!isSlow && (source.next >= source.suspectUntil || !source.hasWork)) {
       source.recovered();
       this.host.failed(source);
     } else source.retryNow();
@@ -173,8 +175,9 @@ export class Lane {
   private async deliver(load: Load): Promise<boolean> {
     this.startedAt = performance.now();
     const places = load.parts.map(({ source, next }) => this.host.placeOf(source, next));
+    let slow: ReadonlySet<string>;
     try {
-      await this.producer.deliver([...load.batches.values()], places);
+      slow = await this.producer.deliver([...load.batches.values()], places);
     } catch (error) {
       if (!(error instanceof PartitionsError)) throw error;
       await this.takeBack(load, error);
@@ -188,8 +191,22 @@ export class Lane {
       source.mustWritePlace = false;
     }
     this.host.delivered(load, tookMs);
+    for (const place of slow) this.setAside(load.sourcesOf.get(place) ?? [], place, tookMs);
     await this.pause(this.host.restMs(load, tookMs));
     return true;
+  }
+
+  /** What a slow broker leads goes at its pace, in the side lane, until that is quick again. */
+  private setAside(sources: Iterable<Source>, place: string, tookMs: number): void {
+    // By key every source has records for every partition: none can be spared.
+    if (this.host.options.partitioning === "key") return;
+    for (const source of sources) {
+      const words = `${place}: its broker took ${(tookMs / 1000).toFixed(1)} s, several times as long as the others`;
+      source.fail(new NamedError("SLOW_BROKER", words, "It is carried by itself meanwhile."), source.next);
+      source.isSlow = true;
+      source.retryNow();
+      this.host.failed(source);
+    }
   }
 
   private adapt({ isFull, bytes }: Load, tookMs: number): void {

@@ -10,7 +10,8 @@ import { NamedError } from "./words.ts";
 
 /** What a batch that a producer compressed may come to. */
 const MAX_BODY_BYTES = 64 << 20;
-const LARGE_BYTES = 128 << 10;
+/** Some half a millisecond's work: then whoever else waits for this thread, sensors first, has a turn. */
+const SLICE_BYTES = 64 << 10;
 
 export interface LoadPart {
   readonly source: Source;
@@ -33,11 +34,11 @@ export class Load {
     return this.parts.length === 0;
   }
 
-  batchFor(source: Source, partition: number): RemoteBatch {
+  batchFor(source: Source, partition: number, sizeHint: number): RemoteBatch {
     const place = `${source.topic}/${partition}`;
     let batch = this.batches.get(place);
     if (batch === undefined) {
-      batch = new RemoteBatch(source.topic, partition);
+      batch = new RemoteBatch(source.topic, partition, sizeHint);
       this.batches.set(place, batch);
       this.sourcesOf.set(place, new Set());
     }
@@ -66,10 +67,7 @@ export async function gather(sources: readonly Source[], options: GatherOptions)
       break;
     }
     try {
-      const before = load.bytes;
       await takeFrom(source, load, leftBytes, leftRecords, options);
-      // A full batch takes some 10 ms; sensors get their turn before the next.
-      if (load.bytes - before > LARGE_BYTES) await turn();
     } catch (error) {
       // Nothing of it is in the load: whatever was taken before the error counts for nothing without its part.
       if (load.bytes > 0 || load.batches.size > 0) return gather(without(sources, source, error), options);
@@ -95,17 +93,20 @@ async function takeFrom(
   const remote = remotePartitions(source.topic);
   const maxRecords = Math.min(leftRecords, source.maxRecords);
   const own = partitioning === "modulo" ? source.index % remote : source.index;
-  const batchFor = (key: Buffer | null): RemoteBatch => {
-    if (partitioning !== "key") return load.batchFor(source, own);
-    const index = key === null ? source.index % remote : partitionOf(murmur2(key), remote);
-    return load.batchFor(source, index);
-  };
   const from = source.next;
   const waiting = partition.highWatermark;
   let next = from;
   let records = 0;
   const bytesBefore = bytesIn(load);
   const buffers = await read(partition, from, Math.min(leftBytes, maxBatchBytes));
+  // With room for the headers that are added.
+  const sizeHint = Math.min(2 * buffers.reduce((sum, { length }) => sum + length, 0), maxBatchBytes);
+  const batchFor = (key: Buffer | null): RemoteBatch => {
+    if (partitioning !== "key") return load.batchFor(source, own, sizeHint);
+    const index = key === null ? source.index % remote : partitionOf(murmur2(key), remote);
+    return load.batchFor(source, index, Math.ceil(sizeHint / remote));
+  };
+  let sliceBytes = 0;
   taking: for (const buffer of buffers) {
     for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; at += batchBytes(buffer, at)) {
       const batch = buffer.subarray(at, at + batchBytes(buffer, at));
@@ -125,6 +126,11 @@ async function takeFrom(
       const took = takeRecords({ header: batch, body }, end, origin, limits, batchFor);
       records += took.taken;
       next = took.next;
+      sliceBytes += body.length;
+      if (sliceBytes >= SLICE_BYTES) {
+        sliceBytes = 0;
+        await turn();
+      }
       if (next < end || records >= maxRecords) break taking;
     }
   }

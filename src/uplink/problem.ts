@@ -11,16 +11,23 @@ export interface ProblemReport {
 }
 
 export class Problem {
-  private current: ProblemReport | undefined;
-  private readonly say: (report: ProblemReport) => void;
+  private current: Omit<ProblemReport, "since"> | undefined;
+  /** Monotonic: the clock of a machine without a battery jumps when it first hears of the network's time. */
+  private beganAt = 0;
+  private readonly say: (problem: Pick<ProblemReport, "message" | "mend">) => void;
 
   /** `say` is called when it begins, and whenever it becomes another one. */
-  constructor(say: (report: ProblemReport) => void) {
+  constructor(say: (problem: Pick<ProblemReport, "message" | "mend">) => void) {
     this.say = say;
   }
 
   get report(): ProblemReport | undefined {
-    return this.current;
+    return this.current && { ...this.current, since: Math.round(Date.now() - this.forMs) };
+  }
+
+  /** Since it began. */
+  get forMs(): number {
+    return performance.now() - this.beganAt;
   }
 
   note(error: unknown): void {
@@ -31,13 +38,15 @@ export class Problem {
       this.current = { ...before, count: before.count + 1 };
       return;
     }
-    this.current = { code, message, mend, since: Date.now(), count: 1 };
+    this.current = { code, message, mend, count: 1 };
+    this.beganAt = performance.now();
     this.say(this.current);
   }
 
+  /** The problem that there was. */
   clear(): ProblemReport | undefined {
-    const { current } = this;
+    const { report } = this;
     this.current = undefined;
-    return current;
+    return report;
   }
 }

@@ -22,6 +22,8 @@ const CONCURRENT_TRANSACTIONS = 51;
 const UNSTABLE_OFFSET_COMMIT = 88;
 const OPERATION_NOT_ATTEMPTED = 55;
 const MAX_SEQUENCE = 0x7fff_ffff;
+/** A broker that takes longer, and several times as long as the others, is not waited for together with them. */
+export const SLOW_BROKER_MS = 1_000;
 
 /** Where a place is kept: an offset that a group has committed for a topic's partition. */
 export interface PlaceKey {
@@ -118,19 +120,21 @@ export class Producer {
   }
 
   /**
-   * Resolves when the batches and the places are in the cluster for good. Rejects with PartitionsError where
+   * Resolves when the batches and the places are in the cluster for good, with those of the batches whose broker
+   * kept the others waiting. Rejects with PartitionsError where
    * single partitions refused, or with whatever else went wrong; in both cases the outcome is unknown until
    * `begin` and `places`.
    */
-  async deliver(batches: readonly RemoteBatch[], places: readonly Place[]): Promise<void> {
+  async deliver(batches: readonly RemoteBatch[], places: readonly Place[]): Promise<ReadonlySet<string>> {
     if (this.options.transactionalId === undefined) {
-      await this.produce(batches);
+      const slow = await this.produce(batches);
       await this.commitPlaces(places);
-      return;
+      return slow;
     }
     await allOf([this.addPartitions(batches), this.addOffsets()]);
-    await allOf([this.produce(batches), this.addPlaces(places)]);
+    const [slow] = await allOf([this.produce(batches), this.addPlaces(places)]);
     await this.end();
+    return slow;
   }
 
   private async addPartitions(batches: readonly RemoteBatch[]): Promise<void> {
@@ -167,7 +171,7 @@ export class Producer {
   }
 
   /** One request to each leader, all at once. Every partition's answer is looked at. */
-  private async produce(batches: readonly RemoteBatch[]): Promise<void> {
+  private async produce(batches: readonly RemoteBatch[]): Promise<ReadonlySet<string>> {
     const culprits = new Map<string, KafkaError>();
     const byLeader = new Map<number, RemoteBatch[]>();
     for (const batch of batches) {
@@ -176,13 +180,14 @@ export class Producer {
       else byLeader.set(leader, [...(byLeader.get(leader) ?? []), batch]);
     }
     if (culprits.size > 0) throw new PartitionsError(culprits);
-    let answered = 0;
+    const tookMs = new Map<number, number>();
+    const startedAt = performance.now();
     const failures: { leader: number; error: unknown }[] = [];
     await Promise.all(
       Array.from(byLeader, async ([leader, own]) => {
         try {
           for (const [place, error] of await this.produceTo(leader, own)) culprits.set(place, error);
-          answered++;
+          tookMs.set(leader, performance.now() - startedAt);
         } catch (error) {
           failures.push({ leader, error });
         }
@@ -190,7 +195,7 @@ export class Producer {
     );
     for (const { leader, error } of failures) {
       // One broker of several: its partitions are left alone, the others go on.
-      if (answered === 0) throw error;
+      if (tookMs.size === 0 && this.cluster.brokerIds.length <= 1) throw error;
       for (const batch of byLeader.get(leader) ?? []) {
         culprits.set(placeName(batch), new KafkaError(5, placeName(batch), (error as Error).message));
       }
@@ -201,6 +206,8 @@ export class Producer {
       // Behind the last comes 0 (Kafka's DefaultRecordBatch.incrementSequence).
       this.sequences.set(placeName(batch), sequence > MAX_SEQUENCE ? sequence - MAX_SEQUENCE - 1 : sequence);
     }
+    const slow = slowestOf(tookMs);
+    return new Set((slow === undefined ? [] : (byLeader.get(slow) ?? [])).map(placeName));
   }
 
   private sequenceOf(batch: RemoteBatch): number {
@@ -212,24 +219,13 @@ export class Producer {
     const { producerId, producerEpoch } = this;
     // The remote's own words come with 8.
     const version = await this.cluster.version(leader, produce, 3, 11);
-    const sealed = await Promise.all(
-      batches.map(async (batch) => ({
-        name: batch.topic,
-        index: batch.partition,
-        records: [
-          await batch.seal(
-            {
-              producerId,
-              producerEpoch,
-              sequence: this.sequenceOf(batch),
-              transactional: transactionalId !== undefined,
-            },
-            codec,
-            compress,
-          ),
-        ],
-      })),
-    );
+    const identity = { producerId, producerEpoch, transactional: transactionalId !== undefined };
+    const sealed: { name: string; index: number; records: Buffer[] }[] = [];
+    // One after another: compressors share a few threads with the disk's syncs, for which sensors wait.
+    for (const batch of batches) {
+      const records = await batch.seal({ ...identity, sequence: this.sequenceOf(batch) }, codec, compress);
+      sealed.push({ name: batch.topic, index: batch.partition, records: [records] });
+    }
     const topicData = [...new Set(sealed.map(({ name }) => name))].map((name) => ({
       name,
       partitionData: sealed.filter((one) => one.name === name),
@@ -350,9 +346,17 @@ function byTopic<T extends { topic: string }, P>(items: readonly T[], partition:
   return Array.from(topics, ([name, partitions]) => ({ name, partitions }));
 }
 
+/** The broker that took long for what all others did quickly. */
+function slowestOf(tookMs: ReadonlyMap<number, number>): number | undefined {
+  const [slowest, next] = [...tookMs].sort(([, a], [, b]) => b - a);
+  if (slowest === undefined || next === undefined) return undefined;
+  return slowest[1] > SLOW_BROKER_MS && slowest[1] > 4 * next[1] ? slowest[0] : undefined;
+}
+
 /** Waits for all, so that nothing goes on behind a failure; then rejects with the most telling one. */
-async function allOf(work: readonly Promise<void>[]): Promise<void> {
+async function allOf<T extends readonly unknown[]>(work: readonly [...{ [K in keyof T]: Promise<T[K]> }]) {
   const results = await Promise.allSettled(work);
   const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
   if (reasons.length > 0) throw reasons.find((reason) => reason instanceof PartitionsError) ?? reasons[0];
+  return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T;
 }

@@ -75,24 +75,24 @@ export interface SourceBatch {
   readonly body: Buffer;
 }
 
-/** A batch that grows until it is sealed. */
+/** A batch that grows until it is sealed, its header's place kept free before the records. */
 export class RemoteBatch {
   readonly topic: string;
   readonly partition: number;
   count = 0;
   private body: Buffer;
-  private at = 0;
+  private at = BATCH_HEADER_BYTES;
   private baseTimestamp = 0;
   private maxTimestamp = 0;
 
   constructor(topic: string, partition: number, sizeHint = 16 << 10) {
     this.topic = topic;
     this.partition = partition;
-    this.body = Buffer.allocUnsafe(sizeHint);
+    this.body = Buffer.allocUnsafe(BATCH_HEADER_BYTES + sizeHint);
   }
 
   get bytes(): number {
-    return BATCH_HEADER_BYTES + this.at;
+    return this.at;
   }
 
   /** `tail`: from the key's length to the end of the headers' count; `headers`: the headers themselves. */
@@ -148,16 +148,18 @@ export class RemoteBatch {
     this.body = grown;
   }
 
-  /** The batch as it goes out; `producerId` -1 for none. */
+  /** The batch as it goes out, once; `producerId` -1 for none. */
   async seal(
     producer: { producerId: number; producerEpoch: number; sequence: number; transactional: boolean },
     codec: Codec,
     compress: Compress | undefined,
   ): Promise<Buffer> {
-    const raw = this.body.subarray(0, this.at);
-    const body = compress === undefined ? raw : await compress(raw);
-    const target = Buffer.allocUnsafe(BATCH_HEADER_BYTES + body.length);
-    body.copy(target, BATCH_HEADER_BYTES);
+    let target = this.body.subarray(0, this.at);
+    if (compress !== undefined) {
+      const packed = await compress(target.subarray(BATCH_HEADER_BYTES));
+      target = Buffer.allocUnsafe(BATCH_HEADER_BYTES + packed.length);
+      packed.copy(target, BATCH_HEADER_BYTES);
+    }
     writeInt64(target, 0, 0);
     target.writeInt32BE(target.length - BATCH_PREFIX_BYTES, 8);
     target.writeInt32BE(-1, 12);

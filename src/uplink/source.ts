@@ -50,6 +50,8 @@ export class Source {
   suspectUntil = 0;
   /** The record to blame, once it is found; or a batch that cannot be looked into. */
   poison: { readonly offset: number; readonly end: number } | undefined;
+  /** Its broker keeps the others waiting: in the side lane while that is so, and tried when there is something. */
+  isSlow = false;
   sentRecords = 0;
   /** What is gone without having been sent. */
   gapRecords = 0;
@@ -104,11 +106,12 @@ export class Source {
   }
 
   isDue(now: number): boolean {
-    return (this.state === "failing" || this.state === "new") && now >= this.retryAt;
+    return now >= this.dueAt;
   }
 
   get dueAt(): number {
-    return this.state === "failing" || this.state === "new" ? this.retryAt : Number.POSITIVE_INFINITY;
+    const isTried = (this.state === "failing" && (!this.isSlow || this.hasWork)) || this.state === "new";
+    return isTried ? this.retryAt : Number.POSITIVE_INFINITY;
   }
 
   fail(error: unknown, until: number): void {
@@ -126,9 +129,9 @@ export class Source {
     this.problem.note(error);
   }
 
-  /** Tried again at once. */
+  /** Tried again at once, behind those that have waited for longer. */
   retryNow(): void {
-    this.retryAt = 0;
+    this.retryAt = performance.now();
   }
 
   recovered(): void {
@@ -138,6 +141,7 @@ export class Source {
     this.suspectUntil = 0;
     this.maxRecords = Number.POSITIVE_INFINITY;
     this.poison = undefined;
+    this.isSlow = false;
     this.problem.clear();
   }
 

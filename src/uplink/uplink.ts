@@ -52,8 +52,8 @@ export class Uplink implements LaneHost {
   readonly counts: UplinkCounts = { deliveries: 0, records: 0, bytes: 0, sessions: 0 };
   readonly sources = new Map<string, Source>();
   state: UplinkState = "stopped";
-  /** Milliseconds since the epoch. */
-  since = Date.now();
+  /** Monotonic. */
+  private becameAt = performance.now();
   clusterId: string | undefined;
   readonly placement: Placement;
   private readonly services: UplinkServices;
@@ -160,8 +160,8 @@ export class Uplink implements LaneHost {
     this.clusterId = clusterId;
     this.placement.clusterId = clusterId;
     this.counts.sessions++;
+    const downMs = Math.round(this.problem.forMs);
     const was = this.problem.clear();
-    const downMs = was === undefined ? 0 : Date.now() - was.since;
     if (was !== undefined) {
       this.logger.info(
         { uplink: this.name, downMs, tries: was.count },
@@ -217,7 +217,7 @@ export class Uplink implements LaneHost {
   private become(state: UplinkState): void {
     if (this.state === state) return;
     this.state = state;
-    this.since = Date.now();
+    this.becameAt = performance.now();
   }
 
   private rest(ms: number): Promise<void> {
@@ -426,14 +426,14 @@ export class Uplink implements LaneHost {
   }
 
   get report(): UplinkReport {
-    const { name, options, state, since, clusterId, counts: sent } = this;
+    const { name, options, state, clusterId, counts: sent } = this;
     const { brokers, delivery } = options;
     const gaps = this.services.notes.gapsOf(name);
     const streams = streamReports(this.sources.values());
     return {
       name,
       state,
-      since,
+      since: Math.round(Date.now() - (performance.now() - this.becameAt)),
       brokers: brokers.map(({ host, port }) => `${host}:${port}`),
       clusterId,
       delivery,

@@ -1,153 +1,29 @@
-/** Sluice beside Apache Kafka 4, both driven by Kafka's own performance tools, and consumers that only wait. */
+/** The Kafka server by itself: consumers that only wait, that all want the same, that want everything; compaction. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { produce } from "../../src/kafka/apis/00-produce.ts";
+import { KafkaClient } from "../../src/kafka/client.ts";
+import { batchOf, NO_HEADERS } from "../../src/wire/record-batch.ts";
 import { ApacheKafka } from "../interop/support/apache-kafka.ts";
-import type { Gateway } from "../interop/support/gateway.ts";
 import { kafkaClient } from "../interop/support/kafka.ts";
-import { MAINS } from "../interop/support/kafka-tools.ts";
-import { run } from "../interop/support/process.ts";
-import { javaArgs, tool } from "../interop/support/tools.ts";
-import { type Figure, mb } from "./figure.ts";
+import { connectMqtt } from "../interop/support/mqtt.ts";
+import { eventually } from "../interop/support/process.ts";
+import type { FanOutResult } from "./fan-out.ts";
+import type { FetchingResult } from "./fetching.ts";
+import { type Figure, k, mb, ms } from "./figure.ts";
+import { ratio } from "./kafka-performance.ts";
 import { usageOf } from "./load.ts";
-import { BENCH, median, residentBytes, script, sleep, withGateway } from "./measure.ts";
-
-/** Values, in bytes in all, of one run; a fifth of it where Kafka syncs each batch. */
-const RUN_BYTES = Number(process.env.SLUICE_BENCH_RUN ?? 300_000_000);
-const ROUNDS = Number(process.env.SLUICE_BENCH_ROUNDS ?? 3);
-
-/** A tool in a JVM of its own, with the compiler's second tier. */
-async function perf(name: "producer performance" | "consumer performance", args: string[]): Promise<string> {
-  const flags = javaArgs(MAINS[name], args).filter((flag) => flag !== "-XX:TieredStopAtLevel=1");
-  const roomy = flags.map((flag) => (flag === "-Xmx256m" ? "-Xmx512m" : flag));
-  return (await run(tool("java"), roomy, { timeoutMs: 300_000 })).stdout;
-}
-
-/** MB/s of values that Kafka's producer got acknowledged: acks=all and idempotent, as it is by itself; batches as below. */
-async function produced(brokers: string, topic: string, size: number, bytes: number): Promise<number> {
-  const load = [
-    "--topic",
-    topic,
-    "--num-records",
-    String(Math.round(bytes / size)),
-    "--record-size",
-    String(size),
-  ];
-  const text = await perf("producer performance", [
-    ...[...load, "--throughput", "-1", "--producer-props", `bootstrap.servers=${brokers}`],
-    ...["batch.size=65536", "linger.ms=5"],
-  ]);
-  return (Number([...text.matchAll(/sent, ([\d.]+) records\/sec/g)].at(-1)?.[1]) * size) / 1e6;
-}
-
-/** MB/s at which Kafka's consumer fetched a topic from its beginning, the joining of its group left out. */
-async function consumed(brokers: string, topic: string, size: number, bytes: number): Promise<number> {
-  const text = await perf("consumer performance", [
-    ...["--bootstrap-server", brokers, "--topic", topic, "--timeout", "20000"],
-    ...["--messages", String(Math.round(bytes / size))],
-  ]);
-  // start, end, MB, MB/s, messages, messages/s, rebalance ms, fetch ms, fetch MB/s (of 2^20), fetch messages/s
-  return Number(text.trim().split("\n").at(-1)?.split(", ")[8]) * 1.048576;
-}
-
-interface Rival {
-  readonly brokers: string;
-  readonly pid: number;
-}
-
-async function createTopic({ brokers }: Rival, topic: string, numPartitions: number): Promise<void> {
-  const admin = kafkaClient(brokers).admin();
-  await admin.connect();
-  await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
-  await admin.disconnect();
-}
-
-const rivalOf = ({ brokers, process }: Gateway | ApacheKafka): Rival => ({ brokers, pid: process.pid });
-const listOf = (values: readonly number[]) => values.map((value) => value.toFixed(0)).join(" ");
-
-function ratio(
-  what: string,
-  ours: readonly number[],
-  theirs: readonly number[],
-  target: number,
-  note: string,
-): Figure {
-  const [a, b] = [median(ours), median(theirs)];
-  return {
-    what,
-    figure: `${(a / b).toFixed(2)}×`,
-    target: `≥ ${target}×`,
-    met: a / b >= target,
-    detail: `${a.toFixed(0)} MB/s (${listOf(ours)}) against ${b.toFixed(0)} MB/s (${listOf(theirs)})${note}`,
-    values: { ours: a, theirs: b },
-  };
-}
-
-/** Sluice syncs, Kafka by default does not, and a third one is told to. */
-export async function kafkaPerformance(): Promise<Figure[]> {
-  const properties = { "log.flush.interval.messages": 1 };
-  const [unsynced, synced] = [
-    await ApacheKafka.start({ heap: "1g" }),
-    await ApacheKafka.start({ heap: "1g", properties }),
-  ];
-  try {
-    return await withGateway(BENCH, async (gateway) => {
-      const [us, kafka, careful] = [rivalOf(gateway), rivalOf(unsynced), rivalOf(synced)];
-      const figures: Figure[] = [];
-      const memory = new Map<number, number>();
-      const note = ({ pid }: Rival) => memory.set(pid, Math.max(memory.get(pid) ?? 0, residentBytes(pid)));
-      for (const size of [200, 1_000]) {
-        for (const partitions of [1, 6]) {
-          const rates = { ours: [] as number[], theirs: [] as number[], careful: [] as number[] };
-          const reads = { ours: [] as number[], theirs: [] as number[] };
-          for (let round = 0; round < ROUNDS; round++) {
-            const topic = `perf-${size}-${partitions}-${round}`;
-            for (const [rival, name] of [
-              [us, "ours"],
-              [kafka, "theirs"],
-              [careful, "careful"],
-            ] as const) {
-              await createTopic(rival, topic, partitions);
-              const bytes = name === "careful" ? RUN_BYTES / 5 : RUN_BYTES;
-              rates[name].push(await produced(rival.brokers, topic, size, bytes));
-              note(rival);
-              if (name === "careful") continue;
-              reads[name].push(await consumed(rival.brokers, topic, size, bytes));
-              note(rival);
-            }
-          }
-          const what = `${size} B, ${partitions} partition${partitions === 1 ? "" : "s"}`;
-          figures.push(
-            ratio(
-              `ProducerPerformance, ${what}, synced, against Kafka unsynced`,
-              rates.ours,
-              rates.theirs,
-              1,
-              "",
-            ),
-            ratio(`ProducerPerformance, ${what}, against Kafka synced`, rates.ours, rates.careful, 3, ""),
-            ratio(
-              `ConsumerPerformance, ${what}`,
-              reads.ours,
-              reads.theirs,
-              1,
-              ", without the joining of the group",
-            ),
-          );
-        }
-      }
-      const [ours, theirs] = [memory.get(us.pid) as number, memory.get(kafka.pid) as number];
-      figures.push({
-        what: "resident memory meanwhile, against Kafka's",
-        figure: `1/${(theirs / ours).toFixed(1)}`,
-        target: "≤ 1/5",
-        met: ours <= theirs / 5,
-        detail: `${mb(ours)} against ${mb(theirs)}, the largest seen after any of the runs; Kafka has the heap of its start script, 1 GiB`,
-        values: { ours, theirs },
-      });
-      return figures;
-    });
-  } finally {
-    await Promise.all([unsynced.close(), synced.close()]);
-  }
-}
+import {
+  BENCH,
+  load,
+  MAPPING,
+  median,
+  residentBytes,
+  resultOf,
+  script,
+  sleep,
+  withGateway,
+} from "./measure.ts";
 
 const IDLE = 10_000;
 
@@ -175,5 +51,191 @@ export async function idleConsumers(): Promise<Figure[]> {
     } finally {
       await idle.end("SIGKILL");
     }
+  });
+}
+
+const CONSUMERS = 1_000;
+const RATE = 1_000;
+
+/** A million deliveries a second: every consumer reads every message of one partition. */
+export async function fanOut(): Promise<Figure[]> {
+  const options = { streams: { telemetry: { partitions: 1 } }, mappings: [MAPPING] };
+  return withGateway(options, async (gateway) => {
+    const [warmUpMs, roundMs, rounds] = [4_000, 4_000, 3];
+    const consumers = script("fan-out.ts", {
+      ...{ port: gateway.kafkaPort, consumers: CONSUMERS, stream: "telemetry", warmUpMs, roundMs },
+    });
+    await consumers.until(({ stdout }) => stdout.includes("waiting"), "all consumers to wait", 60_000);
+    const sensors = { port: gateway.mqttPort, connections: 100, window: 1, payloadBytes: 64, stamp: true };
+    const { pid } = gateway.process;
+    const durationMs = roundMs * rounds;
+    const sent = await load({ ...sensors, ratePerSecond: RATE, warmUpMs, durationMs, watchPid: pid });
+    await sleep(2_000);
+    await consumers.end("SIGTERM");
+    const result = await resultOf<FanOutResult>(consumers);
+    const judged = result.rounds.slice(0, rounds);
+    const [p50, p99] = [median(judged.map((one) => one.p50)), median(judged.map((one) => one.p99))];
+    const missing = sent.acknowledgedInAll - result.fewest;
+    // A backlog that grows would show in each round's median.
+    const [first, last] = [judged[0]?.p50 ?? Number.NaN, judged.at(-1)?.p50 ?? Number.NaN];
+    const published = sent.acknowledged / sent.seconds;
+    const each = judged.map((one) => `${ms(one.p50)}, ${ms(one.p99)}, ${ms(one.max)}`).join("; ");
+    return [
+      {
+        what: `${k(CONSUMERS)} consumers of one partition, ${k(RATE)} messages/s to each`,
+        figure: `${((published * CONSUMERS) / 1e6).toFixed(2)} M deliveries/s, p50 ${ms(p50)}, p99 ${ms(p99)}`,
+        target: "1 M/s sustained, none missing",
+        met: published >= RATE * 0.98 && missing === 0 && last < 2 * first + 50,
+        detail: `from PUBLISH to the consumer's socket, the oldest record of each batch (p50, p99, longest: ${each}); ${(result.deliveries / result.batches).toFixed(0)} records a batch; missing ${missing}; the gateway used ${(((sent.cpuMs ?? Number.NaN) / durationMs) * 100).toFixed(0)}% of a core, the consumers ${((result.cpuMs / (durationMs + warmUpMs)) * 100).toFixed(0)}%`,
+        values: { deliveriesPerSecond: published * CONSUMERS, p50, p99, missing },
+      },
+    ];
+  });
+}
+
+const GIGABYTE = 1e9;
+
+/** Writes a gigabyte, spread over a stream's partitions, by bare Produce requests; returns the records written. */
+async function fillStream(
+  port: number,
+  stream: string,
+  partitions: number,
+  keys: number | undefined,
+  bytes = GIGABYTE,
+): Promise<number> {
+  const perBatch = 64;
+  const client = new KafkaClient("bench");
+  await client.connect("127.0.0.1", port);
+  let written = 0;
+  const inHand: Promise<void>[] = [];
+  const value = Buffer.alloc(1_000, "x");
+  for (let number = 0; written * value.length < bytes; number++) {
+    const records = Array.from({ length: perBatch }, () => ({
+      // Anything but sequential, and the same in each run.
+      key: keys === undefined ? null : Buffer.from(`device-${(written++ * 7_919) % keys}`),
+      ...{ value, headers: NO_HEADERS, timestamp: Date.now() },
+    }));
+    if (keys === undefined) written += perBatch;
+    const partitionData = [{ index: number % partitions, records: [batchOf(records)] }];
+    const ask = { acks: -1, timeoutMs: 30_000, topicData: [{ name: stream, partitionData }] };
+    inHand.push(
+      client.ask(produce, 9, ask).then(({ responses }) => {
+        const code = responses[0]?.partitionResponses[0]?.errorCode;
+        if (code !== 0) throw new Error(`a batch was answered with error ${code}`);
+      }),
+    );
+    if (inHand.length >= 8) await inHand.shift();
+  }
+  await Promise.all(inHand);
+  client.close();
+  return written;
+}
+
+async function createTopic(brokers: string, topic: string, numPartitions: number): Promise<void> {
+  const admin = kafkaClient(brokers).admin();
+  await admin.connect();
+  await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
+  await admin.disconnect();
+}
+
+/** Both read what they have just been given, in turns, by the same consumer. */
+export async function fetchingAll(): Promise<Figure[]> {
+  const partitions = 4;
+  const kafka = await ApacheKafka.start({ heap: "1g" });
+  try {
+    return await withGateway(BENCH, async (gateway) => {
+      const rivals = [gateway.brokers, kafka.brokers];
+      const rates: [number[], number[]] = [[], []];
+      const records: number[] = [];
+      for (const brokers of rivals) {
+        await createTopic(brokers, "whole", partitions);
+        records.push(await fillStream(Number(brokers.split(":")[1]), "whole", partitions, undefined));
+      }
+      for (let round = 0; round < 3; round++) {
+        for (const [index, brokers] of rivals.entries()) {
+          const port = Number(brokers.split(":")[1]);
+          const options = { port, stream: "whole", partitions, records: records[index] };
+          const { bytes, ms: took } = await resultOf<FetchingResult>(script("fetching.ts", options));
+          rates[index as 0 | 1].push(bytes / took / 1e3);
+        }
+      }
+      const figure = ratio("fetching 1 GB from the beginning, against Kafka", ...rates, 1);
+      const rate = median(rates[0]);
+      return [
+        {
+          ...figure,
+          figure: `${rate.toFixed(0)} MB/s, ${figure.figure}`,
+          target: "≥ 500 MB/s, or ≥ 1×",
+          met: rate >= 500 || figure.met === true,
+          detail: `${figure.detail}; four partitions, 1 MiB of each at a time, one bare consumer; files in the page cache`,
+        },
+      ];
+    });
+  } finally {
+    await kafka.close();
+  }
+}
+
+/** How long a QoS 1 publish takes, 200 a second, until `over`: the 99th percentile. */
+async function publishP99(url: string, over: () => boolean): Promise<{ p99: number; messages: number }> {
+  const client = await connectMqtt(url);
+  const times: number[] = [];
+  while (!over()) {
+    const startedAt = performance.now();
+    await client.publishAsync("sensors/hall/d1/temperature", "21.5", { qos: 1 });
+    times.push(performance.now() - startedAt);
+    await sleep(5);
+  }
+  await client.endAsync();
+  const p99 = times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? Number.NaN;
+  return { p99, messages: times.length };
+}
+
+const KEYS = 100_000;
+
+export async function compacting(): Promise<Figure[]> {
+  return withGateway(BENCH, async (gateway) => {
+    const topic = "latest";
+    await createTopic(gateway.brokers, topic, 1);
+    await fillStream(gateway.kafkaPort, topic, 1, KEYS);
+    const after = (forMs: number) => {
+      const end = performance.now() + forMs;
+      return () => performance.now() > end;
+    };
+    await publishP99(gateway.mqttUrl, after(2_000));
+    const before = await publishP99(gateway.mqttUrl, after(8_000));
+    const admin = kafkaClient(gateway.brokers).admin();
+    await admin.connect();
+    const configEntries = [{ name: "cleanup.policy", value: "compact" }];
+    await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] });
+    await admin.disconnect();
+    // Made when a pass begins, and says how far it came when it ends.
+    const hint = () =>
+      readFile(join(gateway.dataDir, "streams", `${topic}-0`, "compaction"), "utf8").catch(() => "");
+    await eventually(async () => (await hint()) !== "", "the compaction's begin", 90_000);
+    const startedAt = performance.now();
+    let over = false;
+    const publishing = publishP99(gateway.mqttUrl, () => over);
+    await eventually(async () => Number((await hint()).split("\n")[1]) > 0, "the compaction's end", 180_000);
+    const took = performance.now() - startedAt;
+    over = true;
+    const meanwhile = await publishing;
+    return [
+      {
+        what: `compaction of a 1 GB stream of ${k(KEYS)} keys`,
+        figure: `${(took / 1_000).toFixed(1)} s`,
+        target: "printed",
+        detail: `${(GIGABYTE / took / 1e3).toFixed(0)} MB/s; records of 1,000 bytes, ten to a key`,
+        values: { ms: took },
+      },
+      {
+        what: "QoS 1 acknowledgement meanwhile, p99, against just before",
+        figure: `${(meanwhile.p99 / before.p99).toFixed(1)}×`,
+        target: "≤ 2×",
+        met: meanwhile.p99 <= 2 * before.p99,
+        detail: `${ms(meanwhile.p99)} of ${meanwhile.messages} publishes, against ${ms(before.p99)} of ${before.messages}`,
+        values: { meanwhile: meanwhile.p99, before: before.p99 },
+      },
+    ];
   });
 }

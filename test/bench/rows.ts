@@ -4,10 +4,11 @@ import { Running, run } from "../interop/support/process.ts";
 import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
 import { bytesWritten, commits, killedWhileLarge, readiness, wear } from "./disk-rows.ts";
 import { comparison, type Figure, k, mb, ms, spread } from "./figure.ts";
-import { idleConsumers, kafkaPerformance } from "./kafka-rows.ts";
+import { kafkaPerformance } from "./kafka-performance.ts";
+import { compacting, fanOut, fetchingAll, idleConsumers } from "./kafka-rows.ts";
 import type { LatencyResult } from "./latency.ts";
 import type { LoadResult } from "./load.ts";
-import type { MappingRates } from "./mapping.ts";
+import { mappingAgainstNodeRed, mappingRules } from "./mapping-rows.ts";
 import {
   BENCH,
   load,
@@ -226,49 +227,6 @@ async function demonstration(): Promise<Figure[]> {
 }
 
 const JAVA = ["java", "kafka's jars"] as const;
-async function mappingRules(): Promise<Figure[]> {
-  const { plain, when, whenFalse, value, jsonata, parse, payloadBytes } = await resultOf<MappingRates>(
-    script("mapping.ts", {}),
-  );
-  const bySize = Object.entries(plain).map(([rules, rate]) => ({ rules, rate }));
-  const [one = 0, ...others] = bySize.map(({ rate }) => rate);
-  const slowest = Math.min(one, ...others);
-  const change = Math.max(...others.map((rate) => Math.abs(rate / one - 1))) * 100;
-  const list = bySize.map(({ rules, rate }) => `${rules}: ${(rate / 1e6).toFixed(2)} M/s`).join(", ");
-  return [
-    {
-      what: "rules a second: topic → record with key and header, on one core",
-      figure: `${(slowest / 1e6).toFixed(2)} M/s`,
-      target: "≥ 1 M/s",
-      met: slowest >= 1e6,
-      detail: `by the number of rules: ${list}`,
-      values: { slowest, one },
-    },
-    {
-      what: "the same from 1 to 1,000 rules",
-      figure: `±${change.toFixed(0)}%`,
-      target: "within ±10%",
-      met: change <= 10,
-      detail: "the largest difference to one rule",
-      values: { change },
-    },
-    {
-      what: `with when on a JSON field of ${payloadBytes} bytes`,
-      figure: `${k(when)}/s`,
-      target: "≥ 300k/s",
-      met: when >= 300_000,
-      detail: `where it does not hold ${k(whenFalse)}/s; JSON.parse of that payload alone ${k(parse)}/s`,
-      values: { when, whenFalse, parse },
-    },
-    {
-      what: "when and value, against JSONata, Node-RED's expressions",
-      figure: `${(value / jsonata).toFixed(1)}×`,
-      target: "printed",
-      detail: `${k(value)}/s against ${k(jsonata)}/s for the same condition and value`,
-      values: { value, jsonata },
-    },
-  ];
-}
 
 export const ROWS: readonly Row[] = [
   { name: "mqtt throughput mosquitto", needs: ["mosquitto"], measure: throughput },
@@ -277,6 +235,7 @@ export const ROWS: readonly Row[] = [
   { name: "cpu sensors", measure: cpuBySensors },
   { name: "cpu rules", measure: cpuByRules },
   { name: "mapping rules", measure: mappingRules },
+  { name: "mapping node-red", needs: ["node-red"], measure: mappingAgainstNodeRed },
   { name: "commit partitions", measure: commits },
   { name: "memory idle", measure: idleMemory },
   { name: "ready start", measure: readiness },
@@ -289,8 +248,17 @@ export const ROWS: readonly Row[] = [
   { name: "uplink remote", needs: JAVA, measure: remoteLatency },
   { name: "uplink rest", needs: JAVA, measure: idleUplink },
   { name: "unharmed others", measure: unharmed },
-  { name: "kafka performance", needs: ["java", "kafka's jars"], measure: kafkaPerformance },
+  ...[200, 1_000].flatMap((size) =>
+    [1, 6].map((partitions) => ({
+      name: `kafka performance ${size}x${partitions}`,
+      needs: JAVA,
+      measure: () => kafkaPerformance(size, partitions),
+    })),
+  ),
+  { name: "kafka fetching", needs: JAVA, measure: fetchingAll },
+  { name: "kafka fan-out", measure: fanOut },
   { name: "kafka idle", measure: idleConsumers },
+  { name: "kafka compaction", measure: compacting },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>

@@ -77,8 +77,8 @@ test("tap shows each message and what becomes of it, and ends in order", async (
   const closed = once(child, "close");
   child.kill("SIGINT");
   expect((await closed)[0]).toBe(0);
-  expect(output()).toMatch(/→ s\/x +telemetry\[\d\] x {2}\{"id":"x"\}/);
-  expect(output()).toMatch(/✗ s\/a +failed strict key: .* {2}broken·\[2J\n/);
+  expect(output()).toMatch(/→ s\/x +telemetry \d@\d+ x {2}\{"id":"x"\}/);
+  expect(output()).toMatch(/✗ s\/a +failed strict key: .*, kept as dead-letters 0@0 {2}broken·\[2J\n/);
 });
 
 test("explain asks the configuration that runs", async () => {

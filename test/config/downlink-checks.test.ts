@@ -44,6 +44,10 @@ describe("what would go round is refused", () => {
       "by a template's stream",
       `mappings: [{ from: devices/+d/+what, to: "\${what}mands", limit: 3 }]\n${downlink("devices/${key}/com")}`,
     ],
+    [
+      "by a template with a brace in its expression",
+      `mappings: [{ from: devices/+d/+what, to: "\${{'a': what}.a + '}'}mands", limit: 3 }]\n${downlink("devices/${key}/com")}`,
+    ],
     ["by an MQTT topic that may be any", mappings(["sensors/+", "commands"]) + downlink("${headers.topic}")],
     ["by the fallback", `fallback: commands\n${downlink("devices/${key}/set")}`],
     [

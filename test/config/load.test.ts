@@ -159,7 +159,24 @@ test("an address to connect to must be one: clients cannot connect to all addres
     const yaml = `${MINIMAL}kafka: { advertise: "${host}:9092" }\n`;
     expect(() => configOf(yaml)).toThrow("which no client can connect to");
   }
+  const further = `${MINIMAL}kafka: { listeners: [{ name: a, bind: "127.0.0.1:9093", advertise: "0.0.0.0:1" }] }\n`;
+  expect(() => configOf(further)).toThrow("kafka.listeners[0].advertise is 0.0.0.0:1");
   expect(configOf(`${MINIMAL}kafka: { offsetRetention: 30d }\n`).kafka.offsetRetention).toBe(2_592_000_000);
+});
+
+test("each of Kafka's listeners has a port and a name of its own", () => {
+  const one = (name: string, port: number) =>
+    `{ name: ${name}, bind: "127.0.0.1:${port}", advertise: "pi.local:19093" }`;
+  const with2 = (a: string, b: string) => `${MINIMAL}kafka: { listeners: [${a}, ${b}] }\n`;
+  expect(() => configOf(with2(one("outside", 9093), one("outside", 9094)))).toThrow(
+    'kafka.listeners[0] has the name "outside" already',
+  );
+  expect(() => configOf(with2(one("outside", 9092), one("vpn", 9094)))).toThrow("kafka.bind has this port");
+  const config = configOf(with2(one("outside", 9093), one("vpn", 9094)));
+  expect(shiftPorts(config, 100).kafka.listeners).toMatchObject([
+    { name: "outside", bind: { port: 9193 }, advertise: { host: "pi.local", port: 19193 } },
+    { name: "vpn", bind: { port: 9194 } },
+  ]);
 });
 
 describe("a port offset", () => {
@@ -198,6 +215,26 @@ describe("a file", () => {
     const missing = loadConfig(join(folder, "none.yaml"));
     await expect(missing).rejects.toBeInstanceOf(ConfigError);
     await expect(missing).rejects.toThrow(/there is no such file/);
+  });
+
+  test.each<[string, Buffer | undefined, string]>([
+    ["that is a folder", undefined, "is a folder"],
+    ["in Latin-1", Buffer.from("version: 1\nname: K\u00fcche\n", "latin1"), "is no UTF-8 text: see line 2"],
+    ["in UTF-16", Buffer.from("\ufeffversion: 1\n", "utf16le"), "is UTF-16; save it as UTF-8"],
+    ["without end", Buffer.alloc((16 << 20) + 1), "has 16777217 bytes, and 16777216 are the most"],
+  ])("%s is refused by name", async (_, bytes, words) => {
+    const file = bytes === undefined ? folder : join(folder, "g.yaml");
+    if (bytes !== undefined) await writeFile(file, bytes);
+    await expect(loadConfig(file)).rejects.toThrow(`${file}  ${words}`);
+    const main = join(folder, "main.yaml");
+    await writeFile(main, `version: 1\ninclude: ${bytes === undefined ? "." : "g.yaml"}\n`);
+    await expect(loadConfig(main)).rejects.toThrow(words);
+  });
+
+  test("with a byte order mark and Windows' line ends is read like any other", async () => {
+    const file = join(folder, "g.yaml");
+    await writeFile(file, "\ufeffversion: 1\r\nname: north\r\n");
+    expect((await loadConfig(file)).config.name).toBe("north");
   });
 
   test.each([

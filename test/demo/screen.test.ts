@@ -78,7 +78,7 @@ it("the last word names what was lost", () => {
 });
 
 it("a picture shows no line before the first connection and all of them at the end", () => {
-  for (const hub of [false, true]) {
+  for (const hub of ["", "▐ SLUICE ▌"]) {
     const none = draw({ sensors: 4, subscribers: 3, share: 0, hub })
       .join("")
       .replaceAll(/[●▐▌A-Z ]/g, "");

@@ -6,16 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
 import { FakeLog } from "./fake-log.ts";
-import {
-  type Broker,
-  batch,
-  type Client,
-  framed,
-  OPTIONS,
-  produceBody,
-  servicesFor,
-  startBroker,
-} from "./harness.ts";
+import { type Broker, type Client, framed, OPTIONS, servicesFor, startBroker } from "./harness.ts";
 
 let broker: Broker;
 let client: Client;
@@ -140,16 +131,4 @@ it("what thousands of connections do wrong is said once, and then with a count",
   expect(lines[0]).toMatchObject({ heldBack: 0, reason: expect.stringContaining("frame") });
   expect(server.stats).toMatchObject({ acceptedConnections: 200, connections: 0, bufferedBytes: 0 });
   await server.close();
-});
-
-it("a small batch that is kept does not keep the large read of the socket that it came with", async () => {
-  await broker.log.createStream("s", 1, {}, "protocol");
-  const small = batch("x");
-  const padding = client.frame("Metadata", 1, { topics: [{ name: "y".repeat(30_000) }] });
-  const answers = [client.expect("Metadata", 1), client.expect("Produce", 7)];
-  client.socket.write(Buffer.concat([padding, client.frame("Produce", 7, produceBody("s", small))]));
-  await Promise.all(answers);
-  const [kept] = broker.log.appended;
-  expect(kept?.length).toBe(small.length);
-  expect(kept?.buffer.byteLength).toBeLessThanOrEqual(small.length * 2);
 });

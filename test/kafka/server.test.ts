@@ -378,4 +378,21 @@ describe("the server", () => {
     const { brokers } = await client.send("DescribeCluster", 0, {});
     expect(brokers).toMatchObject([{ brokerId: 0, host: "gateway.example", port: 9092 }]);
   });
+
+  it("tells the clients of each listener its own address", async () => {
+    const outside = { host: "pi.example.org", port: 19093 };
+    broker = await startBroker({
+      listeners: [{ name: "outside", bind: { host: "127.0.0.2", port: 0 }, advertise: outside }],
+    });
+    const seen = await Promise.all(
+      broker.server.addresses.map(async ({ host, port }) => {
+        const socket = connect(port, host);
+        await once(socket, "connect");
+        const { brokers } = await new Client(socket, apis).send("Metadata", 1, { topics: [] });
+        socket.destroy();
+        return brokers[0];
+      }),
+    );
+    expect(seen).toMatchObject([broker.server.address, outside]);
+  });
 });

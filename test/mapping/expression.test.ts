@@ -114,6 +114,15 @@ describe("an expression", () => {
     ['time("2026-01-01 01:00:00+01", "iso")', 1_767_225_600_000],
     ["iso(receivedAt)", "2026-01-01T00:00:00.000Z"],
     ['receivedAt - timestamp(payload.ts) < duration("1h30m")', true],
+    ["getHours(receivedAt) * 10 + receivedAt.getDayOfWeek()", 4],
+    ['receivedAt.getHours("Europe/Berlin")', 1],
+    ['(receivedAt + duration("181d12h30m")).getHours("Europe/Berlin")', 14],
+    ['receivedAt.getHours("+05:45") * 100 + receivedAt.getMinutes("-03:30")', 530],
+    [
+      "[receivedAt - 1].map(t, [t.getFullYear(), t.getMonth(), t.getDate(), t.getDayOfMonth(), t.getDayOfYear()])[0]",
+      [2025, 11, 31, 30, 364],
+    ],
+    ["(receivedAt - 1).getSeconds() * 1000 + (receivedAt - 1).getMilliseconds()", 59_999],
     // Bytes
     ['base64("hi") + hex("hi")', "aGk=6869"],
     ['string(base64Decode("aGk=")) + string(hexDecode("6869"))', "hihi"],
@@ -152,6 +161,8 @@ describe("an expression", () => {
       'time(payload.seconds) : 1767225600 is no time in milliseconds (is it in seconds? then time(…, "s"))',
       0,
     ],
+    ["getHours(receivedAt, payload.s)", 'getHours(receivedAt, payload.s) : there is no time zone "Hello"', 0],
+    ["getHours(1e17)", "getHours(1e17) : 100000000000000000 is no time in milliseconds", 0],
     ["base64Decode('?')", "base64Decode('?') is not base64", 0],
     [
       "payload.s.matches(payload.s + '(')",
@@ -184,6 +195,7 @@ describe("an expression", () => {
     ["lookup('rooms', device)", /no table "rooms"/, 7, 7],
     ["lookup(device, device)", /name has to stand here/, 7, 6],
     ["time(payload.ts, 'sec')", /no unit "sec"/, 17, 5],
+    ["getHours(payload.ts, 'Berlin')", /no time zone "Berlin"/, 21, 8],
     ["package == 1", /word of the language/, 0, 7],
     ["upper", /"upper" is not known/, 0, 5],
     ["without(payload)", /takes 2 or more: map, text, text…/, 0, 16],
@@ -208,6 +220,21 @@ describe("an expression", () => {
     expect(run("string(payload)", { payload: id })).toBe("12345678901234567890");
     expect(run("payload == 12345678901234567890", { payload: id })).toBe(true);
     expect(run("payload > 5 && payload / 2 > 1", { payload: id })).toBe(true);
+  });
+
+  it("reads clocks of named zones as those of UTC", () => {
+    const time = fc.integer({ min: -62_135_596_800_000, max: 253_402_300_799_999 });
+    const getters = "FullYear Month Date DayOfMonth DayOfWeek DayOfYear Hours Minutes Seconds Milliseconds";
+    const all = getters.split(" ").map((name) => `payload.get${name}(device)`);
+    const read = Expression.parse(`[${all.join(", ")}]`, { names });
+    fc.assert(
+      fc.property(time, (payload) => {
+        const [named, offset] = ["Etc/UTC", "+00:00"].map((device) =>
+          read.evaluate(scopeOf({ device, payload })),
+        );
+        expect(named).toEqual(offset);
+      }),
+    );
   });
 
   it("is CEL: sums and comparisons of numbers agree with JavaScript's", () => {
@@ -247,6 +274,11 @@ describe("an expression cannot stall the broker", () => {
     ["joins that grow", "payload.map(x, payload).join(',').size() > 0", long],
     ["maps of many fields that are laid together", "payload.l.map(x, merge(payload.m, {'a': x}))", wide],
     ["the fields of a map, again and again", "payload.l.map(x, keys(payload.m))", wide],
+    [
+      "clocks of ever other zones",
+      "payload.l.map(x, payload.l.map(y, getHours(x, 'Etc/GMT+' + string(y % 12))))",
+      wide,
+    ],
     ["comparisons of long lists", "payload.all(x, payload == payload + [])", long],
   ])("%s", (_, text, payload) => {
     const started = performance.now();

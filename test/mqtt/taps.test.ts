@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { LogError } from "../../src/errors.ts";
+import type { Partition, RecordAppend } from "../../src/log/log.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
 import { type TapFilter, type TapGap, type TapLine, Taps } from "../../src/mqtt/taps.ts";
 import type { PublishPacket } from "../../src/record.ts";
@@ -8,6 +9,7 @@ const mapper = new Mapper(
   [
     { name: "sensors", from: "sensors/+device", to: "telemetry", key: "${device}" },
     { name: "strict", from: "strict/#", to: "telemetry", key: "${payload.id}" },
+    { name: "batch", from: "batch/+device", to: "telemetry", key: "${device}", split: "payload.list" },
     { name: "quiet", from: "quiet", to: "telemetry", retained: "skip" },
   ],
   () => 4,
@@ -25,6 +27,23 @@ const packet = (mqttTopic: string, payload = "21.5", more: Partial<PublishPacket
   ...more,
 });
 
+const placed = (stream: string, index: number, offset: number, internal = false) => ({
+  partition: { index, stream: { name: stream, internal } } as Partition,
+  offset,
+});
+
+/** What the log was given, the first record at offset 7 and so on; with what a session is owed. */
+function storedOf(one: PublishPacket): RecordAppend[] {
+  const mapping = mapper.map(one);
+  if (mapping.outcome !== "mapped") return [];
+  const records = mapping.records.map((record, index) => ({
+    ...record,
+    ...placed(record.stream, record.partition, 7 + index),
+  }));
+  const first = records[0] as RecordAppend;
+  return [...records, { ...first, ...placed("__mqtt_sessions", 0, 99, true) }];
+}
+
 /** What a tap shows of these, and then ends. */
 async function shown(
   filter: Partial<TapFilter>,
@@ -34,7 +53,7 @@ async function shown(
   const taps = new Taps();
   const gone = new AbortController();
   const tap = taps.open({ ...EVERYTHING, ...filter }, gone.signal) as AsyncIterable<TapLine | TapGap>;
-  for (const one of packets) taps.show(one, () => mapper.map(one), refusal);
+  for (const one of packets) taps.show(one, () => mapper.map(one), refusal, refusal ? [] : storedOf(one));
   const lines: (TapLine | TapGap)[] = [];
   const reading = (async () => {
     for await (const line of tap) lines.push(line);
@@ -58,7 +77,7 @@ test("a line says what came and what became of it", async () => {
       topic: "sensors/t1",
       outcome: "stored",
       payload: "21.5",
-      records: [{ stream: "telemetry", key: "t1", partition: 3 }],
+      records: [{ stream: "telemetry", key: "t1", partition: 3, offset: 7 }],
     },
     { topic: "strict/a", outcome: "failed", rule: "strict", error: { field: "key" } },
     { topic: "elsewhere", outcome: "unmatched", rule: undefined, records: [] },
@@ -77,10 +96,24 @@ test.each<[string, Partial<TapFilter>, string[]]>([
   expect(topics(await shown(filter, ALL))).toEqual(expected);
 });
 
+test("what is no text is shown as hex", async () => {
+  const [line] = await shown({}, [{ ...packet("sensors/t1"), payload: Buffer.from([0xff, 0, 0xd7]) }]);
+  expect(line).toMatchObject({ isText: false, payload: "ff00d7", bytes: 3 });
+});
+
+test("of many records ten are named", async () => {
+  const [line] = await shown({}, [packet("batch/a", JSON.stringify({ list: Array(25).fill(1) }))]);
+  expect(line).toMatchObject({ outcome: "stored", more: 15 });
+  expect((line as TapLine).records.map(({ offset }) => offset)).toEqual([
+    7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+  ]);
+});
+
 test("what the log refused is said", async () => {
   const [line] = await shown({}, [packet("sensors/t1")], new LogError("READ_ONLY", "the disk failed"));
   expect(line).toMatchObject({
     outcome: "refused",
+    records: [],
     error: { field: "READ_ONLY", message: "the disk failed" },
   });
 });
@@ -98,6 +131,13 @@ describe("it is bounded", () => {
   test("payloads are cut", async () => {
     const [line] = await shown({}, [packet("sensors/t1", "x".repeat(10_000))]);
     expect(line).toMatchObject({ bytes: 10_000, payload: "x".repeat(512) });
+    for (const letter of ["ä", "€", "😀"]) {
+      for (const before of ["", "x", "xx", "xxx"]) {
+        const [cut] = (await shown({}, [packet("sensors/t1", before + letter.repeat(1_000))])) as [TapLine];
+        expect(cut).toMatchObject({ isText: true, payload: expect.stringMatching(/^x*[ä€😀]+$/u) });
+        expect(Buffer.byteLength(cut.payload)).toBeGreaterThan(508);
+      }
+    }
   });
 
   test("so are the taps", () => {
@@ -110,6 +150,6 @@ describe("it is bounded", () => {
   test("what nobody asked for is not mapped again", () => {
     const taps = new Taps();
     taps.open({ ...EVERYTHING, from: ["other/#"] }, new AbortController().signal);
-    taps.show(packet("sensors/t1"), () => expect.unreachable(), null);
+    taps.show(packet("sensors/t1"), () => expect.unreachable(), null, []);
   });
 });

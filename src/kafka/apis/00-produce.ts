@@ -64,14 +64,6 @@ function checkBatch(batch: Buffer, version: number): void {
   }
 }
 
-/** The log keeps a batch for a while: that must not keep the whole read of the socket that it came with. */
-function withItsOwnBytes(batch: Buffer): Buffer {
-  if (batch.buffer.byteLength <= batch.length * 2) return batch;
-  const own = Buffer.allocUnsafeSlow(batch.length);
-  batch.copy(own);
-  return own;
-}
-
 interface Appended {
   readonly baseOffset: number;
   /** -1 where records keep their own time. */
@@ -80,13 +72,12 @@ interface Appended {
 }
 
 /** Appends at once, so that batches reach the log in the order of requests; resolves after the commit. */
-function append(log: Log, name: string, index: number, given: Buffer, version: number) {
+function append(log: Log, name: string, index: number, batch: Buffer, version: number) {
   const partition = partitionOf(log, name, index);
   if (partition.stream.internal) {
     throw new Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, `"${name}" is written by the gateway itself only`);
   }
-  checkBatch(given, version);
-  const batch = withItsOwnBytes(given);
+  checkBatch(batch, version);
   const entry: BatchAppend = { partition, batch };
   return new Promise<Appended>((resolve, reject) => {
     // An append of its own for each partition: they meet in the same commit, but one's error is its own.

@@ -8,6 +8,7 @@
  * instead).
  */
 import type { Log, Partition } from "../../log/log.ts";
+import { readMemory } from "../../log/reused-memory.ts";
 import { batchBytes } from "../../wire/record-batch.ts";
 import { array, int8, int16, int32, int64, records, string, struct, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
@@ -108,7 +109,10 @@ class Wanted {
 
 /** A piece of a much larger buffer would keep all of it in memory for as long as a client takes to read it. */
 function withoutMargin(piece: Buffer): Buffer {
-  return piece.buffer.byteLength > 2 * piece.length ? Buffer.from(piece) : piece;
+  if (piece.buffer.byteLength <= 2 * piece.length) return piece;
+  const own = Buffer.from(piece);
+  readMemory.give(piece);
+  return own;
 }
 
 /**

@@ -1,39 +1,25 @@
 /** DeleteAcls: there is no authorizer: SECURITY_DISABLED for each filter, as in Kafka. */
 import { array, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { LITERAL, NO_AUTHORIZER } from "./common.ts";
+import { ACLS, FILTER, GRANT, NO_AUTHORIZER, patternType } from "./acls.ts";
+
+const OUTCOME = { errorCode: int16(), errorMessage: string({ nullable: "0+" }) };
 
 export const deleteAcls = api({
   key: 31,
   name: "DeleteAcls",
-  limits: "no authorizer: SECURITY_DISABLED",
-  versions: { min: 1, max: 3, flexible: 2 },
-  request: {
-    filters: array({
-      resourceTypeFilter: int8(),
-      resourceNameFilter: string({ nullable: "0+" }),
-      patternTypeFilter: int8({ versions: "1+", default: LITERAL }),
-      principalFilter: string({ nullable: "0+" }),
-      hostFilter: string({ nullable: "0+" }),
-      operation: int8(),
-      permissionType: int8(),
-    }),
-  },
+  ...ACLS,
+  request: { filters: array(FILTER) },
   response: {
     throttleTimeMs: int32(),
     filterResults: array({
-      errorCode: int16(),
-      errorMessage: string({ nullable: "0+" }),
+      ...OUTCOME,
       matchingAcls: array({
-        errorCode: int16(),
-        errorMessage: string({ nullable: "0+" }),
+        ...OUTCOME,
         resourceType: int8(),
         resourceName: string(),
-        patternType: int8({ versions: "1+", default: LITERAL }),
-        principal: string(),
-        host: string(),
-        operation: int8(),
-        permissionType: int8(),
+        patternType,
+        ...GRANT,
       }),
     }),
   },

@@ -4,33 +4,18 @@
  */
 
 import { DEFAULT_SETTINGS } from "../../log/stream-state.ts";
-import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
+import { string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { parseSettings } from "../stream-config.ts";
-import { alteringStreams } from "./common.ts";
+import { ALTERED, alteringRequest, alteringStreams } from "./altering.ts";
 
 export const alterConfigs = api({
   key: 33,
   name: "AlterConfigs",
   limits: "streams only",
   versions: { min: 0, max: 2, flexible: 2 },
-  request: {
-    resources: array({
-      resourceType: int8(),
-      resourceName: string(),
-      configs: array({ name: string(), value: string({ nullable: "0+" }) }),
-    }),
-    validateOnly: bool(),
-  },
-  response: {
-    throttleTimeMs: int32(),
-    responses: array({
-      errorCode: int16(),
-      errorMessage: string({ nullable: "0+", default: null }),
-      resourceType: int8(),
-      resourceName: string(),
-    }),
-  },
+  request: alteringRequest({ name: string(), value: string({ nullable: "0+" }) }),
+  response: ALTERED,
   handle: async ({ resources, validateOnly }, { log }) => ({
     responses: await alteringStreams(log, resources, validateOnly, (_, { configs }) => ({
       ...DEFAULT_SETTINGS,

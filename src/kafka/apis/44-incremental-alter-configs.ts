@@ -2,33 +2,18 @@
  * IncrementalAlterConfigs: sets settings of a stream that no configuration states, puts them back to their
  * defaults, or edits a list (KIP-339). A broker's settings are in the gateway's configuration: INVALID_REQUEST.
  */
-import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
+import { int8, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { alterSettings } from "../stream-config.ts";
-import { alteringStreams } from "./common.ts";
+import { ALTERED, alteringRequest, alteringStreams } from "./altering.ts";
 
 export const incrementalAlterConfigs = api({
   key: 44,
   name: "IncrementalAlterConfigs",
   limits: "streams only",
   versions: { min: 0, max: 1, flexible: 1 },
-  request: {
-    resources: array({
-      resourceType: int8(),
-      resourceName: string(),
-      configs: array({ name: string(), configOperation: int8(), value: string({ nullable: "0+" }) }),
-    }),
-    validateOnly: bool(),
-  },
-  response: {
-    throttleTimeMs: int32(),
-    responses: array({
-      errorCode: int16(),
-      errorMessage: string({ nullable: "0+", default: null }),
-      resourceType: int8(),
-      resourceName: string(),
-    }),
-  },
+  request: alteringRequest({ name: string(), configOperation: int8(), value: string({ nullable: "0+" }) }),
+  response: ALTERED,
   handle: async ({ resources, validateOnly }, { log }) => ({
     responses: await alteringStreams(log, resources, validateOnly, ({ settings }, { configs }) =>
       alterSettings(settings, configs),

@@ -1,7 +1,7 @@
 /** What several APIs share: this node's place in the "cluster", and the look-ups by stream and partition. */
-import type { Log, Partition, Stream, StreamSettings } from "../../log/log.ts";
+import type { Log, Partition, Stream } from "../../log/log.ts";
 import type { Endpoint } from "../api.ts";
-import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
+import { ErrorCode, Refusal } from "../error-code.ts";
 
 /** The only broker, leader and controller. Clients that assign replicas by hand expect 0. */
 export const NODE_ID = 0;
@@ -14,14 +14,6 @@ export const CLUSTER_OPERATIONS = 0b1_1111_1010_0000;
 
 /** `ConfigResource.Type` */
 export const ResourceType = { TOPIC: 2, BROKER: 4 } as const;
-
-/** `PatternType` of an ACL that names one thing. */
-export const LITERAL = 3;
-/** What every question about ACLs is answered with. */
-export const NO_AUTHORIZER = {
-  errorCode: ErrorCode.SECURITY_DISABLED,
-  errorMessage: "there are no access rules here",
-};
 
 export function broker({ host, port }: Endpoint): { nodeId: number; host: string; port: number } {
   return { nodeId: NODE_ID, host, port };
@@ -57,28 +49,6 @@ export function changeableStream(log: Log, name: string): Stream {
     throw new Refusal(ErrorCode.POLICY_VIOLATION, words);
   }
   return stream;
-}
-
-/** What AlterConfigs and IncrementalAlterConfigs have in common: `change` says what a stream's settings become. */
-export function alteringStreams<R extends { readonly resourceType: number; readonly resourceName: string }>(
-  log: Log,
-  resources: readonly R[],
-  validateOnly: boolean,
-  change: (stream: Stream, resource: R) => Partial<StreamSettings>,
-) {
-  const one = async (resource: R) => {
-    const { resourceType, resourceName } = resource;
-    const outcome = await outcomeOf(async () => {
-      if (resourceType !== ResourceType.TOPIC) {
-        throw new Refusal(ErrorCode.INVALID_REQUEST, "only a stream's settings can be altered by clients");
-      }
-      const settings = change(changeableStream(log, resourceName), resource);
-      if (!validateOnly) await log.alterStream(resourceName, { settings });
-      return {};
-    });
-    return { resourceType, resourceName, ...outcome };
-  };
-  return Promise.all(resources.map(one));
 }
 
 /**

@@ -7,9 +7,14 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     edits: [
       {
         file: "mqtt/broker.ts",
-        find: "else this.append(client, packet as StoredPacket, isWill, done);",
+        find: "    this.append(client, packet, false, (error) => {\n      if (error) {",
         replace:
-          "else {\n      this.append(client, packet as StoredPacket, isWill, () => {});\n      done();\n    }",
+          "    lane.acknowledge(publish);\n    this.append(client, packet, false, (error) => {\n      if (error) {",
+      },
+      {
+        file: "mqtt/broker.ts",
+        find: "      lane.acknowledge(publish);\n      if (this.deliveries",
+        replace: "      if (this.deliveries",
       },
     ],
   },

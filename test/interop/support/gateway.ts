@@ -17,6 +17,7 @@ export interface GatewayOptions {
   readonly mqtt?: object;
   readonly kafka?: object;
   readonly uplinks?: readonly object[];
+  readonly downlinks?: readonly object[];
   readonly commit?: object;
   /** A data folder of the caller's own, which stays. */
   readonly dataDir?: string;
@@ -104,6 +105,7 @@ export class Gateway {
       streams: options.streams ?? STANDARD.streams,
       mappings: options.mappings ?? STANDARD.mappings,
       uplinks: options.uplinks ?? [],
+      downlinks: options.downlinks ?? [],
     };
     await writeFile(join(folder, "gateway.yaml"), stringify(config, { aliasDuplicateObjects: false }));
     const gateway = new Gateway(folder, mqttPort, kafkaPort, options);

@@ -41,6 +41,9 @@ export const clients = {
   go: join(clientsFolder, "franz-go"),
 };
 
+/** Where `npm run bench:fetch` puts Node-RED, which only the bench has use for. */
+export const nodeRedFolder = join(homedir(), ".cache/sluice-ci/node-red-4.1.8");
+
 /** Every outside tool, where it was found, and how to get it. */
 export const TOOLS = {
   kcat: { path: inPath("kcat"), get: "apt install kcat" },
@@ -57,6 +60,10 @@ export const TOOLS = {
   "other languages' clients": {
     path: existsSync(clients.go) ? clients.folder : undefined, // the last to be made
     get: "npm run test:interop:fetch (needs python3-venv and Go)",
+  },
+  "node-red": {
+    path: existsSync(nodeRedFolder) ? nodeRedFolder : undefined,
+    get: "npm run bench:fetch",
   },
 } as const;
 

@@ -1,0 +1,54 @@
+/**
+ * Large buffers that are used again instead of being left to the garbage collector: to V8 each one that lives for a
+ * while is a reason to mark the whole heap, and that costs more than what is done with the bytes.
+ *
+ * Whoever takes a buffer is its only owner, and gives it back when nobody can still look at any part of it. Where
+ * that cannot be known it is never given back, and collected like any other: forgetting is safe, giving too early
+ * is not.
+ */
+
+/** Less costs little, and there is much of it: such a buffer is not used again. */
+export const SMALL_BYTES = 16 << 10;
+/** A free one serves for what is at least this part of it. */
+const MIN_USE = 0.75;
+
+export class ReusedMemory {
+  private readonly maxFreeBytes: number;
+  private readonly taken = new WeakSet<ArrayBufferLike>();
+  private readonly free: Buffer[] = [];
+  private freeBytes = 0;
+
+  constructor(maxFreeBytes: number) {
+    this.maxFreeBytes = maxFreeBytes;
+  }
+
+  /** At least so many bytes, of whatever content. */
+  take(bytes: number): Buffer {
+    if (bytes < SMALL_BYTES) return Buffer.allocUnsafe(bytes);
+    const index = this.free.findLastIndex(({ length }) => length >= bytes && length * MIN_USE <= bytes);
+    const [found] = index < 0 ? [] : this.free.splice(index, 1);
+    if (found !== undefined) this.freeBytes -= found.length;
+    const buffer = found ?? Buffer.allocUnsafeSlow(Math.ceil(bytes / SMALL_BYTES) * SMALL_BYTES);
+    this.taken.add(buffer.buffer);
+    return buffer;
+  }
+
+  /** Somebody else has a part of it now, for nobody knows how long: it will not be used again. */
+  letGo(part: Buffer): void {
+    this.taken.delete(part.buffer);
+  }
+
+  /** Takes back the buffer of which this is a part, unless it was let go or never was from here. */
+  give(part: Buffer): void {
+    const { buffer } = part;
+    if (!this.taken.delete(buffer)) return;
+    this.free.push(Buffer.from(buffer));
+    this.freeBytes += buffer.byteLength;
+    while (this.freeBytes > this.maxFreeBytes) this.freeBytes -= (this.free.shift() as Buffer).length;
+  }
+}
+
+/** What commits are written from; then it is their partitions' tail. */
+export const commitMemory = new ReusedMemory(4 << 20);
+/** What is read from segments for those who say when they are done with it. */
+export const readMemory = new ReusedMemory(8 << 20);

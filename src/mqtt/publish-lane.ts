@@ -1,0 +1,274 @@
+/**
+ * The straight way of what sensors send: takes each whole PUBLISH of QoS 0 or 1 out of what a client sent before
+ * aedes parses it, and writes the PUBACKs of one commit as one piece. Everything else goes on to aedes, byte by
+ * byte as it came: all before CONNACK, SUBSCRIBE, QoS 2, and a PUBLISH that has anything odd about it, so that one
+ * place answers those.
+ *
+ * Why: for aedes a PUBLISH is half a dozen objects and closures, three writes and two turns of the event loop,
+ * more work than mapping, encoding and the journal together. And here a connection does not wait for its own
+ * commit: what follows is taken meanwhile, up to `maxInFlight` messages and `READ_AHEAD_BYTES`; beyond that
+ * nothing is read, and TCP slows the client.
+ *
+ * PUBACKs go out in the order of the PUBLISH packets [MQTT-4.6.0-2], since from CONNACK on all of QoS 1 goes this
+ * way and commits end in the order in which they began.
+ */
+import type { Socket } from "node:net";
+import type { FramingGuard } from "./framing.ts";
+import { isText } from "./strings.ts";
+
+/** How much of one client's stream is read ahead while its messages wait for their commit. */
+export const READ_AHEAD_BYTES = 1 << 18;
+/** Pieces of one packet are joined when there are so many. */
+const MAX_PIECES = 64;
+const PUBACK_BYTES = 4;
+const NO_BYTES = Buffer.alloc(0);
+
+export interface LanePublish {
+  readonly mqttTopic: string;
+  readonly payload: Buffer;
+  readonly qos: 0 | 1;
+  readonly retain: boolean;
+  /** 0 at QoS 0. */
+  readonly packetId: number;
+  /** What the packet took of the stream. */
+  readonly bytes: number;
+}
+
+/** The client whose lane it is, once aedes has connected it. */
+export interface LaneClient {
+  /** Takes a message; then `acknowledge` and `finish`, or the end of the connection. */
+  take(publish: LanePublish): void;
+  /** Something has come: for its keep alive. */
+  alive(): void;
+  /** Calls back when it has read what was written to it; its connection is ended when it does not. */
+  waitForDrain(drained: () => void): void;
+  /** Whether it may publish there; if not, aedes is asked, and ends the connection with the reason. */
+  mayPublishTo(mqttTopic: string): boolean;
+}
+
+export interface LaneLimits {
+  readonly maxPacketBytes: number;
+  /** Messages whose commit is awaited. */
+  readonly maxInFlight: number;
+}
+
+export class PublishLane {
+  private readonly socket: Socket;
+  private readonly guard: FramingGuard;
+  private readonly limits: LaneLimits;
+  private readonly maxPacketBytes: number;
+  private readonly readSocket: (size?: number) => Buffer | null;
+  private client: LaneClient | undefined;
+  private inFlight = 0;
+  private inFlightBytes = 0;
+  /** There is more to read than may be taken now. */
+  private isHeldUp = false;
+  private isDraining = false;
+  /** The beginning of a PUBLISH, up to the end of what was read. */
+  private pieces: Buffer[] = [];
+  private piecesBytes = 0;
+  private neededBytes = 0;
+  /** Packet ids whose PUBACK is due. */
+  private acknowledged: number[] = [];
+  /** A sensor mostly has one topic: decoded and checked once. */
+  private topicBytes: Uint8Array = NO_BYTES;
+  private topic = "";
+
+  /** From now on `socket.read` gives what is not taken here, and that only past the guard. */
+  constructor(socket: Socket, guard: FramingGuard, limits: LaneLimits) {
+    this.socket = socket;
+    this.guard = guard;
+    this.limits = limits;
+    // A packet that is being read when the limit changes is read under the old one.
+    this.maxPacketBytes = limits.maxPacketBytes;
+    this.readSocket = socket.read.bind(socket);
+    socket.read = (size) => (size === 0 ? this.readSocket(0) : this.read());
+  }
+
+  /** The client is connected, and what it sent before that is with aedes. */
+  open(client: LaneClient): void {
+    this.client = client;
+  }
+
+  /** A message is on disk. PUBACKs of one turn are written together. */
+  acknowledge({ qos, packetId }: LanePublish): void {
+    if (qos === 1 && this.acknowledged.push(packetId) === 1) queueMicrotask(() => this.writeAcks());
+  }
+
+  /** A message is where it goes, or on its way to those who may be waited for no longer. */
+  finish({ bytes }: LanePublish): void {
+    this.inFlight--;
+    this.inFlightBytes -= bytes;
+    if (this.isHeldUp) this.goOn();
+  }
+
+  private writeAcks(): void {
+    const { socket, acknowledged } = this;
+    this.acknowledged = [];
+    if (socket.destroyed || socket.writableEnded) return;
+    const bytes = Buffer.allocUnsafe(acknowledged.length * PUBACK_BYTES);
+    let at = 0;
+    for (const id of acknowledged) {
+      bytes[at++] = 0x40;
+      bytes[at++] = 2;
+      bytes[at++] = id >> 8;
+      bytes[at++] = id & 0xff;
+    }
+    socket.write(bytes);
+  }
+
+  /** Has aedes read again, once for all that ends in this turn. */
+  private goOn(): void {
+    this.isHeldUp = false;
+    queueMicrotask(() => {
+      if (!this.socket.destroyed) this.socket.emit("readable");
+    });
+  }
+
+  /** What is for aedes, or null when that is nothing at present. */
+  private read(): Buffer | null {
+    const { client } = this;
+    if (client === undefined) {
+      const chunk = this.readSocket();
+      return chunk === null ? null : this.pass(chunk, 0, undefined);
+    }
+    if (this.socket.writableNeedDrain && !this.isDraining) this.waitForDrain(client);
+    let isAlive = false;
+    let rest: Buffer | null = null;
+    while (rest === null && !this.isFull()) {
+      const chunk = this.readSocket();
+      if (chunk === null) break;
+      isAlive = true;
+      const whole = this.pieces.length === 0 ? chunk : this.joined(chunk);
+      if (whole !== undefined) rest = this.takeFrom(whole, client);
+    }
+    if (isAlive) client.alive();
+    return rest;
+  }
+
+  private isFull(): boolean {
+    this.isHeldUp =
+      this.isDraining || this.inFlight >= this.limits.maxInFlight || this.inFlightBytes >= READ_AHEAD_BYTES;
+    return this.isHeldUp;
+  }
+
+  private waitForDrain(client: LaneClient): void {
+    this.isDraining = true;
+    client.waitForDrain(() => {
+      this.isDraining = false;
+      this.goOn();
+    });
+  }
+
+  /** The pieces with this one, when that is at least one packet. */
+  private joined(chunk: Buffer): Buffer | undefined {
+    this.pieces.push(chunk);
+    this.piecesBytes += chunk.length;
+    const isWhole = this.piecesBytes >= this.neededBytes;
+    if (!isWhole && this.pieces.length < MAX_PIECES) return undefined;
+    const whole = Buffer.concat(this.pieces, this.piecesBytes);
+    this.pieces = isWhole ? [] : [whole];
+    return isWhole ? whole : undefined;
+  }
+
+  /** Takes what it can; returns what is for aedes, and puts back what is behind that. */
+  private takeFrom(chunk: Buffer, client: LaneClient): Buffer | null {
+    const { length } = chunk;
+    for (let at = 0; at < length; ) {
+      if (!this.guard.isBetweenPackets || !isPlainPublish(chunk[at] as number)) {
+        return this.pass(chunk, at, isPlainPublish);
+      }
+      if (this.isFull()) {
+        this.socket.unshift(chunk.subarray(at));
+        return null;
+      }
+      const size = packetBytes(chunk, at);
+      if (size < 0 || size > this.maxPacketBytes) return this.pass(chunk, at, isPlainPublish);
+      const end = at + size;
+      if (size === 0 || end > length) {
+        this.pieces = [chunk.subarray(at)];
+        this.piecesBytes = length - at;
+        this.neededBytes = size === 0 ? this.piecesBytes + 1 : size;
+        return null;
+      }
+      if (!this.take(chunk, at, end, client)) return this.pass(chunk, at, isPlainPublish);
+      at = end;
+    }
+    return null;
+  }
+
+  /** For aedes, from here to the next packet that is not; whatever begins here is. */
+  private pass(
+    chunk: Buffer,
+    at: number,
+    stopsAt: ((firstByte: number) => boolean) | undefined,
+  ): Buffer | null {
+    const { guard, socket } = this;
+    const problem = guard.check(chunk, at, stopsAt);
+    if (problem !== undefined) {
+      socket.destroy(new Error(problem));
+      return null;
+    }
+    if (guard.end < chunk.length) socket.unshift(chunk.subarray(guard.end));
+    return chunk.subarray(at, guard.end);
+  }
+
+  /** False for one that is not as it should be. */
+  private take(chunk: Buffer, at: number, end: number, client: LaneClient): boolean {
+    const first = chunk[at] as number;
+    let topicAt = at + 2;
+    while ((chunk[topicAt - 1] as number) >= 0x80) topicAt++;
+    topicAt += 2;
+    if (topicAt > end) return false;
+    const topicEnd = topicAt + uint16(chunk, topicAt - 2);
+    const qos = (first & 0x02) === 0 ? 0 : 1;
+    const payloadAt = topicEnd + 2 * qos;
+    if (payloadAt > end) return false;
+    const packetId = qos === 0 ? 0 : uint16(chunk, topicEnd);
+    if (qos === 1 && packetId === 0) return false; // [MQTT-2.3.1-1]
+    if (!this.isLastTopic(chunk, topicAt, topicEnd) && !this.learnTopic(chunk, topicAt, topicEnd, client)) {
+      return false;
+    }
+    const bytes = end - at;
+    this.inFlight++;
+    this.inFlightBytes += bytes;
+    const payload = chunk.subarray(payloadAt, end);
+    client.take({ mqttTopic: this.topic, payload, qos, retain: (first & 0x01) !== 0, packetId, bytes });
+    return true;
+  }
+
+  private isLastTopic(chunk: Buffer, from: number, to: number): boolean {
+    const { topicBytes } = this;
+    if (topicBytes.length !== to - from) return false;
+    for (let index = 0, at = from; at < to; index++, at++) if (topicBytes[index] !== chunk[at]) return false;
+    return to > from;
+  }
+
+  private learnTopic(chunk: Buffer, from: number, to: number, client: LaneClient): boolean {
+    if (!isText(chunk, from, to)) return false;
+    const topic = chunk.toString("utf8", from, to);
+    if (!client.mayPublishTo(topic)) return false;
+    this.topic = topic;
+    // Not a slice: it would keep all of the chunk.
+    this.topicBytes = Uint8Array.prototype.slice.call(chunk, from, to);
+    return true;
+  }
+}
+
+/** By its first byte a PUBLISH of QoS 0, or of QoS 1, which alone may have DUP set. */
+const isPlainPublish = (firstByte: number): boolean =>
+  (firstByte & 0xfe) === 0x30 || (firstByte & 0xf6) === 0x32;
+
+const uint16 = (bytes: Buffer, at: number): number => (bytes[at] as number) * 256 + (bytes[at + 1] as number);
+
+/** The size of the packet that begins at `at` (MQTT 3.1.1, section 2.2.3); 0 when its header is not all there, -1 when it is none. */
+function packetBytes(chunk: Buffer, at: number): number {
+  let remaining = 0;
+  for (let index = 1; index <= 4; index++) {
+    const byte = chunk[at + index];
+    if (byte === undefined) return 0;
+    remaining += (byte & 0x7f) * 128 ** (index - 1);
+    if (byte < 0x80) return 1 + index + remaining;
+  }
+  return -1;
+}

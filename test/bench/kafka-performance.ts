@@ -1,0 +1,145 @@
+/** Sluice beside Apache Kafka 4, both driven by Kafka's own performance tools. */
+import { ApacheKafka } from "../interop/support/apache-kafka.ts";
+import type { Gateway } from "../interop/support/gateway.ts";
+import { kafkaClient } from "../interop/support/kafka.ts";
+import { MAINS } from "../interop/support/kafka-tools.ts";
+import { run } from "../interop/support/process.ts";
+import { javaArgs, tool } from "../interop/support/tools.ts";
+import { type Figure, mb } from "./figure.ts";
+import { BENCH, median, residentBytes, withGateway } from "./measure.ts";
+
+/** Values, in bytes in all, of one run; a fifth of it where Kafka syncs each batch. */
+const RUN_BYTES = Number(process.env.SLUICE_BENCH_RUN ?? 300_000_000);
+const ROUNDS = Number(process.env.SLUICE_BENCH_ROUNDS ?? 3);
+
+/** A tool in a JVM of its own, with the compiler's second tier. */
+async function perf(name: "producer performance" | "consumer performance", args: string[]): Promise<string> {
+  const flags = javaArgs(MAINS[name], args).filter((flag) => flag !== "-XX:TieredStopAtLevel=1");
+  const roomy = flags.map((flag) => (flag === "-Xmx256m" ? "-Xmx512m" : flag));
+  return (await run(tool("java"), roomy, { timeoutMs: 300_000 })).stdout;
+}
+
+/** MB/s of values that Kafka's producer got acknowledged: acks=all and idempotent, as it is by itself; batches as below. */
+async function produced(brokers: string, topic: string, size: number, bytes: number): Promise<number> {
+  const load = [
+    "--topic",
+    topic,
+    "--num-records",
+    String(Math.round(bytes / size)),
+    "--record-size",
+    String(size),
+  ];
+  const text = await perf("producer performance", [
+    ...[...load, "--throughput", "-1", "--producer-props", `bootstrap.servers=${brokers}`],
+    ...["batch.size=65536", "linger.ms=5"],
+  ]);
+  return (Number([...text.matchAll(/sent, ([\d.]+) records\/sec/g)].at(-1)?.[1]) * size) / 1e6;
+}
+
+/** MB/s at which Kafka's consumer fetched a topic from its beginning, the joining of its group left out. */
+async function consumed(brokers: string, topic: string, size: number, bytes: number): Promise<number> {
+  const text = await perf("consumer performance", [
+    ...["--bootstrap-server", brokers, "--topic", topic, "--timeout", "20000"],
+    ...["--messages", String(Math.round(bytes / size))],
+  ]);
+  // start, end, MB, MB/s, messages, messages/s, rebalance ms, fetch ms, fetch MB/s (of 2^20), fetch messages/s
+  return Number(text.trim().split("\n").at(-1)?.split(", ")[8]) * 1.048576;
+}
+
+interface Rival {
+  readonly brokers: string;
+  readonly pid: number;
+}
+
+async function createTopic({ brokers }: Rival, topic: string, numPartitions: number): Promise<void> {
+  const admin = kafkaClient(brokers).admin();
+  await admin.connect();
+  await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
+  await admin.disconnect();
+}
+
+const rivalOf = ({ brokers, process }: Gateway | ApacheKafka): Rival => ({ brokers, pid: process.pid });
+const listOf = (values: readonly number[]) => values.map((value) => value.toFixed(0)).join(" ");
+
+/** How many times theirs ours is. */
+export function ratio(
+  what: string,
+  ours: readonly number[],
+  theirs: readonly number[],
+  target: number,
+  note = "",
+): Figure {
+  const [a, b] = [median(ours), median(theirs)];
+  return {
+    what,
+    figure: `${(a / b).toFixed(2)}×`,
+    target: `≥ ${target}×`,
+    met: a / b >= target,
+    detail: `${a.toFixed(0)} MB/s (${listOf(ours)}) against ${b.toFixed(0)} MB/s (${listOf(theirs)})${note}`,
+    values: { ours: a, theirs: b },
+  };
+}
+
+/** Both Kafkas beside Sluice: it syncs, Kafka by default does not, and a third one is told to. */
+async function withRivals<T>(body: (ours: Rival, theirs: Rival, careful: Rival) => Promise<T>): Promise<T> {
+  const unsynced = await ApacheKafka.start({ heap: "1g" });
+  try {
+    const properties = { "log.flush.interval.messages": 1 };
+    const synced = await ApacheKafka.start({ heap: "1g", properties });
+    try {
+      return await withGateway(BENCH, (gateway) =>
+        body(rivalOf(gateway), rivalOf(unsynced), rivalOf(synced)),
+      );
+    } finally {
+      await synced.close();
+    }
+  } finally {
+    await unsynced.close();
+  }
+}
+
+/** Records of one size into and out of a topic of so many partitions; the rivals take turns. */
+export function kafkaPerformance(size: number, partitions: number): Promise<Figure[]> {
+  return withRivals(async (us, kafka, careful) => {
+    const rates = { ours: [] as number[], theirs: [] as number[], careful: [] as number[] };
+    const reads = { ours: [] as number[], theirs: [] as number[] };
+    const memory = { ours: 0, theirs: 0 };
+    for (let round = 0; round < ROUNDS; round++) {
+      const topic = `perf-${round}`;
+      for (const [rival, name] of [
+        [us, "ours"],
+        [kafka, "theirs"],
+        [careful, "careful"],
+      ] as const) {
+        await createTopic(rival, topic, partitions);
+        const bytes = name === "careful" ? RUN_BYTES / 5 : RUN_BYTES;
+        rates[name].push(await produced(rival.brokers, topic, size, bytes));
+        if (name === "careful") continue;
+        memory[name] = Math.max(memory[name], residentBytes(rival.pid));
+        reads[name].push(await consumed(rival.brokers, topic, size, bytes));
+        memory[name] = Math.max(memory[name], residentBytes(rival.pid));
+      }
+    }
+    const what = `${size} B, ${partitions} partition${partitions === 1 ? "" : "s"}`;
+    const { ours, theirs } = memory;
+    return [
+      ratio(`ProducerPerformance, ${what}, synced, against Kafka unsynced`, rates.ours, rates.theirs, 1),
+      ratio(`ProducerPerformance, ${what}, against Kafka synced`, rates.ours, rates.careful, 3),
+      ratio(
+        `ConsumerPerformance, ${what}`,
+        reads.ours,
+        reads.theirs,
+        1,
+        ", without the joining of the group",
+      ),
+      {
+        what: "resident memory meanwhile, against Kafka's",
+        figure: `1/${(theirs / ours).toFixed(1)}`,
+        target: "≤ 1/5",
+        met: ours <= theirs / 5,
+        detail: `${mb(ours)} against ${mb(theirs)}, the largest seen after any of the runs; Kafka has the heap of its start script, 1 GiB`,
+        values: { ours, theirs },
+      },
+    ];
+  });
+}

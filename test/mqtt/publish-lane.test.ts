@@ -1,0 +1,323 @@
+import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
+import fc from "fast-check";
+import { generate, type Packet, parser } from "mqtt-packet";
+import { describe, expect, it } from "vitest";
+import { FramingGuard } from "../../src/mqtt/framing.ts";
+import { type LanePublish, PublishLane } from "../../src/mqtt/publish-lane.ts";
+import { FakeLog } from "./fake-log.ts";
+import { eventually, RawClient, startBroker } from "./support.ts";
+
+const MAX_PACKET_BYTES = 1_000;
+
+/** A lane in front of a reader that takes what is left, as aedes does. */
+class Harness {
+  /** What came out, in order: by the lane, or behind it. */
+  readonly seen: string[] = [];
+  readonly taken: LanePublish[] = [];
+  readonly written: Buffer[] = [];
+  readonly lane: PublishLane;
+  readonly socket: Duplex;
+  error: Error | undefined;
+  ended = false;
+  alive = 0;
+  /** Set when the lane waits for the client to read. */
+  drained: (() => void) | undefined;
+  /** Whether the client reads. */
+  reads = true;
+  onTake = (publish: LanePublish): void => this.settle(publish);
+
+  constructor(maxInFlight = 1_000) {
+    this.socket = new Duplex({
+      read: () => {},
+      write: (chunk, _encoding, done) => {
+        this.written.push(chunk);
+        if (this.reads) done();
+      },
+    });
+    const limits = { maxPacketBytes: MAX_PACKET_BYTES, maxInFlight };
+    this.lane = new PublishLane(this.socket as Socket, new FramingGuard(MAX_PACKET_BYTES), limits);
+    const behind = parser();
+    behind.on("packet", (packet) => this.seen.push(`aedes ${nameOf(packet)}`));
+    behind.on("error", (error) => this.socket.destroy(error));
+    this.socket.on("readable", () => {
+      for (let chunk = this.socket.read(); chunk !== null; chunk = this.socket.read()) behind.parse(chunk);
+    });
+    this.socket.on("error", (error) => {
+      this.error = error;
+    });
+    this.socket.on("end", () => {
+      this.ended = true;
+    });
+  }
+
+  open(): this {
+    this.lane.open({
+      take: (publish) => {
+        this.taken.push(publish);
+        const { qos, packetId, mqttTopic, payload, retain } = publish;
+        this.seen.push(
+          `lane ${nameOf({ cmd: "publish", qos, messageId: packetId, topic: mqttTopic, payload, retain })}`,
+        );
+        this.onTake(publish);
+      },
+      alive: () => this.alive++,
+      waitForDrain: (drained) => {
+        this.drained = drained;
+      },
+      mayPublishTo: (topic) => topic !== "" && !/[+#]/.test(topic),
+    });
+    return this;
+  }
+
+  settle(publish: LanePublish): void {
+    this.lane.acknowledge(publish);
+    this.lane.finish(publish);
+  }
+
+  send(...packets: readonly Record<string, unknown>[]): void {
+    this.socket.push(bytesOf(packets));
+  }
+
+  /** The packet ids of all PUBACKs. */
+  get acknowledged(): number[] {
+    const ids: number[] = [];
+    const acks = parser();
+    acks.on("packet", ({ cmd, messageId }) => ids.push(cmd === "puback" ? (messageId as number) : -1));
+    for (const chunk of this.written) acks.parse(chunk);
+    return ids;
+  }
+}
+
+const bytesOf = (packets: readonly Record<string, unknown>[]): Buffer =>
+  Buffer.concat(packets.map((packet) => generate(packet as unknown as Packet)));
+
+function nameOf(packet: object): string {
+  const { cmd, qos, messageId, topic, payload, retain } = packet as Record<string, unknown>;
+  if (cmd !== "publish") return `${cmd} ${messageId ?? ""}`;
+  return `publish ${qos} ${messageId || "-"} ${topic} ${retain} ${(payload as Buffer).toString("hex")}`;
+}
+
+const turns = () => new Promise((resolve) => setImmediate(resolve));
+
+const publish = (qos: 0 | 1 | 2) =>
+  fc.record({
+    cmd: fc.constant("publish"),
+    qos: fc.constant(qos),
+    messageId: fc.integer({ min: 1, max: 65_535 }),
+    topic: fc.constantFrom("a", "a/b", "a/ä", "sensors/hall/1/temperature"),
+    payload: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
+    retain: fc.boolean(),
+    dup: qos === 0 ? fc.constant(false) : fc.boolean(),
+  });
+const other = fc.constantFrom<Record<string, unknown>>(
+  { cmd: "pingreq" },
+  { cmd: "subscribe", messageId: 5, subscriptions: [{ topic: "a/+", qos: 1 }] },
+  { cmd: "pubrel", messageId: 9 },
+);
+const packets = fc.array(
+  fc.oneof(
+    { weight: 4, arbitrary: publish(1) },
+    { weight: 2, arbitrary: publish(0) },
+    { weight: 1, arbitrary: publish(2) },
+    { weight: 1, arbitrary: other },
+  ),
+  { maxLength: 40 },
+);
+
+describe("the straight way of a PUBLISH", () => {
+  it("takes those of QoS 0 and 1, leaves the rest to aedes, and loses and reorders nothing, however it is cut and held up", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        packets,
+        fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 1, max: 6 }),
+        fc.infiniteStream(fc.boolean()),
+        async (all, cuts, maxInFlight, waits) => {
+          const harness = new Harness(maxInFlight).open();
+          harness.onTake = (taken) => {
+            if (waits.next().value) setTimeout(() => harness.settle(taken));
+            else harness.settle(taken);
+          };
+          const bytes = bytesOf(all);
+          for (let at = 0, turn = 0; at < bytes.length; turn++) {
+            const next = at + (cuts[turn % cuts.length] as number);
+            harness.socket.push(bytes.subarray(at, next));
+            if (turn % 3 === 0) await turns();
+            at = next;
+          }
+          harness.socket.push(null);
+          await eventually(() => expect(harness.ended).toBe(true));
+          const expected = all.map((packet) => {
+            const isOurs = packet.cmd === "publish" && (packet as { qos: number }).qos < 2;
+            const id = (packet as { qos: number }).qos === 0 ? undefined : packet.messageId;
+            return `${isOurs ? "lane" : "aedes"} ${nameOf({ ...packet, messageId: id })}`;
+          });
+          expect(harness.seen).toEqual(expected);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it("begins with the packet after what aedes was given when the client was not connected yet", async () => {
+    const harness = new Harness();
+    const one = { cmd: "publish", qos: 1, messageId: 1, topic: "a", payload: "1", retain: false, dup: false };
+    const bytes = bytesOf([one, { ...one, messageId: 2 }]);
+    harness.socket.push(bytes.subarray(0, bytes.length / 2 + 3));
+    await turns();
+    harness.open();
+    harness.socket.push(
+      Buffer.concat([bytes.subarray(bytes.length / 2 + 3), bytesOf([{ ...one, messageId: 3 }])]),
+    );
+    await turns();
+    expect(harness.seen.map((name) => name.slice(0, 17))).toEqual([
+      "aedes publish 1 1",
+      "aedes publish 1 2",
+      "lane publish 1 3 ",
+    ]);
+  });
+
+  it("acknowledges what one commit made durable in one write, in the order of the packets [MQTT-4.6.0-2]", async () => {
+    const harness = new Harness().open();
+    harness.onTake = () => {};
+    const ids = [7, 3, 65_535, 1];
+    const one = { cmd: "publish", qos: 1, topic: "a", payload: "1", retain: false, dup: false };
+    harness.send(...ids.map((messageId) => ({ ...one, messageId })), { ...one, qos: 0 });
+    await turns();
+    expect(harness.written).toEqual([]);
+    for (const taken of harness.taken) harness.settle(taken);
+    await turns();
+    expect(harness.written).toHaveLength(1);
+    expect(harness.acknowledged).toEqual(ids);
+  });
+
+  it("takes no more than may be in flight, in messages and in bytes, and goes on when there is room", async () => {
+    for (const [maxInFlight, payload, most] of [
+      [3, "1", 3],
+      [1_000_000, "x".repeat(900), Math.ceil((1 << 18) / 908)],
+    ] as const) {
+      const harness = new Harness(maxInFlight).open();
+      harness.onTake = () => {};
+      const count = 350;
+      for (let messageId = 1; messageId <= count; messageId++) {
+        harness.send({ cmd: "publish", qos: 1, messageId, topic: "a", payload, retain: false, dup: false });
+      }
+      await turns();
+      expect(harness.taken).toHaveLength(most);
+      for (let settled = 0; settled < count; settled++) {
+        harness.settle(harness.taken[settled] as LanePublish);
+        await turns();
+        expect(harness.taken).toHaveLength(Math.min(count, settled + 1 + most));
+      }
+      expect(harness.acknowledged).toHaveLength(count);
+    }
+  });
+
+  it("reads no further while the client does not read its acknowledgements", async () => {
+    const harness = new Harness().open();
+    harness.reads = false;
+    const one = { cmd: "publish", qos: 1, topic: "a", payload: "1", retain: false, dup: false };
+    const acknowledgements = harness.socket.writableHighWaterMark / 4;
+    const batch = Array.from({ length: 100 }, (_, index) => ({ ...one, messageId: index + 1 }));
+    for (let sent = 0; sent < 2 * acknowledgements; sent += batch.length) {
+      harness.send(...batch);
+      await turns();
+    }
+    expect(harness.drained).toBeDefined();
+    const taken = harness.taken.length;
+    expect(taken).toBeGreaterThanOrEqual(acknowledgements);
+    expect(taken).toBeLessThan(acknowledgements + 2 * batch.length);
+    harness.drained?.();
+    harness.drained = undefined;
+    await turns();
+    // Still nothing is read: another wait for the same reason.
+    expect(harness.drained).toBeDefined();
+    expect(harness.taken).toHaveLength(taken);
+  });
+
+  it("joins a packet that comes a byte at a time", async () => {
+    const harness = new Harness().open();
+    const payload = Buffer.from("x".repeat(900));
+    const one = { cmd: "publish", qos: 1, messageId: 1, topic: "a", payload, retain: true, dup: true };
+    for (const byte of bytesOf([one])) {
+      harness.socket.push(Buffer.from([byte]));
+      await Promise.resolve();
+    }
+    await turns();
+    expect(harness.seen).toEqual([`lane ${nameOf(one)}`]);
+  });
+
+  it.each<[string, Buffer]>([
+    ["a topic that nobody may publish to", Buffer.from([0x32, 5, 0, 1, 0x23, 0, 1])],
+    ["a packet id of 0", Buffer.from([0x32, 5, 0, 1, 0x61, 0, 0])],
+    ["an empty topic", Buffer.from([0x30, 2, 0, 0])],
+  ])("leaves %s to aedes, with its place in the order", async (_name, bytes) => {
+    const harness = new Harness().open();
+    const fine = {
+      cmd: "publish",
+      qos: 1,
+      messageId: 2,
+      topic: "a",
+      payload: "1",
+      retain: false,
+      dup: false,
+    };
+    harness.socket.push(Buffer.concat([bytesOf([fine]), bytes, bytesOf([fine])]));
+    await turns();
+    expect(harness.seen.map((name) => name.split(" ")[0])).toEqual(["lane", "aedes", "lane"]);
+  });
+
+  it.each<[string, Buffer, RegExp]>([
+    ["a packet over the limit, at its announcement", Buffer.from([0x32, 0xff, 0x7f]), /over the limit/],
+    ["a length that does not end", Buffer.from([0x32, 0xff, 0xff, 0xff, 0xff, 0x7f]), /four bytes/],
+    ["both QoS bits", Buffer.from([0x36, 3, 0, 1, 0x61]), /QoS/i],
+    ["a topic longer than its packet", Buffer.from([0x32, 3, 0xff, 0xff, 0x61]), /topic/i],
+    ["text that is none", Buffer.from([0x32, 5, 0, 1, 0xff, 0, 1]), /UTF-8/],
+  ])("ends the connection for %s, also behind others", async (_name, bytes, words) => {
+    const harness = new Harness().open();
+    const fine = {
+      cmd: "publish",
+      qos: 1,
+      messageId: 2,
+      topic: "a",
+      payload: "1",
+      retain: false,
+      dup: false,
+    };
+    harness.socket.push(Buffer.concat([bytesOf([fine]), bytes]));
+    await turns();
+    expect(harness.error?.message).toMatch(words);
+    expect(harness.taken).toHaveLength(1);
+  });
+});
+
+describe("in the broker", () => {
+  it("what was sent before DISCONNECT is stored, also when more than may be in flight waits for its turn", async () => {
+    const log = new FakeLog("all");
+    log.hold = true;
+    const { port } = await startBroker(log.log, { limits: { maxInFlight: 10 } });
+    const client = await RawClient.connect(port, "c");
+    for (let n = 0; n < 100; n++) client.publish("a", `${n}`);
+    client.send({ cmd: "disconnect" });
+    client.socket.end();
+    await eventually(() => expect(log.held.length).toBeGreaterThan(0));
+    log.hold = false;
+    log.release();
+    await eventually(() => expect(log.values).toEqual(Array.from({ length: 100 }, (_, n) => `${n}`)));
+    await client.untilClosed();
+  });
+
+  it("a client that only publishes is alive, and one that falls silent is not [MQTT-3.1.2-24]", async () => {
+    const { port } = await startBroker(new FakeLog("all").log);
+    const client = await RawClient.connect(port, "c", { keepalive: 1 });
+    const silent = await RawClient.connect(port, "silent", { keepalive: 1 });
+    const publishing = setInterval(() => client.publish("a", "1"), 50);
+    await silent.untilClosed();
+    // Another whole time-out, in which it would have been closed.
+    const later = await RawClient.connect(port, "later", { keepalive: 1 });
+    await later.untilClosed();
+    expect(client.closed).toBe(false);
+    clearInterval(publishing);
+  });
+});
