@@ -219,6 +219,24 @@ export class Actor {
     }
   }
 
+  /** Deletes some of what a partition shows; resolves when it has been answered. */
+  async deleteRecords(partition: Partition): Promise<void> {
+    const { index, logStartOffset: start, highWatermark: end } = partition;
+    const { name } = partition.stream;
+    if (this.log.stream(name) !== partition.stream) return;
+    const before = start + this.random.int(end - start + 1);
+    this.chronicle.tell((oracle) => oracle.deletionRequested(name, index, before));
+    try {
+      await this.log.deleteRecords(partition, before);
+    } catch (error) {
+      const { code } = error as LogError;
+      if (REFUSALS.includes(code) || (this.options.isFaulty && code === REFUSED_BY_DISK)) return;
+      throw error;
+    }
+    if (this.log.stream(name) !== partition.stream) return;
+    this.chronicle.tell((oracle) => oracle.deletionAcknowledged(name, index, before));
+  }
+
   /** Undefined when the log refused it. */
   async newProducerId(): Promise<number | undefined> {
     let id: number;

@@ -94,6 +94,8 @@ export class Oracle {
   readonly doubtful = new Set<number>();
   /** The catalog change that was asked for and not answered. */
   changing: CatalogChange | undefined;
+  /** By "stream/partition", below which offset records were deleted on request: acknowledged, and asked for. */
+  private readonly deleted = new Map<string, { acknowledged: number; asked: number }>();
   /** The newest batches of each idempotent producer, answered or not. */
   readonly producers = new Map<number, AppendFacts[]>();
   /** Producers one of whose batches was refused: not heard of again. */
@@ -176,12 +178,31 @@ export class Oracle {
     }
   }
 
+  deletionRequested(stream: string, partition: number, before: number): void {
+    const { acknowledged, asked } = this.deletedOf(stream, partition);
+    this.deleted.set(`${stream}/${partition}`, { acknowledged, asked: Math.max(asked, before) });
+  }
+
+  deletionAcknowledged(stream: string, partition: number, before: number): void {
+    const { acknowledged, asked } = this.deletedOf(stream, partition);
+    this.deleted.set(`${stream}/${partition}`, { acknowledged: Math.max(acknowledged, before), asked });
+    this.forgetDoubtful();
+  }
+
+  private deletedOf(stream: string, partition: number): { acknowledged: number; asked: number } {
+    return this.deleted.get(`${stream}/${partition}`) ?? { acknowledged: 0, asked: 0 };
+  }
+
   changeRequested(change: CatalogChange): void {
     this.changing = change;
   }
 
   changeAcknowledged(): void {
     if (this.changing !== undefined) apply(this.streams, this.changing);
+    if (this.changing?.kind === "delete") {
+      const { name } = this.changing;
+      for (const place of this.deleted.keys()) if (place.startsWith(`${name}/`)) this.deleted.delete(place);
+    }
     this.changing = undefined;
     this.forgetDoubtful();
     for (const [id, batches] of this.producers) {
@@ -253,7 +274,11 @@ export class Oracle {
     { start, end, records }: PartitionContent,
   ): void {
     const where = `${place.name}-${place.index}`;
-    if (start > place.allowedStart) {
+    const { acknowledged, asked } = this.deletedOf(place.name, place.index);
+    if (start < acknowledged) {
+      throw new Violation(`${where} begins at ${start} again, and was deleted below ${acknowledged}`);
+    }
+    if (start > Math.max(place.allowedStart, asked)) {
       throw new Violation(`${where} begins at ${start}, retention was only at ${place.allowedStart}`);
     }
     for (const [offset, id] of place.known) {

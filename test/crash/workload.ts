@@ -336,6 +336,7 @@ class Life {
     if (draw < 0.84) return this.remove(random.pick(streams).name);
     if (draw < 0.86) return this.background(actor.newProducerId());
     if (draw < 0.89) return this.retainMeanwhile();
+    if (draw < 0.91) return this.background(actor.deleteRecords(partition).catch(actor.fail));
     for (let turns = random.int(20); turns > 0; turns--)
       await new Promise((resolve) => setImmediate(resolve));
   }

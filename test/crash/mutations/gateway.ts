@@ -131,6 +131,16 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     ],
   },
   {
+    name: "CONNACK of a clean session before the end of the old one is on disk",
+    edits: [
+      {
+        file: "mqtt/persistence.ts",
+        find: "if (session !== undefined) await this.sessions.forget(session);",
+        replace: "if (session !== undefined) void this.sessions.forget(session);",
+      },
+    ],
+  },
+  {
     name: "UNSUBACK before the subscription's end is on disk",
     edits: [
       {

@@ -331,6 +331,16 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "answer DeleteRecords before it is on disk",
+    edits: [
+      {
+        file: "log/streams.ts",
+        find: "await this.write(startRecord(stream.id, index, before));",
+        replace: "void this.write(startRecord(stream.id, index, before)).catch(() => {});",
+      },
+    ],
+  },
+  {
     name: "forget idempotent producers at a checkpoint",
     edits: [
       {
@@ -371,7 +381,7 @@ export const MUTATIONS: readonly Mutation[] = [
       {
         file: "log/producer-ids.ts",
         find: "await this.reserve(end);",
-        replace: "void this.reserve(end);",
+        replace: "void this.reserve(end).catch(() => {});",
       },
     ],
   },

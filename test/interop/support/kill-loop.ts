@@ -80,7 +80,7 @@ export class Tally {
 }
 
 /** Sends one numbered record after the other, and remembers the acknowledged ones. */
-async function produceUntil(stopped: () => boolean, brokers: string, acknowledged: Set<string>) {
+export async function produceUntil(stopped: () => boolean, brokers: string, acknowledged: Set<string>) {
   const kafka = kafkaClient(brokers, { retry: { initialRetryTime: 50, maxRetryTime: 200, retries: 1_000 } });
   const producer = kafka.producer({ allowAutoTopicCreation: false });
   await producer.connect();
