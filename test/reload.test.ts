@@ -224,4 +224,27 @@ describe("the file is watched", () => {
     expect(await recordsOf("four")).toEqual([0]);
     expect(await readFile(file, "utf8")).toContain("m*.yaml");
   });
+
+  test("what is written while it is being loaded is not missed", async () => {
+    await writeFile(file, TO_ONE);
+    const read = () => loadConfig(file, { env: { SLUICE_DATA_DIR: join(folder, "data") } });
+    const versions: string[] = [];
+    let goOn = (): void => {};
+    const load = async () => {
+      const one = await read();
+      versions.push(one.version);
+      if (versions.length === 1) await new Promise<void>((resolve) => (goOn = resolve));
+      return one;
+    };
+    const loaded = await read();
+    gateway = new Gateway(loaded.config, createLogger("silent"), { loaded, load });
+    await gateway.start();
+    await writeFile(file, TO_TWO);
+    const reloading = gateway.reload();
+    await vi.waitFor(() => expect(versions).toHaveLength(1));
+    await writeFile(file, `${TO_TWO}name: other\n`);
+    goOn();
+    await reloading;
+    await isTakenOver(versions[0]);
+  });
 });

@@ -52,7 +52,7 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
   const logger = createLogger(config.logLevel);
   for (const warning of loaded.warnings) logger.warn(warning);
 
-  const load = async () => shifted(await loadConfigAside(file, inputs));
+  const load = async (current: LoadedConfig) => shifted(await loadConfigAside(file, inputs, current));
   const gateway = new Gateway(config, logger, { loaded, load });
   // What is wrong is logged; the terminal of the one who sent it is not this one.
   process.on("SIGHUP", () => gateway.reload().catch(() => {}));

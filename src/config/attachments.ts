@@ -29,6 +29,11 @@ export class Attachments {
     return this.texts.size === 0 ? "" : hash.digest("hex");
   }
 
+  /** Of one file that was read. */
+  versionOf(file: string): string {
+    return createHash("sha256").update(this.read(file)).digest("hex").slice(0, 12);
+  }
+
   /** Rows by their first column: the second as text, or all further ones as a map. Throws an Error in words. */
   table(file: string): ReadonlyMap<string, unknown> {
     const text = this.read(file);

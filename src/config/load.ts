@@ -31,6 +31,8 @@ export interface LoadedConfig {
   readonly files: readonly string[];
   /** A hash of what the files say: the same text, the same version. */
   readonly version: string;
+  /** A hash of each table, by its name. */
+  readonly tableVersions: Readonly<Record<string, string>>;
   /** Where each of `tests` stands: file, line, column. */
   readonly testPlaces: readonly string[];
   /** Where each stream says its partitions: only the log knows whether they are fewer than there are. */
@@ -110,6 +112,9 @@ function parseSources(
     file: main.file,
     files: [...files, ...attachments.files],
     version,
+    tableVersions: Object.fromEntries(
+      Object.entries(result.data.tables).map(([name, table]) => [name, attachments.versionOf(table)]),
+    ),
     testPlaces: result.data.tests.map((_, index) => source.placeOfValue(["tests", index]).label),
     partitionPlaces: Object.fromEntries(
       Object.keys(result.data.streams).map((name) => [

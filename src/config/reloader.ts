@@ -11,8 +11,8 @@ import { FileWatcher } from "./file-watcher.ts";
 import type { LoadedConfig } from "./load.ts";
 import type { Config } from "./schema.ts";
 
-/** How the configuration is loaded: everything that stands outside of the files included. */
-export type LoadConfig = () => Promise<LoadedConfig>;
+/** How the configuration is loaded, everything that stands outside of the files included; `current` is what runs. */
+export type LoadConfig = (current: LoadedConfig) => Promise<LoadedConfig>;
 
 export interface ConfigStatus {
   readonly file: string;
@@ -90,7 +90,8 @@ export class Reloader {
   private async reloadNow(): Promise<Reloaded> {
     const before = this.current;
     try {
-      const loaded = await this.load();
+      await this.watcher.beforeReading();
+      const loaded = await this.load(before);
       // Reading a large answer and comparing it take milliseconds each: messages pass in between.
       await turn();
       const changed = changes(before.config, loaded.config);
