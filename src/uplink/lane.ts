@@ -27,6 +27,8 @@ const METADATA_AGE_MS = 300_000;
 export interface LaneHost {
   readonly options: UplinkOptions;
   readonly logger: Logger;
+  /** Somebody of the gateway's own waits for a sync. */
+  readonly isCommitting: boolean;
   /** In the order of priority. */
   sourcesOf(lane: Lane): readonly Source[];
   /** The place as it is written into the cluster. */
@@ -174,6 +176,7 @@ export class Lane {
       partitioning,
       maxBytes: Math.min(this.targetBytes, maxTransactionBytes, most.bytes),
       maxRecords: most.records,
+      isCommitting: () => this.host.isCommitting,
       remotePartitions: (topic) => this.cluster.topic(topic)?.partitions.length ?? 0,
     });
     this.gatherMs = performance.now() - startedAt;

@@ -37,6 +37,7 @@ export interface UplinkServices {
   readonly groups: GroupCoordinator;
   readonly notes: Notes;
   readonly logger: Logger;
+  readonly isCommitting: () => boolean;
   /** What the data folder's disk still takes. */
   readonly freeBytes: () => Promise<number | undefined>;
 }
@@ -298,6 +299,10 @@ export class Uplink implements LaneHost {
     const { session } = this;
     if (session === undefined) return undefined;
     return source.state === "failing" ? session.side : session.lanes[mainLaneOf(source)];
+  }
+
+  get isCommitting(): boolean {
+    return this.services.isCommitting();
   }
 
   sourcesOf(lane: Lane): readonly Source[] {
