@@ -1,8 +1,9 @@
 /** What the simulator of power cuts (test/crash) has found, each as a test of its own. */
 import { describe, expect, it } from "vitest";
 import { StreamStore } from "../../src/log/stream-store.ts";
+import { DiskImage, NOTHING_UNSYNCED_SURVIVES } from "../crash/disk-image.ts";
 import { Random } from "../crash/random.ts";
-import { DiskImage, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "../crash/simulated-disk.ts";
+import { SimulatedDisk } from "../crash/simulated-disk.ts";
 import { append, partitionOf, record, silentLogger, values } from "../support/log.ts";
 
 const DATA = "/var/data";
