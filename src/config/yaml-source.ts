@@ -145,7 +145,7 @@ export class YamlSource {
     // one to be believed.
     if (syntax !== undefined) return [this.syntaxProblem(syntax)];
     const duplicates = errors.map((error) => this.duplicateProblem(error));
-    return [...duplicates, ...this.aliasProblems()];
+    return [...duplicates, ...this.aliasProblems(), ...this.keyProblems()];
   }
 
   private duplicateProblem(error: YAMLError): Problem {
@@ -165,6 +165,20 @@ export class YamlSource {
       });
     };
     visit(this.document, { Alias: (_, alias) => void (alias.resolve(this.document) ?? report(alias)) });
+    return found;
+  }
+
+  private keyProblems(): Problem[] {
+    const found: Problem[] = [];
+    visit(this.document, {
+      Pair: (_, { key }) => {
+        if (!isCollection(key)) return;
+        const kind = isMap(key) ? "a map" : "a list";
+        const message = `YAML reads this as ${kind}, and ${kind} cannot be the name of anything`;
+        const mend = "write a plain name, or quote it";
+        found.push({ place: this.placeOfNode(key), message, mend });
+      },
+    });
     return found;
   }
 
