@@ -172,9 +172,11 @@ export class YamlSource {
     const found: Problem[] = [];
     visit(this.document, {
       Pair: (_, { key }) => {
-        if (!isCollection(key)) return;
-        const kind = isMap(key) ? "a map" : "a list";
-        const message = `YAML reads this as ${kind}, and ${kind} cannot be the name of anything`;
+        const named = isAlias(key) ? key.resolve(this.document) : key;
+        const isBinary = isScalar(named) && named.value instanceof Uint8Array;
+        if (!isCollection(named) && !isBinary) return;
+        const kind = isMap(named) ? "a map" : isBinary ? "bytes" : "a list";
+        const message = `YAML reads this as ${kind}, which cannot be the name of anything`;
         const mend = "write a plain name, or quote it";
         found.push({ place: this.placeOfNode(key), message, mend });
       },
