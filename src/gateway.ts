@@ -12,7 +12,7 @@ import { statfs } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "./config/load.ts";
-import { CONFIG_EXIT_CODE } from "./config/problems.ts";
+import { CONFIG_EXIT_CODE, ConfigError, type Place } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config } from "./config/schema.ts";
 import { ControlServer } from "./control/server.ts";
@@ -100,6 +100,7 @@ const MAX_UNMATCHED_SHOWN = 10;
 
 export class Gateway {
   private config: Config;
+  private places: LoadedConfig["partitionPlaces"] = {};
   private readonly logger: Logger;
   private readonly control: ControlServer;
   private readonly log: StreamStore;
@@ -150,7 +151,8 @@ export class Gateway {
     this.deadLetters = new DeadLetters({ log, groups, ingest, downlinks, stream });
     if (origin !== undefined) {
       const { loaded, load } = origin;
-      this.reloader = new Reloader(loaded, load, (next) => this.use(next.config), logger);
+      this.places = loaded.partitionPlaces;
+      this.reloader = new Reloader(loaded, load, (next) => this.use(next), logger);
     }
     this.control.route("GET /status", () => this.status);
     this.control.route("POST /reload", () => this.reload());
@@ -243,7 +245,7 @@ export class Gateway {
   private async startEach(): Promise<GatewayAddresses> {
     const { config } = this;
     await this.startPart("log", this.log);
-    await this.addStreams(config);
+    await this.addStreams(config, this.places);
     await this.settleStreams(config);
     await this.startPart("groups", this.groups);
     // Made late: the cluster's identity lies in the data folder.
@@ -270,14 +272,14 @@ export class Gateway {
    * Takes over another configuration while everything runs. What may fail comes first, and adds only: streams,
    * partitions, listeners. Then, between two messages, all of it holds. Throws, and goes on as before.
    */
-  private async use(config: Config): Promise<void> {
+  private async use({ config, partitionPlaces }: LoadedConfig): Promise<void> {
     const kafka = this.kafka as KafkaServer;
     const [mqttNow, mqttThen] = [mqttOptions(this.config), mqttOptions(config)];
     refuseFixed(this.config, config);
     const { tables } = config;
     const rules = await compileInSlices(config.mappings, { tables });
     const mapper = new Mapper(rules, this.partitionsOf, { tables });
-    await this.addStreams(config);
+    await this.addStreams(config, partitionPlaces);
     await this.broker.open(mqttThen.listeners);
     try {
       await kafka.open(config.kafka);
@@ -340,10 +342,13 @@ export class Gateway {
   }
 
   /** Streams and partitions that the configuration has and the log has not; others stay as they are. */
-  private async addStreams({ streams, downlinks, deadLetters }: Config): Promise<void> {
+  private async addStreams(
+    { streams, downlinks, deadLetters }: Config,
+    places: LoadedConfig["partitionPlaces"],
+  ): Promise<void> {
     for (const [name, { partitions: wanted }] of Object.entries(streams)) {
       const had = this.log.stream(name)?.partitions.length ?? 0;
-      if (had > wanted) throw fewerPartitions(name, had, wanted);
+      if (had > wanted) throw fewerPartitions(name, had, wanted, places[name]);
     }
     for (const [name, wanted] of Object.entries(streams)) {
       const { partitions } = wanted;
@@ -374,15 +379,11 @@ export class Gateway {
   }
 }
 
-function fewerPartitions(name: string, had: number, wanted: number): SluiceError {
-  return new SluiceError(
-    "FEWER_PARTITIONS",
-    `streams.${name}.partitions is ${wanted}, but the stream has ${had}`,
-    {
-      mend: `A stream cannot lose partitions: write partitions: ${had}, or give it a new name.`,
-      exitCode: CONFIG_EXIT_CODE,
-    },
-  );
+function fewerPartitions(name: string, had: number, wanted: number, place?: Place): ConfigError {
+  const label = `streams.${name}.partitions`;
+  const message = `${label} is ${wanted}, but the stream has ${had} and cannot lose any`;
+  const mend = `write partitions: ${had}, or give the stream a new name`;
+  return new ConfigError([{ place: place ?? { label }, message, mend }]);
 }
 
 /** What only a start can change. */

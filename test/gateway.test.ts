@@ -111,9 +111,8 @@ test("streams follow the configuration: more partitions are added, fewer are ref
   await admin.disconnect();
   await grown.close();
   await expect(gatewayOf(configured()).start()).rejects.toMatchObject({
-    code: "FEWER_PARTITIONS",
     exitCode: 78,
-    message: "streams.telemetry.partitions is 2, but the stream has 5",
+    message: expect.stringContaining("streams.telemetry.partitions is 2, but the stream has 5"),
   });
 });
 

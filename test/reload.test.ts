@@ -158,7 +158,11 @@ describe("what is wrong leaves the old one running", () => {
     ["a mistake, with its place", TO_TWO.replace("to: two", "to: tow"), /:5:\d+ {2}mappings\[0\]\.to/],
     ["half a file", TO_TWO.slice(0, -20), /problem/],
     ["an empty file", "", /version/],
-    ["fewer partitions", TO_TWO.replace("partitions: 2", "partitions: 1"), /the stream has 2/],
+    [
+      "fewer partitions",
+      TO_TWO.replace("partitions: 2", "partitions: 1"),
+      /:4:\d+ {2}streams\.one\.partitions is 1, but the stream has 2/,
+    ],
   ])("%s, and status says so", async (_, text, words) => {
     const client = await connected(await start(TO_ONE));
     const { version } = gateway.status.config as { version: string };
@@ -219,5 +223,28 @@ describe("the file is watched", () => {
     await isTakenOver(second);
     expect(await recordsOf("four")).toEqual([0]);
     expect(await readFile(file, "utf8")).toContain("m*.yaml");
+  });
+
+  test("what is written while it is being loaded is not missed", async () => {
+    await writeFile(file, TO_ONE);
+    const read = () => loadConfig(file, { env: { SLUICE_DATA_DIR: join(folder, "data") } });
+    const versions: string[] = [];
+    let goOn = (): void => {};
+    const load = async () => {
+      const one = await read();
+      versions.push(one.version);
+      if (versions.length === 1) await new Promise<void>((resolve) => (goOn = resolve));
+      return one;
+    };
+    const loaded = await read();
+    gateway = new Gateway(loaded.config, createLogger("silent"), { loaded, load });
+    await gateway.start();
+    await writeFile(file, TO_TWO);
+    const reloading = gateway.reload();
+    await vi.waitFor(() => expect(versions).toHaveLength(1));
+    await writeFile(file, `${TO_TWO}name: other\n`);
+    goOn();
+    await reloading;
+    await isTakenOver(versions[0]);
   });
 });

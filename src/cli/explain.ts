@@ -5,7 +5,7 @@ import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { DEFAULT_CONFIG_FILE, loadConfig } from "../config/load.ts";
 import { plural, roughSize } from "../config/units.ts";
-import { SluiceError } from "../errors.ts";
+import { messageOf, SluiceError } from "../errors.ts";
 import type { ExplainRequest } from "../gateway.ts";
 import { type ExplainedRecord, type Explanation, explain } from "../mapping/explain.ts";
 import { Mapper } from "../mapping/mapper.ts";
@@ -63,7 +63,16 @@ async function run(topic: string, payload: string, options: Options): Promise<vo
 
 async function bytesOf(payload: string): Promise<Buffer> {
   if (payload === "-") return buffer(process.stdin);
-  return payload.startsWith("@") ? readFile(payload.slice(1)) : Buffer.from(payload);
+  if (!payload.startsWith("@")) return Buffer.from(payload);
+  const file = payload.slice(1);
+  return readFile(file).catch((error: NodeJS.ErrnoException) => {
+    const why = error.code === "ENOENT" ? "there is no such file" : messageOf(error);
+    // `EX_NOINPUT` of sysexits.h.
+    throw new SluiceError("NO_INPUT", `${file}: ${why}`, {
+      mend: "@ in front of a payload names a file; for a payload that begins with @ use -, standard input",
+      exitCode: 66,
+    });
+  });
 }
 
 async function fromFile(file: string, request: ExplainRequest): Promise<Explanation> {
@@ -86,7 +95,7 @@ function textOf({ topic, words, error, rules, fields: all, records }: Explanatio
   if (fields.length > 0) {
     lines.push("");
     const width = Math.max(...fields.map(({ field }) => field.length));
-    const textWidth = Math.min(40, Math.max(...fields.map(({ text }) => text.length)));
+    const textWidth = Math.min(60, Math.max(...fields.map(({ text }) => text.length)));
     for (const { field, text, value } of fields) {
       lines.push(`  ${field.padEnd(width)}  ${pc.dim(text.padEnd(textWidth))}  ${shown(value)}`);
     }

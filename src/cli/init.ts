@@ -1,7 +1,8 @@
 /** `sluice init`: writes a small commented configuration, and never over one that is there. */
+import { existsSync } from "node:fs";
 import { constants, copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { createInterface } from "node:readline/promises";
+import { createInterface, type Interface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import pc from "picocolors";
@@ -38,16 +39,10 @@ export function register(program: Command): void {
 async function run(file: string, options: Options): Promise<void> {
   const examples = await readExamples();
   if (options.list) return console.log(listOf(examples));
-  const asked = await ask(options, examples);
-  const example = examples.find(({ name }) => name === asked.from);
-  if (example === undefined) {
-    const names = examples.map(({ name }) => name);
-    throw new SluiceError("USAGE", `there is no example "${asked.from}"${didYouMean(asked.from, names)}`, {
-      mend: `examples are ${names.join(", ")}`,
-      exitCode: USAGE,
-    });
-  }
-  const written = await write(file, textOf(example.text, asked), example);
+  // Before anything is asked.
+  if (existsSync(file)) throw isThere(file);
+  const { example, ...answers } = await ask(options, examples);
+  const written = await write(file, textOf(example.text, answers), example);
   await loadConfig(file);
   for (const name of written) console.log(`${pc.green("wrote")}  ${name}`);
   const flag = file === DEFAULT_CONFIG_FILE ? "" : ` ${file}`;
@@ -86,7 +81,7 @@ function listOf(examples: readonly Example[]): string {
 }
 
 interface Answers {
-  readonly from: string;
+  readonly example: Example;
   readonly name: string;
   readonly network: boolean;
   readonly data: string;
@@ -96,24 +91,57 @@ interface Answers {
 async function ask(options: Options, examples: readonly Example[]): Promise<Answers> {
   const { from, name = "sluice", network, data = "./data" } = options;
   if (from !== undefined || !process.stdin.isTTY) {
-    return { from: from ?? PLAIN, name, network: network ?? false, data };
+    return { example: exampleOf(from ?? PLAIN, examples), name, network: network ?? false, data };
   }
   const lines = createInterface({ input: process.stdin, output: process.stdout });
   try {
     console.log(`What publishes here?\n${listOf(examples)}`);
-    const chosen = (await lines.question(`Number or name [1]: `)).trim() || "1";
-    const byNumber = examples[Number(chosen) - 1]?.name ?? chosen;
+    const example = await choose(lines, examples);
     const open =
       network ??
       /^y/i.test(await lines.question("May other machines connect? There are no passwords [y/N]: "));
-    return { from: byNumber, name, network: open, data };
+    return { example, name, network: open, data };
+  } catch (error) {
+    // Ctrl-C or Ctrl-D instead of an answer.
+    if ((error as Error).name !== "AbortError") throw error;
+    throw new SluiceError("STOPPED", "\nnothing was written", { exitCode: 130 });
   } finally {
     lines.close();
   }
 }
 
+/** Until there is one. */
+async function choose(lines: Interface, examples: readonly Example[]): Promise<Example> {
+  for (;;) {
+    const chosen = (await lines.question("Number or name [1]: ")).trim() || "1";
+    try {
+      return examples[Number(chosen) - 1] ?? exampleOf(chosen, examples);
+    } catch (error) {
+      if (!(error instanceof SluiceError)) throw error;
+      console.log(error.message);
+    }
+  }
+}
+
+function exampleOf(wanted: string, examples: readonly Example[]): Example {
+  const example = examples.find(({ name }) => name === wanted);
+  if (example !== undefined) return example;
+  const names = examples.map(({ name }) => name);
+  throw new SluiceError("USAGE", `there is no example "${wanted}"${didYouMean(wanted, names)}`, {
+    mend: `examples are ${names.join(", ")}`,
+    exitCode: USAGE,
+  });
+}
+
+function isThere(file: string): SluiceError {
+  return new SluiceError("EXISTS", `${file} is there already, and nothing was written`, {
+    mend: "Name another file: sluice init <file>",
+    exitCode: CANNOT_CREATE,
+  });
+}
+
 /** The example with this gateway's own settings in front. */
-function textOf(example: string, { name, network, data }: Answers): string {
+function textOf(example: string, { name, network, data }: Omit<Answers, "example">): string {
   const host = network ? "0.0.0.0" : "127.0.0.1";
   const settings = [
     "version: 1",
@@ -140,11 +168,7 @@ async function write(file: string, text: string, { name }: Example): Promise<str
   try {
     await writeFile(file, text, { flag: "wx" });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    throw new SluiceError("EXISTS", `${file} is there already, and nothing was written`, {
-      mend: "Name another file: sluice init <file>",
-      exitCode: CANNOT_CREATE,
-    });
+    throw (error as NodeJS.ErrnoException).code === "EEXIST" ? isThere(file) : error;
   }
   const beside = (await readdir(join(SHIPPED, "examples"))).filter(
     (other) => other.startsWith(`${name}-`) && text.includes(other),

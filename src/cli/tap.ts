@@ -62,9 +62,9 @@ const MAX_PAYLOAD_SHOWN = 100;
 
 export function lineText(line: TapLine | TapGap): string {
   if ("missed" in line) return pc.yellow(`… ${grouped(line.missed)} more than could be shown`);
-  const { at, topic, outcome, payload, bytes } = line;
+  const { at, topic, outcome } = line;
   const time = pc.dim(clock(at));
-  return `${time} ${MARKS[outcome]} ${plain(topic).padEnd(TOPIC_WIDTH)} ${destination(line)}  ${payloadText(payload, bytes)}`;
+  return `${time} ${MARKS[outcome]} ${plain(topic).padEnd(TOPIC_WIDTH)} ${destination(line)}  ${payloadText(line)}`;
 }
 
 function destination({ topic, outcome, rule, records, more, error, retain }: TapLine): string {
@@ -88,10 +88,12 @@ function destination({ topic, outcome, rule, records, more, error, retain }: Tap
   }
 }
 
-function payloadText(payload: string, bytes: number): string {
+function payloadText({ payload, isText, bytes }: TapLine): string {
   const text = plain(payload);
-  const isWhole = text.length <= MAX_PAYLOAD_SHOWN && Buffer.byteLength(payload) >= bytes;
-  return isWhole ? text : `${text.slice(0, MAX_PAYLOAD_SHOWN)}… ${pc.dim(roughSize(bytes))}`;
+  const given = isText ? Buffer.byteLength(payload) : payload.length / 2;
+  const isWhole = text.length <= MAX_PAYLOAD_SHOWN && given >= bytes;
+  const shown = isWhole ? text : `${text.slice(0, MAX_PAYLOAD_SHOWN)}… ${pc.dim(roughSize(bytes))}`;
+  return isText ? shown : `${pc.dim("hex")} ${shown}`;
 }
 
 /** The local time of day, to the millisecond. */

@@ -1,4 +1,5 @@
 /** `sluice up`: starts the gateway and says, in the words a person needs, where it is reached. */
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import pc from "picocolors";
@@ -51,7 +52,7 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
   const logger = createLogger(config.logLevel);
   for (const warning of loaded.warnings) logger.warn(warning);
 
-  const load = async () => shifted(await loadConfigAside(file, inputs));
+  const load = async (current: LoadedConfig) => shifted(await loadConfigAside(file, inputs, current));
   const gateway = new Gateway(config, logger, { loaded, load });
   // What is wrong is logged; the terminal of the one who sent it is not this one.
   process.on("SIGHUP", () => gateway.reload().catch(() => {}));
@@ -96,8 +97,11 @@ function welcome(config: Config, { mqtt, kafka }: GatewayAddresses): string {
     mqtt[0] === undefined || mqtt[0].port === 1883 ? "" : ` --to mqtt://${formatAddress(reachable(mqtt[0]))}`;
   // Run by npm, as in a clone of the repository, the program is not on the path.
   const sluice = process.env.npm_command === undefined ? "sluice" : "npx sluice";
+  const data = resolve(config.dataDir) === resolve("data") ? "" : ` --data ${config.dataDir}`;
+  const fleet = "devices/greenhouse.yaml";
   const hints: (readonly [string, string])[] = [
-    [`${sluice} simulate devices/greenhouse.yaml${to}`, "let sensors publish"],
+    ...(existsSync(fleet) ? [[`${sluice} simulate ${fleet}${to}`, "let sensors publish"] as const] : []),
+    [`${sluice} tap${data}`, "messages as they come, and what becomes of each"],
     [`${sluice} subscribe ${example ?? "<stream>"} --from beginning${broker}`, "read a stream"],
     [`${sluice} streams${broker}`, "what is stored"],
   ];

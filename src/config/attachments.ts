@@ -3,13 +3,12 @@
  * relative to the configuration.
  */
 import { createHash } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
 import { dirname, extname, join, resolve } from "node:path";
 import { parse } from "yaml";
 import { messageOf } from "../errors.ts";
 import type { SchemaFile } from "../mapping/json-schema.ts";
+import { readTextFile } from "./text-file.ts";
 
-const MAX_BYTES = 16 << 20;
 const MAX_ROWS = 100_000;
 
 /** Reads each file once. */
@@ -28,6 +27,11 @@ export class Attachments {
     const hash = createHash("sha256");
     for (const text of this.texts.values()) hash.update(`${text.length}\n`).update(text);
     return this.texts.size === 0 ? "" : hash.digest("hex");
+  }
+
+  /** Of one file that was read. */
+  versionOf(file: string): string {
+    return createHash("sha256").update(this.read(file)).digest("hex").slice(0, 12);
   }
 
   /** Rows by their first column: the second as text, or all further ones as a map. Throws an Error in words. */
@@ -53,9 +57,7 @@ export class Attachments {
     let text = this.texts.get(path);
     if (text === undefined) {
       try {
-        const { size } = statSync(path);
-        if (size > MAX_BYTES) throw new Error(`has ${size} bytes, and ${MAX_BYTES} are the most`);
-        text = readFileSync(path, "utf8");
+        text = readTextFile(path);
       } catch (error) {
         const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
         throw new Error(isMissing ? `is not there: ${join(this.folder, file)}` : messageOf(error));
@@ -105,7 +107,10 @@ function rowsOfCsv(text: string): string[][] {
   const separator = firstLine.includes(";") && !firstLine.includes(",") ? ";" : ",";
   const rows: string[][] = [];
   let row: string[] = [];
-  const field = new RegExp(`(?:"((?:[^"]|"")*)"|([^${separator}\\r\\n]*))(${separator}|\\r?\\n|$)`, "gy");
+  const field = new RegExp(
+    `(?:"((?:[^"]|"")*)"|((?!")[^${separator}\\r\\n]*))(${separator}|\\r?\\n|$)`,
+    "gy",
+  );
   for (let at = 0; at < text.length; at = field.lastIndex) {
     field.lastIndex = at;
     const match = field.exec(text);

@@ -18,6 +18,8 @@ export class FileWatcher {
   private files: readonly string[] = [];
   private folders = new Map<string, FSWatcher>();
   private seen = "";
+  /** What there was when the files were last read. */
+  private read: string | undefined;
   private quiet: NodeJS.Timeout | undefined;
   private firstAt: number | undefined;
   private poll: NodeJS.Timeout | undefined;
@@ -40,6 +42,13 @@ export class FileWatcher {
       this.folders.delete(folder);
     }
     for (const folder of folders) if (!this.folders.has(folder)) this.watchFolder(folder);
+  }
+
+  /** Right before the files are read: what has changed until now is no news any more. */
+  async beforeReading(): Promise<void> {
+    clearTimeout(this.quiet);
+    this.firstAt = undefined;
+    this.read = await this.state();
   }
 
   close(): void {
@@ -82,15 +91,24 @@ export class FileWatcher {
     return stats.map((one) => `${one?.ino} ${one?.size} ${one?.mtimeMs}`).join("\n");
   }
 
+  /** With the folders, where a file may have come that a pattern takes in. */
+  private async state(): Promise<string> {
+    const folders = await Promise.all(
+      [...this.folders.keys()].map((one) => stat(one).catch(() => undefined)),
+    );
+    return [await this.signature(), ...folders.map((one) => one?.mtimeMs)].join("\n");
+  }
+
   private soon(): void {
     if (this.poll === undefined) return;
     const now = performance.now();
     this.firstAt ??= now;
     clearTimeout(this.quiet);
     this.quiet = setTimeout(
-      () => {
+      async () => {
         this.firstAt = undefined;
-        this.onChange();
+        const isNews = (await this.state()) !== this.read;
+        if (isNews && this.poll !== undefined) this.onChange();
       },
       Math.min(QUIET_MS, this.firstAt + MAX_DELAY_MS - now),
     ).unref();

@@ -5,10 +5,11 @@
  * the end of the main file stays the last one. Maps are laid together key by key, lists one behind the other;
  * a value may stand in one file only. Included files include nothing themselves.
  */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { ConfigError, didYouMean, type Place, type Problem } from "./problems.ts";
+import { readTextFile } from "./text-file.ts";
 import { type Path, type Within, YamlSource } from "./yaml-source.ts";
 
 /** Where the paths of a value stand in what people wrote. */
@@ -122,12 +123,13 @@ export async function readIncluded(main: YamlSource): Promise<YamlSource[]> {
     }
     try {
       for (const file of await filesOf(join(dirname(main.file), name))) {
-        if (sources.length >= MAX_FILES) throw new Error(`more than ${MAX_FILES} files`);
-        sources.push(new YamlSource(file, await readFile(file, "utf8")));
+        if (sources.length >= MAX_FILES) throw new Error(`stands for more than ${MAX_FILES} files`);
+        sources.push(new YamlSource(file, readTextFile(file)));
       }
     } catch (error) {
       const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
-      report(path, isMissing ? await missing(join(dirname(main.file), name)) : messageOf(error));
+      const whole = join(dirname(main.file), name);
+      report(path, isMissing ? await missing(whole) : `${whole} ${messageOf(error)}`);
     }
   }
   problems.push(...sources.flatMap((source) => source.problems));

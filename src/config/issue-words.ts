@@ -5,6 +5,7 @@
 import type { z } from "zod";
 import type { Source } from "./included.ts";
 import { didYouMean, meantOption, type Place, type Problem } from "./problems.ts";
+import { parseDuration } from "./units.ts";
 import type { Path, Within } from "./yaml-source.ts";
 
 /** What the words are made from. */
@@ -183,7 +184,10 @@ function wordsOfType(expected: string, path: Path, checked: Checked, must?: stri
     return { message: `${where} ${wish}, but it is ${kind}`, mend: mendOfCollection(expected, value, name) };
   }
   if (typeof value === "string")
-    return { message: `${where} ${wish}, not ${JSON.stringify(value)}`, mend: mendOfText(expected, value) };
+    return {
+      message: `${where} ${wish}, not ${JSON.stringify(value)}`,
+      mend: mendOfText(expected, value, name),
+    };
   const read = typeof value === "number" ? "a number" : "true or false";
   if (expected === "string")
     return { message: `${where} ${wish}, but YAML read ${text} as ${read}`, mend: `quote it: "${text}"` };
@@ -200,7 +204,9 @@ function mendOfCollection(expected: string, value: object, name: string): string
   return isMap && typeof first === "string" ? `write it as a map, e.g.  ${first}: {}` : undefined;
 }
 
-function mendOfText(expected: string, value: string): string | undefined {
+function mendOfText(expected: string, value: string, name: string): string | undefined {
+  if (name === "retention: " && "value" in parseDuration(value))
+    return `write it as  retention: { time: ${value} }`;
   if (expected === "boolean" && /^(yes|on|y)$/i.test(value)) return "write true";
   if (expected === "boolean" && /^(no|off|n)$/i.test(value)) return "write false";
   if (/^(int|number)$/.test(expected) && /^\d+$/.test(value)) return `write it without quotes: ${value}`;

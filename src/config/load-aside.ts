@@ -10,9 +10,12 @@ import { ConfigError, type Problem } from "./problems.ts";
 export interface LoadQuestion {
   readonly file: string;
   readonly inputs: ConfigInputs;
+  /** Of tables that need not be handed over: a large one takes 100 ms to get from thread to thread. */
+  readonly tableVersions: LoadedConfig["tableVersions"];
 }
 
 export type LoadAnswer =
+  /** Without the tables that are as they were. */
   | { readonly loaded: LoadedConfig }
   | { readonly problems: readonly Problem[] }
   | { readonly failure: Pick<SluiceError, "code" | "message" | "mend" | "exitCode"> };
@@ -23,9 +26,13 @@ const WORKER = new URL(
   import.meta.url,
 );
 
-/** As `loadTested`. */
-export async function loadConfigAside(file: string, inputs: ConfigInputs): Promise<LoadedConfig> {
-  const question: LoadQuestion = { file, inputs };
+/** As `loadTested`; tables that are as they were are taken from `current`. */
+export async function loadConfigAside(
+  file: string,
+  inputs: ConfigInputs,
+  current?: LoadedConfig,
+): Promise<LoadedConfig> {
+  const question: LoadQuestion = { file, inputs, tableVersions: current?.tableVersions ?? {} };
   const worker = new Worker(WORKER, { workerData: question, execArgv: [] });
   const answer = await new Promise<LoadAnswer>((resolve, reject) => {
     worker.once("message", resolve);
@@ -33,7 +40,17 @@ export async function loadConfigAside(file: string, inputs: ConfigInputs): Promi
     worker.once("exit", (code) => reject(new Error(`the thread that loads ended with ${code}`)));
   });
   if ("problems" in answer) throw new ConfigError(answer.problems);
-  if (!("failure" in answer)) return answer.loaded;
+  if (!("failure" in answer)) return withTables(answer.loaded, current);
   const { code, message, mend, exitCode } = answer.failure;
   throw new SluiceError(code, message, { exitCode, ...(mend === undefined ? {} : { mend }) });
+}
+
+function withTables(loaded: LoadedConfig, current: LoadedConfig | undefined): LoadedConfig {
+  const { config, tableVersions } = loaded;
+  const tables = Object.keys(tableVersions).map((name) => {
+    const table = config.tables.get(name) ?? current?.config.tables.get(name);
+    if (table === undefined) throw new Error(`the table ${name} is nowhere`);
+    return [name, table] as const;
+  });
+  return { ...loaded, config: { ...config, tables: new Map(tables) } };
 }

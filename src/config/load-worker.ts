@@ -7,10 +7,13 @@ import { SluiceError } from "../errors.ts";
 import type { LoadAnswer, LoadQuestion } from "./load-aside.ts";
 import { ConfigError } from "./problems.ts";
 
-async function answer({ file, inputs }: LoadQuestion): Promise<LoadAnswer> {
+async function answer({ file, inputs, tableVersions }: LoadQuestion): Promise<LoadAnswer> {
   try {
     const { loadTested } = await import("./tests.ts");
-    return { loaded: await loadTested(file, inputs) };
+    const loaded = await loadTested(file, inputs);
+    const isNew = ([name]: readonly [string, unknown]) => loaded.tableVersions[name] !== tableVersions[name];
+    const tables = new Map([...loaded.config.tables].filter(isNew));
+    return { loaded: { ...loaded, config: { ...loaded.config, tables } } };
   } catch (error) {
     if (error instanceof ConfigError) return { problems: error.problems };
     if (!(error instanceof SluiceError)) throw error;

@@ -4,16 +4,16 @@
  * wrong at once; nothing is repaired in silence, and the file is never written.
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import type { RuleDefinition } from "../mapping/rule.ts";
 import { Attachments } from "./attachments.ts";
 import { crossCheck } from "./cross-checks.ts";
 import { applyOverrides, keysOf, type Override, readEnvironment, schemaAt } from "./environment.ts";
 import { IncludedSources, readIncluded } from "./included.ts";
-import { type Checked, problemsOf } from "./issue-words.ts";
-import { ConfigError, type Problem } from "./problems.ts";
+import { type Checked, placeOf, problemsOf } from "./issue-words.ts";
+import { ConfigError, type Place, type Problem } from "./problems.ts";
 import { type Config, configSchema, type ParsedConfig } from "./schema.ts";
+import { readTextFile } from "./text-file.ts";
 import { type Path, YamlSource } from "./yaml-source.ts";
 
 export const DEFAULT_CONFIG_FILE = "config/gateway.yaml";
@@ -31,8 +31,12 @@ export interface LoadedConfig {
   readonly files: readonly string[];
   /** A hash of what the files say: the same text, the same version. */
   readonly version: string;
+  /** A hash of each table, by its name. */
+  readonly tableVersions: Readonly<Record<string, string>>;
   /** Where each of `tests` stands: file, line, column. */
   readonly testPlaces: readonly string[];
+  /** Where each stream says its partitions: only the log knows whether they are fewer than there are. */
+  readonly partitionPlaces: Readonly<Record<string, Place>>;
   /** Sentences for the log: what was set but is not known. */
   readonly warnings: readonly string[];
   /** What is no mistake, but worth a look. */
@@ -43,13 +47,14 @@ export interface LoadedConfig {
 export async function loadConfig(file: string, inputs: ConfigInputs = {}): Promise<LoadedConfig> {
   let text: string;
   try {
-    text = await readFile(file, "utf8");
+    text = readTextFile(file);
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    const message = missing ? "there is no such file" : `cannot be read: ${messageOf(error)}`;
-    throw new ConfigError([
-      { place: { label: file }, message, mend: "name the configuration with --config <file>" },
-    ]);
+    const message = missing ? "there is no such file" : messageOf(error);
+    const mend = missing
+      ? "name the configuration: sluice check <file>, sluice up --config <file>"
+      : undefined;
+    throw new ConfigError([{ place: { label: file }, message, mend }]);
   }
   const main = mainSource(text, file);
   return parseSources(main, await readIncluded(main), inputs);
@@ -107,7 +112,16 @@ function parseSources(
     file: main.file,
     files: [...files, ...attachments.files],
     version,
+    tableVersions: Object.fromEntries(
+      Object.entries(result.data.tables).map(([name, table]) => [name, attachments.versionOf(table)]),
+    ),
     testPlaces: result.data.tests.map((_, index) => source.placeOfValue(["tests", index]).label),
+    partitionPlaces: Object.fromEntries(
+      Object.keys(result.data.streams).map((name) => [
+        name,
+        placeOf(["streams", name, "partitions"], checked),
+      ]),
+    ),
     warnings: environment.warnings,
     notes: cross.notes,
   };

@@ -54,10 +54,29 @@ function formatProblem({ place, message, mend }: Problem, width: number): string
   if (source === undefined) return mend === undefined ? heading : `${heading}\n  ${mend}`;
   const gutter = source.line === undefined ? "  | " : `  ${source.line} | `;
   const margin = gutter.replace(/\d/g, " ").replace(/\| $/, "| ");
+  const { text, column, length } = excerptOf(source);
   // A tab before the caret stays a tab, or the caret would stand elsewhere.
-  const indent = source.text.slice(0, source.column).replace(/[^\t]/g, " ");
-  const carets = "^".repeat(source.length);
-  return `${heading}\n${gutter}${source.text}\n${margin}${indent}${carets}${mend ? `  ${mend}` : ""}`;
+  const indent = text.slice(0, column).replace(/[^\t]/g, " ");
+  return `${heading}\n${gutter}${text}\n${margin}${indent}${"^".repeat(length)}${mend ? `  ${mend}` : ""}`;
+}
+
+const MAX_LINE = 160;
+const BEFORE = 60;
+
+/** The line, or what stands around the mark in a long one; what would move a terminal's cursor as dots. */
+function excerptOf({ text, column, length }: NonNullable<Place["source"]>) {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly those
+  const line = text.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g, "·");
+  if (line.length <= MAX_LINE) return { text: line, column, length };
+  const from = column > BEFORE ? column - BEFORE : 0;
+  const [open, close] = [from > 0 ? "…" : "", from + MAX_LINE < line.length ? "…" : ""];
+  const shown = line.slice(from, from + MAX_LINE);
+  const start = column - from;
+  return {
+    text: open + shown + close,
+    column: open.length + start,
+    length: Math.max(1, Math.min(length, shown.length - start)),
+  };
 }
 
 function countOf(problems: number): string {
@@ -70,7 +89,9 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   let bestDistance = Math.max(3, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
     const [given, other] = [word.toLowerCase(), candidate.toLowerCase()];
-    const steps = distance(given, other);
+    // Who writes the beginning of a word has meant it.
+    const begins = given.length >= 3 && other.startsWith(given);
+    const steps = begins ? Math.min(3, distance(given, other)) : distance(given, other);
     // Two short words are always near each other: half of the letters must agree, or one begin the other.
     const alike = steps <= other.length / 2 || given.startsWith(other) || other.startsWith(given);
     if (alike && steps < bestDistance) {

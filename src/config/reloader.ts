@@ -3,6 +3,7 @@
  * one is validated whole and its tests are run before anybody hears of it; if anything is wrong the old one
  * goes on, and the log and `status` say why, in the loader's words.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { messageOf, type SluiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
@@ -10,8 +11,8 @@ import { FileWatcher } from "./file-watcher.ts";
 import type { LoadedConfig } from "./load.ts";
 import type { Config } from "./schema.ts";
 
-/** How the configuration is loaded: everything that stands outside of the files included. */
-export type LoadConfig = () => Promise<LoadedConfig>;
+/** How the configuration is loaded, everything that stands outside of the files included; `current` is what runs. */
+export type LoadConfig = (current: LoadedConfig) => Promise<LoadedConfig>;
 
 export interface ConfigStatus {
   readonly file: string;
@@ -89,8 +90,12 @@ export class Reloader {
   private async reloadNow(): Promise<Reloaded> {
     const before = this.current;
     try {
-      const loaded = await this.load();
+      await this.watcher.beforeReading();
+      const loaded = await this.load(before);
+      // Reading a large answer and comparing it take milliseconds each: messages pass in between.
+      await turn();
       const changed = changes(before.config, loaded.config);
+      await turn();
       if (loaded.version !== before.version || changed.length > 0) {
         for (const warning of loaded.warnings) this.logger.warn(warning);
         await this.takeOver(loaded);

@@ -10,6 +10,7 @@
  */
 
 import { type Clock, systemClock } from "../clock.ts";
+import type { EndSignal } from "../end-signal.ts";
 import { type LogError, messageOf } from "../errors.ts";
 import type { Log, RecordAppend } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
@@ -122,8 +123,8 @@ export class GroupCoordinator implements GroupHost {
 
   // ── membership ─────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Resolves when the join phase ends; `signal` is aborted when nobody waits for the answer any more. */
-  join(request: JoinRequest, signal?: AbortSignal): Promise<JoinResult> {
+  /** Resolves when the join phase ends; `signal` ends when nobody waits for the answer any more. */
+  join(request: JoinRequest, signal?: EndSignal): Promise<JoinResult> {
     const error = this.joinError(request);
     const group = error === "NONE" ? this.forJoin(request) : error;
     if (typeof group === "string") return Promise.resolve(refusedJoin(group, request.memberId));
@@ -131,7 +132,7 @@ export class GroupCoordinator implements GroupHost {
   }
 
   /** Resolves when the leader's assignments are stored, or with an error when the next rebalance begins. */
-  sync(request: SyncRequest, signal?: AbortSignal): Promise<SyncResult> {
+  sync(request: SyncRequest, signal?: EndSignal): Promise<SyncResult> {
     const { maxMetadataBytes } = this.options;
     const tooLarge = request.assignments.some(({ assignment }) => assignment.length > maxMetadataBytes);
     const group = tooLarge ? "INVALID_REQUEST" : this.existing(request.groupId, "UNKNOWN_MEMBER_ID");
@@ -411,21 +412,21 @@ export class GroupCoordinator implements GroupHost {
   }
 }
 
-/** Asks for an answer that may come later, and is not waited for when `signal` is aborted. */
+/** Asks for an answer that may come later, and is not waited for when `signal` has ended. */
 function waiting<R>(
   group: Group,
-  signal: AbortSignal | undefined,
+  signal: EndSignal | undefined,
   ask: (answer: (result: R) => void) => void,
 ): Promise<R> {
   return new Promise((resolve) => {
     const abandoned = () => group.abandon(answer as never);
     const answer = (result: R) => {
-      signal?.removeEventListener("abort", abandoned);
+      signal?.remove(abandoned);
       resolve(result);
     };
-    signal?.addEventListener("abort", abandoned);
+    signal?.add(abandoned);
     ask(answer);
-    if (signal?.aborted) abandoned();
+    if (signal?.hasEnded) abandoned();
   });
 }
 

@@ -3,12 +3,14 @@
  * ApiVersions is answered from what is registered, so nothing can be advertised that is not here.
  */
 
+import type { EndSignal } from "../end-signal.ts";
 import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import { type Fields, type MessageSchema, message, type Partially, type Shape } from "../wire/schema.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import type { Reachability } from "./reachability.ts";
+import type { ReadAhead } from "./read-ahead.ts";
 
 /** Where a client reached us, or is told to. */
 export interface Endpoint {
@@ -30,6 +32,7 @@ export interface BrokerServices {
   readonly maxPartitionsPerRequest: number;
   /** What the whole server may hold of requests and replies. */
   readonly memory: ByteBudget;
+  readonly ahead: ReadAhead;
   readonly reachability: Reachability;
   /** Every registered API. */
   readonly apis: ReadonlyMap<number, Api>;
@@ -41,10 +44,10 @@ export interface ClientContext extends BrokerServices {
   /** The address that this client is to be told (the one it reached us on, or the configured one). */
   readonly advertised: Endpoint;
   /**
-   * Aborted when the connection ends or the server closes: whoever waits stops waiting and answers with what
+   * Ends when the connection ends or the server closes: whoever waits stops waiting and answers with what
    * there is; the connection knows whether the answer still has a reader.
    */
-  readonly signal: AbortSignal;
+  readonly signal: EndSignal;
 }
 
 export interface RequestHeader {

@@ -7,13 +7,14 @@
  * nothing is read from the socket, so at most one chunk of it lies here. Whatever the client does wrong costs
  * this connection and nothing else.
  */
-import { setMaxListeners } from "node:events";
 import type { Socket } from "node:net";
+import { EndSignal } from "../end-signal.ts";
 import { messageOf, ProtocolError } from "../errors.ts";
-import { readMemory } from "../log/reused-memory.ts";
+import { readMemory, SMALL_BYTES } from "../log/reused-memory.ts";
 import type { ClientContext } from "./api.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { encodeReply, parseRequest, type Request } from "./request.ts";
+import type { SharedReads } from "./shared-reads.ts";
 
 /** Replies that may wait for a client before its next request is begun. */
 const MAX_UNSENT_BYTES = 1 << 20;
@@ -59,7 +60,7 @@ export class Connection {
   readonly socket: Socket;
   private readonly host: ConnectionHost;
   private readonly frames: FrameReader;
-  private readonly ended = new AbortController();
+  private readonly signal = new EndSignal();
   private readonly inHand: Slot[] = [];
   private readonly output: Buffer[] = [];
   /** Held in the budget for the frame that is arriving. */
@@ -80,26 +81,26 @@ export class Connection {
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
 
-  /** `socketOf` makes the socket, paused, that gives its bytes to `onRead` for as long as that does not return. */
+  /** `accepted` is paused, and not to be used any more. */
   constructor(
-    socketOf: (onRead: (chunk: Buffer) => void) => Socket,
+    reads: SharedReads,
+    accepted: Socket,
     context: Omit<ClientContext, "signal">,
     host: ConnectionHost,
   ) {
-    this.socket = socketOf((chunk) => this.received(chunk));
-    this.context = { ...context, signal: this.ended.signal };
+    this.socket = reads.take(accepted, (chunk) => this.received(chunk));
+    this.context = { ...context, signal: this.signal };
     this.host = host;
     this.frames = new FrameReader(host.maxFrameBytes);
   }
 
   /** Begins to read; `onClose` is called once, when the socket is gone. */
   start(onClose: () => void): void {
-    setMaxListeners(0, this.ended.signal); // one per request that waits, bounded by maxInFlight
     // A reset or a broken pipe: the client is gone, "close" follows.
     this.socket.on("error", () => {});
     this.socket.once("close", () => {
       this.closed = true;
-      this.ended.abort();
+      this.signal.end();
       const { memory } = this.context;
       memory.forget(this.advance);
       memory.release(this.reservedBytes + this.unsentBytes);
@@ -125,7 +126,7 @@ export class Connection {
     if (this.draining) return;
     this.draining = true;
     this.socket.pause();
-    this.ended.abort();
+    this.signal.end();
     this.closeWhenDrained();
   }
 
@@ -183,7 +184,7 @@ export class Connection {
         // Each partition may be named under a stream of its own, so twice as many elements.
         const request = parseRequest(frame, apis, maxPartitionsPerRequest * 2);
         this.reservedBytes = 0;
-        void this.answer(request, bytes, frame);
+        void this.answer(request, bytes, frame.length < SMALL_BYTES ? undefined : frame);
       }
     } catch (error) {
       this.host.offence(this, messageOf(error));
@@ -197,7 +198,7 @@ export class Connection {
   }
 
   /** Begins at once; never rejects. A handler's failure ends the connection. */
-  private async answer(request: Request, heldBytes: number, frame: Buffer): Promise<void> {
+  private async answer(request: Request, heldBytes: number, frame: Buffer | undefined): Promise<void> {
     const { api, body } = request;
     const slot: Slot = { heldBytes, reply: undefined };
     this.inHand.push(slot);
@@ -210,7 +211,7 @@ export class Connection {
       const answer = await api.handle(body, this.context, request);
       const reply = answer === null ? [] : encodeReply(request, answer);
       // Not where one has failed: what it began with these bytes may be under way.
-      readMemory.give(frame);
+      if (frame !== undefined) readMemory.give(frame);
       this.settle(slot, reply);
     } catch (error) {
       // A handler throws ProtocolError where the protocol wants the connection closed (Produce with acks=0).

@@ -9,11 +9,12 @@ import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { isSame, Ports } from "../ports.ts";
-import type { Api, BrokerServices, Endpoint } from "./api.ts";
+import type { Api, BrokerServices, ClientContext, Endpoint } from "./api.ts";
 import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { Connection, type ConnectionHost, type ConnectionStats } from "./connection.ts";
 import { Reachability } from "./reachability.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { SharedReads } from "./shared-reads.ts";
 
 export interface KafkaListener {
@@ -74,6 +75,7 @@ export class KafkaServer {
   };
   private readonly ports: Ports;
   private sweeper: NodeJS.Timeout | undefined;
+  private onLastClosed: (() => void) | undefined;
   private closing: Promise<void> | undefined;
 
   constructor(
@@ -98,10 +100,11 @@ export class KafkaServer {
     );
     this.timing = { ...TIMING, ...options.timing };
     const { autoCreate, dataDir, maxPartitionsPerRequest } = options;
+    const memory = new ByteBudget(options.maxBufferedBytes);
     this.services = {
       ...services,
       ...{ logger, autoCreate, dataDir, maxPartitionsPerRequest },
-      memory: new ByteBudget(options.maxBufferedBytes),
+      ...{ memory, ahead: new ReadAhead(memory) },
       reachability: new Reachability(logger),
       apis: new Map(apis.map((api) => [api.key, api])),
     };
@@ -199,14 +202,23 @@ export class KafkaServer {
       clientHost: plainAddress(socket.remoteAddress),
       advertised: listener.advertise === "auto" ? local : listener.advertise,
     };
-    const connection = new Connection((onRead) => this.reads.take(socket, onRead), context, this.host);
+    this.serve(socket, context);
+  }
+
+  /** Apart from what knows the accepted socket: nothing here may keep that in memory. */
+  private serve(accepted: Socket, context: Omit<ClientContext, "signal">): void {
+    const connection = new Connection(this.reads, accepted, context, this.host);
     this.counters.acceptedConnections++;
     this.connections.add(connection);
-    connection.start(() => this.connections.delete(connection));
+    connection.start(() => {
+      this.connections.delete(connection);
+      if (this.connections.size === 0) this.onLastClosed?.();
+    });
   }
 
   private sweep(): void {
     const now = performance.now();
+    this.services.ahead.sweep(now);
     for (const connection of this.connections) {
       const stalled = connection.stalledMs(now) >= this.timing.stallMs;
       if (stalled && this.services.memory.isSpent) {
@@ -228,7 +240,8 @@ export class KafkaServer {
     const late = setTimeout(() => {
       for (const connection of this.connections) connection.destroy();
     }, this.timing.closeMs);
-    await closed; // after the last connection
+    await closed;
+    if (this.connections.size > 0) await new Promise<void>((resolve) => (this.onLastClosed = resolve));
     clearTimeout(late);
   }
 }

@@ -31,8 +31,8 @@ export class SharedReads {
     };
     const options = { handle, onread: { buffer, callback }, readable: true, writable: true };
     const socket = new Socket(options as ConstructorParameters<typeof Socket>[0]);
-    // The server counts the one that it made.
-    socket.once("close", () => accepted.destroy());
+    // From here on the server knows nothing of it: whoever closes waits for the connections themselves.
+    accepted.destroy();
     return socket;
   }
 }

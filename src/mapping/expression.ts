@@ -209,12 +209,20 @@ export class Compiler {
   }
 
   private map(entries: readonly (readonly [ASTNode, ASTNode])[]): Evaluate {
-    const compiled = entries.map(([key, value]) => [this.value(key), this.value(value)] as const);
+    const compiled = entries.map(([key, value]) => [this.key(key), this.value(value)] as const);
     return (scope) => {
       const map = {};
       for (const [key, value] of compiled) setField(map, textOf(key(scope)), value(scope));
       return map;
     };
+  }
+
+  /** `{a: 1}` has the value of `a` for a name, as CEL has it: who writes JavaScript means `{"a": 1}`. */
+  private key(node: ASTNode): Evaluate {
+    if (node.op === "id" && !this.locals.includes(node.args) && !this.context.names.includes(node.args)) {
+      throw this.error(node, `"${node.args}" is not known here`, `as the name of a field: "${node.args}"`);
+    }
+    return this.value(node);
   }
 
   /** A node whose optional must be there. */

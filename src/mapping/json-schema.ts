@@ -1,9 +1,10 @@
 /** Payloads checked against a JSON Schema, by Ajv. */
 import { createRequire } from "node:module";
+import { setImmediate as turn } from "node:timers/promises";
 import { messageOf } from "../errors.ts";
 import { compilePattern } from "./regex.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { RenderError } from "./values.ts";
+import { Budget, RenderError, textOf } from "./values.ts";
 
 /** A JSON Schema that has been read. */
 export interface SchemaFile {
@@ -22,6 +23,10 @@ interface Problem {
 type Ajv = new (
   options: object,
 ) => {
+  /** Ours: called by each function that a schema becomes. */
+  spend?: () => void;
+  removeKeyword(name: string): void;
+  addKeyword(definition: object): void;
   compile(schema: unknown): ((value: unknown) => boolean) & { errors?: Problem[] | null };
   errorsText(errors: Problem[]): string;
 };
@@ -37,6 +42,54 @@ const regExp = Object.assign(
   { code: "re2" },
 );
 
+/** Ajv's own compares each item with each: one packet of them would stall the broker for a minute. */
+const UNIQUE_ITEMS = {
+  keyword: "uniqueItems",
+  type: "array",
+  schemaType: "boolean",
+  error: { message: "must NOT have duplicate items" },
+  validate: (wanted: boolean, items: readonly unknown[]): boolean =>
+    !wanted || new Set(items.map(canonical)).size === items.length,
+};
+
+/** The same text for what JSON Schema takes for equal. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
+  if (typeof value === "object" && value !== null && !(value instanceof Uint8Array)) {
+    const map = value as Record<string, unknown>;
+    const fields = Object.keys(map).sort();
+    return `{${fields.map((name) => `${JSON.stringify(name)}:${canonical(map[name])}`).join()}}`;
+  }
+  return typeof value === "string" ? JSON.stringify(value) : textOf(value);
+}
+
+/**
+ * A schema that refers to itself in two branches of a choice looks at what is nested 60 deep 2^60 times. So each function
+ * that Ajv makes, one for each `$ref` that is not a plain one, counts.
+ */
+function counting(code: string): string {
+  const counted = code.replace(/return function validate\d+\(data, \{.*?\}=\{\}\)\{/, "$&self.spend();");
+  if (counted === code) throw new Error("it cannot be bounded");
+  return counted;
+}
+
+const AJV_PARTS: readonly string[] = [
+  "ajv/dist/compile/codegen",
+  "ajv/dist/compile/validate",
+  "ajv/dist/core",
+  "ajv/dist/vocabularies/applicator",
+  "ajv/dist/vocabularies/validation",
+  "ajv",
+];
+
+/** Ajv in pieces, before the first schema, for a process that has other things to do meanwhile. */
+export async function loadInPieces(): Promise<void> {
+  for (const part of AJV_PARTS) {
+    require(part);
+    await turn();
+  }
+}
+
 /** Throws `MappingSyntaxError` for what is no JSON Schema. */
 export function compileSchema({ file, document }: SchemaFile): Validate {
   const dialect = String((document as { $schema?: unknown } | null)?.$schema ?? "");
@@ -51,8 +104,14 @@ export function compileSchema({ file, document }: SchemaFile): Validate {
     strictTuples: false,
     strictRequired: false,
     validateFormats: false,
-    code: { regExp },
+    code: { regExp, process: counting },
   });
+  let calls = 0;
+  ajv.spend = () => {
+    if (++calls > Budget.STEPS) throw new RenderError(`takes more than ${Budget.STEPS} steps`);
+  };
+  ajv.removeKeyword("uniqueItems");
+  ajv.addKeyword(UNIQUE_ITEMS);
   let validate: ReturnType<InstanceType<Ajv>["compile"]>;
   try {
     validate = ajv.compile(document);
@@ -63,6 +122,7 @@ export function compileSchema({ file, document }: SchemaFile): Validate {
   }
   return (payload) => {
     let valid: boolean;
+    calls = 0;
     try {
       valid = validate(payload);
     } catch (error) {

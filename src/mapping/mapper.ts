@@ -14,6 +14,7 @@ import { KEYLESS, type PublishPacket } from "../record.ts";
 import { encodeHeaders } from "../wire/record-batch.ts";
 import { TwoGenerations } from "./cache.ts";
 import { FilterTrie } from "./filter-trie.ts";
+import { loadInPieces } from "./json-schema.ts";
 import { MessageScope } from "./message-scope.ts";
 import {
   type Failed,
@@ -57,6 +58,7 @@ export async function compileInSlices(
   context: RuleContext,
 ): Promise<CompiledRule[]> {
   const compiled: CompiledRule[] = [];
+  if (rules.some(({ schema }) => schema !== undefined)) await loadInPieces();
   let until = performance.now() + SLICE_MS;
   for (const rule of rules) {
     compiled.push(compileRuleOrThrow(rule, context));
@@ -64,6 +66,8 @@ export async function compileInSlices(
     await turn();
     until = performance.now() + SLICE_MS;
   }
+  // What they are put to comes on top.
+  await turn();
   return compiled;
 }
 

@@ -229,7 +229,7 @@ class RuleCompiler {
     const own = <K extends keyof TargetDefinition>(field: K) => (field in given ? [...path, field] : [field]);
     const to = this.to(target, [...path, "to"]);
     const key = this.template(target.key, own("key"));
-    if (key?.literal === "") {
+    if (key?.constant === "") {
       this.inField(own("key"), () => {
         throw new MappingSyntaxError("this key is always empty: all records would have the same", 0, {
           length: target.key?.length ?? 1,

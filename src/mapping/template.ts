@@ -5,7 +5,7 @@
 import { Expression } from "./expression.ts";
 import type { ExpressionContext, Scope } from "./scope.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { RenderError, textOf } from "./values.ts";
+import { Budget, RenderError, textOf } from "./values.ts";
 
 export type { Scope } from "./scope.ts";
 export { RenderError } from "./values.ts";
@@ -32,6 +32,16 @@ export class Template {
   get literal(): string | undefined {
     const [first = "", ...others] = this.parts;
     return typeof first === "string" && others.length === 0 ? first : undefined;
+  }
+
+  /** What it always comes to; undefined where that follows from a message, or cannot be made. */
+  get constant(): string | undefined {
+    if (this.names.length > 0) return undefined;
+    try {
+      return this.renderText({ get: () => undefined, budget: new Budget() });
+    } catch {
+      return undefined;
+    }
   }
 
   /** The literal parts, with an empty one where an expression stands. */

@@ -2,6 +2,7 @@
  * People who look at messages as they pass. A tap never holds up the gateway: it keeps a bounded number of lines,
  * takes a bounded number a second, and what is too much is counted and said instead.
  */
+import { isUtf8 } from "node:buffer";
 import type { LogError } from "../errors.ts";
 import type { RecordAppend } from "../log/log.ts";
 import type { Mapping, MappingError } from "../mapping/outcome.ts";
@@ -25,8 +26,9 @@ export interface TapLine {
   readonly qos: number;
   readonly retain: boolean;
   readonly bytes: number;
-  /** The beginning of it. */
+  /** The beginning of it: text, or hex where it is none. */
   readonly payload: string;
+  readonly isText: boolean;
   readonly outcome: "stored" | "failed" | "unmatched" | "skipped" | "refused";
   readonly rule?: string | undefined;
   /** What was stored of it: records, a dead letter, or what goes to the fallback stream. */
@@ -188,7 +190,7 @@ function lineOf(
     qos,
     retain,
     bytes: payload.length,
-    payload: payload.toString("utf8", 0, MAX_PAYLOAD_BYTES),
+    ...beginningOf(payload),
     outcome: refusal !== null ? "refused" : outcomeOf(mapping),
     rule: mapping.outcome === "unmatched" ? undefined : mapping.rule,
     records: records.slice(0, MAX_RECORDS).map(({ partition, offset, key }) => ({
@@ -200,6 +202,16 @@ function lineOf(
     more: Math.max(0, records.length - MAX_RECORDS),
     error: refusal === null ? error : { field: refusal.code, message: refusal.message },
   };
+}
+
+function beginningOf(payload: Buffer): Pick<TapLine, "payload" | "isText"> {
+  let end = Math.min(payload.length, MAX_PAYLOAD_BYTES);
+  // Not within a character: its further bytes are 10xxxxxx.
+  if (end < payload.length)
+    while (end > MAX_PAYLOAD_BYTES - 3 && ((payload[end] as number) & 0xc0) === 0x80) end--;
+  const head = payload.subarray(0, end);
+  const isText = isUtf8(head);
+  return { payload: head.toString(isText ? "utf8" : "hex"), isText };
 }
 
 function outcomeOf({ outcome }: Mapping): TapLine["outcome"] {

@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connectAsync, type MqttClient } from "mqtt";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { ControlClient } from "../../src/control/client.ts";
+import type { GatewayStatus } from "../../src/gateway.ts";
 
 const ENV = { ...process.env, NO_COLOR: "1" };
 const CONFIG = `version: 1
@@ -111,6 +113,32 @@ test("reload refuses what fails its tests, takes over what is right, and dead le
   expect((await sluice("reload")).code).toBe(0);
   expect((await sluice("dead-letters", "retry")).output).toBe("1 of 1 dead letter went through\n");
   expect((await sluice("dead-letters", "list", "--json")).output).toContain('"waiting": 0');
+});
+
+test("SIGHUP loads the configuration anew, and status says what became of it", {
+  timeout: 60_000,
+}, async () => {
+  const file = join(folder, "gateway.yaml");
+  const text = await readFile(file, "utf8");
+  const ask = () => new ControlClient(join(folder, "data")).ask<GatewayStatus>("GET /status");
+  await writeFile(file, text.replace("to: telemetry", "to: telemetri"));
+  const refusedAt = async (after: number): Promise<number> =>
+    vi.waitFor(
+      async () => {
+        const { config } = await ask();
+        expect(config?.refused?.message).toContain('did you mean "telemetry"?');
+        expect(config?.refused?.at).toBeGreaterThan(after);
+        return config?.refused?.at as number;
+      },
+      { timeout: 20_000, interval: 50 },
+    );
+  // The gateway sees the change by itself, too, and once only.
+  const first = await refusedAt(0);
+  gateway.kill("SIGHUP");
+  await refusedAt(first);
+  await writeFile(file, text);
+  gateway.kill("SIGHUP");
+  await vi.waitFor(async () => expect((await ask()).config?.refused).toBeUndefined(), { timeout: 20_000 });
 });
 
 test("status names what no mapping took", async () => {

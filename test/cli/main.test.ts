@@ -83,6 +83,28 @@ describe("check", () => {
     );
   });
 
+  test("says what a test expects and what it was instead, and ends with 1", async () => {
+    const file = join(folder, "tested.yaml");
+    const lines = [
+      "version: 1",
+      "streams: { s: {} }",
+      'mappings: [{ from: a/+d, to: s, key: "${d}" }]',
+      "tests:",
+      "  - { name: south, publish: { topic: a/t1 }, expect: { key: t2 } }",
+      "  - { publish: { topic: b }, expect: unmatched }",
+    ];
+    await writeFile(file, lines.join("\n"));
+    const { code, stdout } = await sluice("check", file);
+    expect(stdout).toMatch(
+      /:5:5 {2}south\n {4}key {2}expected {2}t2\n {9}was {7}t1\ntests fail .*\n1 of 2 tests passed\n$/,
+    );
+    expect(code).toBe(1);
+    expect(JSON.parse((await sluice("check", file, "--json")).stdout)).toMatchObject({
+      ok: false,
+      tests: [{ differences: [{ what: "key", expected: "t2", actual: "t1" }] }, { differences: [] }],
+    });
+  });
+
   test("says the same as data with --json", async () => {
     const file = join(folder, "wrong.json.yaml");
     await writeFile(file, "version: 2\n");

@@ -1,7 +1,11 @@
-/** docs/mapping.md says what is so: its configurations run their tests, its functions give what it says. */
+/**
+ * docs/mapping.md says what is so: its configurations run their tests, its functions give what it says. What other pages
+ * show of a configuration is taken.
+ */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
+import type { ConfigError } from "../../src/config/problems.ts";
 import { resultText, runTests } from "../../src/config/tests.ts";
 import { Expression } from "../../src/mapping/expression.ts";
 import { functionNames } from "../../src/mapping/functions.ts";
@@ -37,6 +41,27 @@ describe("docs/mapping.md", () => {
     for (const name of functionNames()) {
       if (/Ascii$|^(double|timestamp|bytes)$/.test(name)) continue;
       expect(text, name).toMatch(new RegExp(`\\b${name}\\b`));
+    }
+  });
+});
+
+describe.each(["README.md", "docs/downlink.md", "docs/trying.md", "docs/uplink.md"])("%s", (page) => {
+  const snippets = [...readFileSync(page, "utf8").matchAll(/^```yaml\n(.*?)^```$/gms)].map(
+    ([, yaml = ""]) => yaml,
+  );
+
+  test("has nothing in its configurations but streams that stand elsewhere", () => {
+    for (const yaml of snippets) {
+      const complaints: string[] = [];
+      try {
+        parseConfig(yaml.startsWith("version:") ? yaml : `version: 1\n${yaml}`, page);
+      } catch (error) {
+        complaints.push(...(error as ConfigError).problems.map(({ message }) => message));
+      }
+      expect(
+        complaints.filter((message) => !/is not declared under streams/.test(message)),
+        yaml,
+      ).toEqual([]);
     }
   });
 });

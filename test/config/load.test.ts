@@ -217,6 +217,26 @@ describe("a file", () => {
     await expect(missing).rejects.toThrow(/there is no such file/);
   });
 
+  test.each<[string, Buffer | undefined, string]>([
+    ["that is a folder", undefined, "is a folder"],
+    ["in Latin-1", Buffer.from("version: 1\nname: K\u00fcche\n", "latin1"), "is no UTF-8 text: see line 2"],
+    ["in UTF-16", Buffer.from("\ufeffversion: 1\n", "utf16le"), "is UTF-16; save it as UTF-8"],
+    ["without end", Buffer.alloc((16 << 20) + 1), "has 16777217 bytes, and 16777216 are the most"],
+  ])("%s is refused by name", async (_, bytes, words) => {
+    const file = bytes === undefined ? folder : join(folder, "g.yaml");
+    if (bytes !== undefined) await writeFile(file, bytes);
+    await expect(loadConfig(file)).rejects.toThrow(`${file}  ${words}`);
+    const main = join(folder, "main.yaml");
+    await writeFile(main, `version: 1\ninclude: ${bytes === undefined ? "." : "g.yaml"}\n`);
+    await expect(loadConfig(main)).rejects.toThrow(words);
+  });
+
+  test("with a byte order mark and Windows' line ends is read like any other", async () => {
+    const file = join(folder, "g.yaml");
+    await writeFile(file, "\ufeffversion: 1\r\nname: north\r\n");
+    expect((await loadConfig(file)).config.name).toBe("north");
+  });
+
   test.each([
     ["sensors/north/t1/temperature", "telemetry", "t1"],
     ["sensors/north/t1/state", "states", "t1"],

@@ -1,5 +1,6 @@
 /** What the handlers add to the coordinator: versions, filters, shapes. Requests go through the wire and back. */
 import { expect, it } from "vitest";
+import { EndSignal } from "../../src/end-signal.ts";
 import type { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import type { ClientContext } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
@@ -37,7 +38,7 @@ class Client {
       clientHost: "127.0.0.1",
       logger: silentLogger,
       advertised: { host: "10.0.0.5", port: 9092 },
-      signal: new AbortController().signal,
+      signal: new EndSignal(),
     } as unknown as ClientContext;
     const header = { version, correlationId: 1, clientId: "client" };
     const answering = api.handle(decode(api.request, version, new Reader(sent.toBuffer())), context, header);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { EndSignal } from "../../src/end-signal.ts";
 import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import { readRecord } from "../../src/groups/records.ts";
 import { OFFSETS_STREAM } from "../../src/groups/store.ts";
@@ -293,9 +294,9 @@ it("stops waiting for a member whose connection has ended", async () => {
   const clock = new FakeClock();
   const groups = await coordinatorOn(new FakeLog(), clock);
   const first = await stableMember(groups, clock);
-  const connection = new AbortController();
-  const lost = groups.join(joinRequest({ clientId: "lost" }), connection.signal);
-  connection.abort();
+  const connection = new EndSignal();
+  const lost = groups.join(joinRequest({ clientId: "lost" }), connection);
+  connection.end();
   // It holds bytes of the server's budget as long as it is open.
   expect((await lost).error).toBe("COORDINATOR_NOT_AVAILABLE");
   const again = groups.join(joinRequest({ memberId: first.memberId }));

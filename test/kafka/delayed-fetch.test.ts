@@ -1,24 +1,23 @@
-import { setMaxListeners } from "node:events";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { EndSignal } from "../../src/end-signal.ts";
 import { untilReadable } from "../../src/kafka/delayed-fetch.ts";
 import { FakeLog, type FakePartition } from "./fake-log.ts";
 import { batch, until } from "./harness.ts";
 
 let log: FakeLog;
 let partition: FakePartition;
-let ended: AbortController;
+let ended: EndSignal;
 
 beforeEach(async () => {
   log = new FakeLog();
   await log.createStream("s", 1, {}, "config");
   partition = log.partition("s");
-  ended = new AbortController();
-  setMaxListeners(0, ended.signal);
+  ended = new EndSignal();
 });
-afterEach(() => ended.abort());
+afterEach(() => ended.end());
 
 const wait = (minBytes: number, maxWaitMs = 60_000) =>
-  untilReadable([{ partition, readableBytes: () => partition.sizeBytes }], minBytes, maxWaitMs, ended.signal);
+  untilReadable([{ partition, readableBytes: () => partition.sizeBytes }], minBytes, maxWaitMs, ended);
 
 describe("a delayed fetch", () => {
   it("wakes ten thousand waiters by one commit and leaves nothing behind", async () => {
@@ -32,8 +31,8 @@ describe("a delayed fetch", () => {
   it("does not wait for what is there already, for nothing, or for a client that has gone", async () => {
     partition.place(batch("old"));
     await wait(1);
-    await untilReadable([], 1, 60_000, ended.signal);
-    ended.abort();
+    await untilReadable([], 1, 60_000, ended);
+    ended.end();
     await wait(1 << 20);
     expect(partition.listeners.size).toBe(0);
   });
@@ -42,7 +41,7 @@ describe("a delayed fetch", () => {
     const waiters = [wait(1 << 20), wait(1 << 20, 1)];
     await waiters[1];
     expect(partition.listeners.size).toBe(1);
-    ended.abort();
+    ended.end();
     await waiters[0];
     await until(() => partition.listeners.size === 0);
   });

@@ -1,8 +1,10 @@
 /** Ten thousand consumers that wait on one partition: one pass wakes them all, and all get the same bytes. */
 import { expect, it } from "vitest";
+import { EndSignal } from "../../src/end-signal.ts";
 import type { ClientContext } from "../../src/kafka/api.ts";
 import { fetch } from "../../src/kafka/apis/01-fetch.ts";
 import { ByteBudget } from "../../src/kafka/byte-budget.ts";
+import { ReadAhead } from "../../src/kafka/read-ahead.ts";
 import { encodeReply } from "../../src/kafka/request.ts";
 import { append, openStore, partitionOf, record } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
@@ -15,7 +17,8 @@ it("wakes ten thousand waiting fetches in one pass, and sends all of them the sa
   const partition = partitionOf(await log.createStream("news", 1, {}, "protocol"));
   const memory = new ByteBudget(64 << 20);
   const waiting = Array.from({ length: CONSUMERS }, () => {
-    const context = { log, memory, signal: new AbortController().signal } as unknown as ClientContext;
+    const ahead = new ReadAhead(memory);
+    const context = { log, memory, ahead, signal: new EndSignal() } as unknown as ClientContext;
     const partitions = [{ partition: 0, fetchOffset: 0, partitionMaxBytes: 1 << 20, currentLeaderEpoch: -1 }];
     const body = { topics: [{ topic: "news", partitions }], sessionId: 0, maxWaitMs: 300_000, minBytes: 1 };
     return fetch.handle({ ...body, maxBytes: 1 << 20, isolationLevel: 0 } as never, context, header);

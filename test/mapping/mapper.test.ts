@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Mapper } from "../../src/mapping/mapper.ts";
 import type { MappingError } from "../../src/mapping/outcome.ts";
 import { ERROR_HEADER, TOPIC_HEADER } from "../../src/mapping/record-builder.ts";
@@ -66,6 +66,23 @@ describe("the mapper", () => {
         ["site", "north"],
       ]);
     }
+  });
+
+  it("decodes a payload once, and only for a rule that looks into it", () => {
+    const looks = { when: "payload.v > 20 && payload.v < 90", value: "payload.v", key: "${payload.id}" };
+    const mapper = mapperOf([
+      { ...rest, from: "a/+d", when: "payload.v > 90" },
+      { ...rest, from: "a/+d", ...looks, headers: { v: "${payload.v}" } },
+      { ...rest, from: "b/+d", when: "d != 'x'", key: "${clientId}-${d}" },
+    ]);
+    const reads = (mqttTopic: string): number => {
+      const packet = publish(mqttTopic, '{"v":21.5,"id":"t1"}');
+      const spy = vi.spyOn(packet.payload, "toString");
+      expect(mapper.map(packet).outcome).toBe("mapped");
+      return spy.mock.calls.length;
+    };
+    expect(reads("a/1")).toBe(1);
+    expect(reads("b/1")).toBe(0);
   });
 
   it("takes the first rule that matches, whatever the order in the index", () => {

@@ -96,6 +96,11 @@ test.each<[string, Partial<TapFilter>, string[]]>([
   expect(topics(await shown(filter, ALL))).toEqual(expected);
 });
 
+test("what is no text is shown as hex", async () => {
+  const [line] = await shown({}, [{ ...packet("sensors/t1"), payload: Buffer.from([0xff, 0, 0xd7]) }]);
+  expect(line).toMatchObject({ isText: false, payload: "ff00d7", bytes: 3 });
+});
+
 test("of many records ten are named", async () => {
   const [line] = await shown({}, [packet("batch/a", JSON.stringify({ list: Array(25).fill(1) }))]);
   expect(line).toMatchObject({ outcome: "stored", more: 15 });
@@ -126,6 +131,13 @@ describe("it is bounded", () => {
   test("payloads are cut", async () => {
     const [line] = await shown({}, [packet("sensors/t1", "x".repeat(10_000))]);
     expect(line).toMatchObject({ bytes: 10_000, payload: "x".repeat(512) });
+    for (const letter of ["ä", "€", "😀"]) {
+      for (const before of ["", "x", "xx", "xxx"]) {
+        const [cut] = (await shown({}, [packet("sensors/t1", before + letter.repeat(1_000))])) as [TapLine];
+        expect(cut).toMatchObject({ isText: true, payload: expect.stringMatching(/^x*[ä€😀]+$/u) });
+        expect(Buffer.byteLength(cut.payload)).toBeGreaterThan(508);
+      }
+    }
   });
 
   test("so are the taps", () => {

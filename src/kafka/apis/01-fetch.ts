@@ -9,12 +9,13 @@
  */
 import type { Log, Partition } from "../../log/log.ts";
 import { readMemory } from "../../log/reused-memory.ts";
-import { batchBytes } from "../../wire/record-batch.ts";
+import { batchBytes, endOffsetOf } from "../../wire/record-batch.ts";
 import { array, int8, int16, int32, int64, records, string, struct, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import type { ByteBudget } from "../byte-budget.ts";
 import { untilReadable } from "../delayed-fetch.ts";
 import { ErrorCode, errorCodeOf, Refusal } from "../error-code.ts";
+import type { ReadAhead } from "../read-ahead.ts";
 import { partitionOf } from "./common.ts";
 
 /** What one answer holds at most, whatever the client would take; but for a single larger batch. */
@@ -77,7 +78,7 @@ class Wanted {
    * Reads within what is left of the answer, and returns how many bytes it took of it; those are held in
    * `memory` until the caller releases them.
    */
-  async read(leftBytes: number, isFirst: boolean, memory: ByteBudget): Promise<number> {
+  async read(leftBytes: number, isFirst: boolean, memory: ByteBudget, ahead: ReadAhead): Promise<number> {
     this.locate();
     const { partition } = this;
     const { fetchOffset: offset, partitionMaxBytes } = this.asked;
@@ -87,7 +88,8 @@ class Wanted {
     const limit = Math.max(0, Math.min(leftBytes, partitionMaxBytes, room));
     if (offset === partition.highWatermark || (limit === 0 && !isFirst)) return 0;
     try {
-      let found = partition.read(offset, limit);
+      let found = ahead.take(partition, offset) ?? partition.read(offset, limit);
+      const isInFiles = found instanceof Promise;
       if (found instanceof Promise) {
         memory.hold(limit);
         try {
@@ -99,6 +101,7 @@ class Wanted {
       const [batches, bytes] = cutTo(found, limit, isFirst);
       this.batches = batches;
       memory.hold(bytes);
+      if (isInFiles && batches.length > 0) ahead.begin(partition, endOffsetOf(batches), limit);
       return bytes;
     } catch (error) {
       this.errorCode = errorCodeOf(error);
@@ -220,7 +223,7 @@ export const fetch = api({
   },
   async handle(
     { topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel },
-    { log, memory, signal },
+    { log, memory, ahead, signal },
     { version },
   ) {
     // No session was ever given out; Kafka's clients begin with a full fetch after this error.
@@ -237,7 +240,7 @@ export const fetch = api({
     try {
       // One after another: the answer's order is the client's, and so is who comes first when it is full.
       for (const wanted of all) {
-        const bytes = await wanted.read(left, held === 0, memory);
+        const bytes = await wanted.read(left, held === 0, memory, ahead);
         left -= bytes;
         held += bytes;
       }

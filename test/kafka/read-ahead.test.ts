@@ -1,0 +1,77 @@
+import { afterEach, expect, it, vi } from "vitest";
+import { ByteBudget } from "../../src/kafka/byte-budget.ts";
+import { ReadAhead } from "../../src/kafka/read-ahead.ts";
+import type { Partition } from "../../src/log/log.ts";
+import { batchOf, endOffsetOf, NO_HEADERS } from "../../src/wire/record-batch.ts";
+import { append, openStore, partitionOf } from "../support/log.ts";
+import { MemoryFileSystem } from "../support/memory-file-system.ts";
+import { type Broker, startBrokerOn } from "./harness.ts";
+
+let broker: Broker<never> | undefined;
+afterEach(() => broker?.close());
+
+const inFiles = (read: Partition["read"] = async () => [Buffer.from("found")]): Partition =>
+  ({ highWatermark: 100, bytesFrom: () => Number.POSITIVE_INFINITY, read }) as unknown as Partition;
+
+it("is for whoever comes first, and for the very place", async () => {
+  const memory = new ByteBudget(10_000);
+  const ahead = new ReadAhead(memory);
+  const partition = inFiles();
+  ahead.begin(partition, 7, 1_000);
+  expect(memory.heldBytes).toBe(1_000);
+  expect(ahead.take(inFiles(), 7)).toBeUndefined();
+  expect(ahead.take(partition, 8)).toBeUndefined();
+  expect(await ahead.take(partition, 7)).toEqual([Buffer.from("found")]);
+  expect(memory.heldBytes).toBe(0);
+  expect(ahead.take(partition, 7)).toBeUndefined();
+});
+
+it("reads nothing that is in memory, that is not there yet, or for which memory is short", () => {
+  const memory = new ByteBudget(4_000);
+  const ahead = new ReadAhead(memory);
+  ahead.begin({ ...inFiles(), bytesFrom: () => 10 } as Partition, 7, 1_000);
+  ahead.begin({ ...inFiles(), bytesFrom: () => 0 } as Partition, 100, 1_000);
+  ahead.begin(inFiles(), 7, 2_000); // of three quarters
+  expect(memory.heldBytes).toBe(0);
+});
+
+it("keeps few, none for long, and an error for whoever asks", async () => {
+  const memory = new ByteBudget(1 << 20);
+  const ahead = new ReadAhead(memory);
+  const partition = inFiles();
+  for (let offset = 0; offset < 20; offset++) ahead.begin(partition, offset, 1_000);
+  expect(memory.heldBytes).toBe(8_000);
+  expect(ahead.take(partition, 11)).toBeUndefined();
+  ahead.sweep(performance.now() + 60_000);
+  expect(memory.heldBytes).toBe(0);
+  const broken = inFiles(() => Promise.reject(new Error("no disk")));
+  ahead.begin(broken, 1, 1_000);
+  await expect(ahead.take(broken, 1)).rejects.toThrow("no disk");
+});
+
+it("gives consumers of old records what the files hold, and most of it was read before they asked", async () => {
+  const log = await openStore("/data", { fileSystem: new MemoryFileSystem(), maxTailBytes: 1 });
+  const partition = partitionOf(await log.createStream("old", 1, {}, "protocol"));
+  for (let number = 0; number < 60; number++) {
+    const value = Buffer.alloc(40_000, number);
+    await append(log, [
+      { partition, batch: batchOf([{ key: null, value, headers: NO_HEADERS, timestamp: 1 }]) },
+    ]);
+  }
+  await log.checkpoint();
+  const taken = vi.spyOn(ReadAhead.prototype, "take");
+  broker = (await startBrokerOn(log)) as Broker<never>;
+  const client = await broker.connect();
+  let answers = 0;
+  for (let offset = 0; offset < 60; answers++) {
+    const partitions = [{ partition: 0, fetchOffset: offset, partitionMaxBytes: 200_000 }];
+    const body = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 20, topics: [{ topic: "old", partitions }] };
+    const { responses } = await client.send("Fetch", 11, body);
+    const [records] = responses[0].partitions[0].records;
+    expect(records.at(-2)).toBe(endOffsetOf([records]) - 1);
+    offset = endOffsetOf([records]);
+  }
+  const found = taken.mock.results.filter(({ value }) => value !== undefined);
+  expect(found.length).toBeGreaterThan(answers / 2);
+  taken.mockRestore();
+});
