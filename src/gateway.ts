@@ -8,7 +8,6 @@
  * What is downstream starts first and stops last: nothing is accepted before it can be kept, and whatever
  * was accepted is committed and acknowledged before the log closes.
  */
-import { statfs } from "node:fs/promises";
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "./config/load.ts";
@@ -21,6 +20,7 @@ import { type DownlinkStats, Downlinks } from "./downlink/downlink.ts";
 import { messageOf, SluiceError } from "./errors.ts";
 import { GroupCoordinator } from "./groups/coordinator.ts";
 import { KafkaServer, type KafkaServerStats } from "./kafka/server.ts";
+import { nodeFileSystem } from "./log/file-system.ts";
 import type { LogStats } from "./log/log.ts";
 import { StreamStore } from "./log/stream-store.ts";
 import type { Logger } from "./logger.ts";
@@ -255,8 +255,7 @@ export class Gateway {
     await this.startPart("kafka", kafka);
     const { logger, log, groups } = this;
     const freeBytes = async (): Promise<number> => {
-      const { bavail, bsize } = await statfs(config.dataDir);
-      return Math.max(0, bavail * bsize - this.config.storage.minFree);
+      return Math.max(0, (await nodeFileSystem.freeBytes(config.dataDir)) - this.config.storage.minFree);
     };
     const services = { log, groups, logger, logId: log.clusterId, freeBytes };
     this.uplinks = new Uplinks(uplinkOptions(config), services);

@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EachMessagePayload, Kafka, logLevel } from "kafkajs";
 import { connect, connectAsync } from "mqtt";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { parseConfig } from "../src/config/load.ts";
 import type { Config } from "../src/config/schema.ts";
 import { Gateway } from "../src/gateway.ts";
+import { StreamStore } from "../src/log/stream-store.ts";
 import { createLogger } from "../src/logger.ts";
 
 let folder: string;
@@ -179,4 +180,39 @@ test("what a Kafka client writes on a stream reaches a device that was offline, 
   again.on("message", (mqttTopic, payload) => void got.push(`${mqttTopic} ${payload}`));
   await expect.poll(() => got).toEqual(["d/lamp on", "d/lamp off"]);
   await again.endAsync();
+});
+
+test("a start that takes long says every two seconds what it is at", async () => {
+  const said: unknown[][] = [];
+  const logger = createLogger("silent");
+  logger.info = (...line: unknown[]) => said.push(line);
+  const start = StreamStore.prototype.start;
+  let goOn = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const slow = vi.spyOn(StreamStore.prototype, "start").mockImplementation(async function (
+    this: StreamStore,
+  ) {
+    this.progress = "reading the journal";
+    await held;
+    await start.call(this);
+  });
+  vi.useFakeTimers({ toFake: ["setInterval"] });
+  onTestFinished(() => {
+    slow.mockRestore();
+    vi.useRealTimers();
+  });
+  const gateway = new Gateway(configured(), logger);
+  gateways.push(gateway);
+  const starting = gateway.start();
+  while (slow.mock.calls.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  expect(said).toEqual([]);
+  vi.advanceTimersByTime(4_000);
+  const lines = said.map(([, line]) => line);
+  expect(lines).toEqual(["still starting: reading the journal", "still starting: reading the journal"]);
+  vi.useRealTimers();
+  goOn();
+  await starting;
+  expect(said.filter(([, line]) => String(line).startsWith("still"))).toHaveLength(2);
 });

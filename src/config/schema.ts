@@ -145,8 +145,8 @@ const stream = {
       time: durationWithin({ min: SECOND, max: Number.MAX_SAFE_INTEGER }).prefault("1d"),
     }),
   ),
-  /** The largest record batch, as Kafka's `max.message.bytes`. */
-  maxMessage: size({ min: KiB, max: 4 * MiB }).prefault("1MiB"),
+  /** The largest record batch, as Kafka's `max.message.bytes`; Kafka's default, a little over 1 MiB. */
+  maxMessage: size({ min: KiB, max: 4 * MiB }).prefault("1048588B"),
   /** `compact` keeps the newest record of each key instead of going by age; every record needs a key. */
   cleanup: z.enum(["delete", "compact"]).default("delete"),
   /** With `compact`: how long at least a reader can see that a key was deleted (a record without a value). */

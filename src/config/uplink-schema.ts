@@ -98,7 +98,7 @@ export const uplinksSchema = ({ size, duration, count, address, refuse }: Pieces
     partitioning: z.enum(["same", "key", "modulo"]).default("same"),
     /** Adds sluice.gateway, sluice.stream, sluice.partition and sluice.offset. */
     headers: z.boolean().default(true),
-    compression: z.enum(["none", "gzip", "snappy"]).default("none"),
+    compression: z.enum(["none", "gzip", "snappy", "lz4", "zstd"]).default("none"),
     /** Topics that the cluster has not; `false` leaves them to a person. */
     create: z
       .union([

@@ -173,13 +173,17 @@ export class GroupCoordinator implements GroupHost {
 
   // ── committed offsets ──────────────────────────────────────────────────────────────────────────────────
 
-  /** Resolves with one result for each offset, when those that were taken are on disk. */
+  /**
+   * Resolves with one result for each offset, when those that were taken are on disk; with `unknownGroup` for all
+   * where a member commits for a group that there is not.
+   */
   async commit(
     groupId: string,
     identity: GenerationIdentity,
     offsets: readonly OffsetToCommit[],
+    unknownGroup: GroupError = "ILLEGAL_GENERATION",
   ): Promise<GroupError[]> {
-    const group = this.forCommit(groupId, identity);
+    const group = this.forCommit(groupId, identity, unknownGroup);
     if (typeof group === "string") return offsets.map(() => group);
     group.usedAt = this.clock.now();
     const committedAt = this.clock.wallTime();
@@ -190,10 +194,14 @@ export class GroupCoordinator implements GroupHost {
     return this.writeOffsets(group, changes, errors);
   }
 
-  private forCommit(groupId: string, identity: GenerationIdentity): HeldGroup | GroupError {
+  private forCommit(
+    groupId: string,
+    identity: GenerationIdentity,
+    unknownGroup: GroupError,
+  ): HeldGroup | GroupError {
     const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
     if (group === "GROUP_ID_NOT_FOUND") {
-      return identity.generationId < 0 ? this.create(groupId) : "ILLEGAL_GENERATION";
+      return identity.generationId < 0 ? this.create(groupId) : unknownGroup;
     }
     const error = typeof group === "string" ? group : group.commitError(identity);
     return error === "NONE" ? group : error;

@@ -18,6 +18,8 @@ const Operation = { SET: 0, DELETE: 1, APPEND: 2, SUBTRACT: 3 } as const;
 
 interface Setting {
   readonly type: number;
+  /** Kafka's name of the broker's setting that it takes its default from, if it is not its own or has other units. */
+  readonly synonym?: string;
   /** Where the log has it; without one it is fixed. */
   readonly field?: keyof StreamSettings;
   /** The values that there are: these texts (several of them where it is a list), or numbers from … to. */
@@ -31,26 +33,68 @@ const long = (min: number) => ({ min, max: Number.MAX_SAFE_INTEGER });
 
 /** Bounds as in Kafka's `LogConfig`, but for a batch's size: no more than one commit takes. */
 const SETTINGS = new Map<string, Setting>([
-  ["cleanup.policy", { type: LIST, field: "cleanup", values: ["compact", "delete"] }],
+  [
+    "cleanup.policy",
+    { type: LIST, synonym: "log.cleanup.policy", field: "cleanup", values: ["compact", "delete"] },
+  ],
   ["retention.ms", { type: LONG, field: "retentionMs", values: long(-1) }],
-  ["retention.bytes", { type: LONG, field: "retentionBytes", values: long(-1) }],
-  ["segment.bytes", { type: INT, field: "segmentBytes", values: { min: 14, max: INT32_MAX } }],
+  [
+    "retention.bytes",
+    { type: LONG, synonym: "log.retention.bytes", field: "retentionBytes", values: long(-1) },
+  ],
+  [
+    "segment.bytes",
+    { type: INT, synonym: "log.segment.bytes", field: "segmentBytes", values: { min: 14, max: INT32_MAX } },
+  ],
   ["segment.ms", { type: LONG, field: "segmentMs", values: long(1) }],
-  ["delete.retention.ms", { type: LONG, field: "deleteRetentionMs", values: long(0) }],
-  ["min.cleanable.dirty.ratio", { type: DOUBLE, field: "minDirtyRatio", values: { min: 0, max: 1 } }],
-  ["max.message.bytes", { type: INT, field: "maxMessageBytes", values: { min: 0, max: MAX_WINDOW_BYTES } }],
+  [
+    "delete.retention.ms",
+    { type: LONG, synonym: "log.cleaner.delete.retention.ms", field: "deleteRetentionMs", values: long(0) },
+  ],
+  [
+    "min.cleanable.dirty.ratio",
+    {
+      type: DOUBLE,
+      synonym: "log.cleaner.min.cleanable.ratio",
+      field: "minDirtyRatio",
+      values: { min: 0, max: 1 },
+    },
+  ],
+  [
+    "max.message.bytes",
+    {
+      type: INT,
+      synonym: "message.max.bytes",
+      field: "maxMessageBytes",
+      values: { min: 0, max: MAX_WINDOW_BYTES },
+    },
+  ],
   [
     "message.timestamp.type",
-    { type: STRING, field: "timestampType", values: ["CreateTime", "LogAppendTime"] },
+    {
+      type: STRING,
+      synonym: "log.message.timestamp.type",
+      field: "timestampType",
+      values: ["CreateTime", "LogAppendTime"],
+    },
   ],
-  ["compression.type", { type: STRING, values: ["producer"] }],
+  ["compression.type", { type: STRING, synonym: "compression.type", values: ["producer"] }],
   // A Pi's clock may be years off before it has heard of the network's time: no record is lost to that.
-  ["message.timestamp.after.max.ms", { type: LONG, values: [LONG_MAX] }],
-  ["message.timestamp.before.max.ms", { type: LONG, values: [LONG_MAX] }],
-  ["min.compaction.lag.ms", { type: LONG, values: ["0"] }],
-  ["min.insync.replicas", { type: INT, values: ["1"] }],
+  [
+    "message.timestamp.after.max.ms",
+    { type: LONG, synonym: "log.message.timestamp.after.max.ms", values: [LONG_MAX] },
+  ],
+  [
+    "message.timestamp.before.max.ms",
+    { type: LONG, synonym: "log.message.timestamp.before.max.ms", values: [LONG_MAX] },
+  ],
+  ["min.compaction.lag.ms", { type: LONG, synonym: "log.cleaner.min.compaction.lag.ms", values: ["0"] }],
+  ["min.insync.replicas", { type: INT, synonym: "min.insync.replicas", values: ["1"] }],
   ["remote.storage.enable", { type: BOOLEAN, values: ["false"] }],
-  ["unclean.leader.election.enable", { type: BOOLEAN, values: ["false"] }],
+  [
+    "unclean.leader.election.enable",
+    { type: BOOLEAN, synonym: "unclean.leader.election.enable", values: ["false"] },
+  ],
 ]);
 
 export interface SettingEntry {
@@ -145,6 +189,12 @@ export interface DescribedSetting {
   readonly readOnly: boolean;
   readonly configSource: number;
   readonly configType: number;
+  /** What it is and would otherwise be, the first that counts first. */
+  readonly synonyms: readonly Synonym[];
+}
+
+interface Synonym extends SettingEntry {
+  readonly source: number;
 }
 
 const MADE_BY: Readonly<Record<StreamOrigin, string>> = {
@@ -158,19 +208,23 @@ export const ORIGIN_SETTING = "sluice.origin";
 
 export function describeOrigin(origin: StreamOrigin): DescribedSetting {
   const { DEFAULT: configSource } = ConfigSource;
-  return { name: ORIGIN_SETTING, value: MADE_BY[origin], readOnly: true, configSource, configType: STRING };
+  const described = { readOnly: true, configSource, configType: STRING, synonyms: [] };
+  return { name: ORIGIN_SETTING, value: MADE_BY[origin], ...described };
 }
 
 /** Every setting of a stream; the log keeps resolved ones, so those that are as by default count as such. */
 export function describeSettings(settings: StreamSettings): DescribedSetting[] {
-  return Array.from(SETTINGS, ([name, { type, field, values }]) => ({
-    name,
-    value: String(field === undefined ? (values as readonly string[])[0] : settings[field]),
-    readOnly: field === undefined,
-    configSource:
-      field === undefined || settings[field] === DEFAULT_SETTINGS[field]
-        ? ConfigSource.DEFAULT
-        : ConfigSource.DYNAMIC_TOPIC,
-    configType: type,
-  }));
+  return Array.from(SETTINGS, ([name, { type, synonym, field, values }]) => {
+    const fallback = String(field === undefined ? (values as readonly string[])[0] : DEFAULT_SETTINGS[field]);
+    const value = field === undefined ? fallback : String(settings[field]);
+    const { DEFAULT, DYNAMIC_TOPIC } = ConfigSource;
+    const isOwn = value !== fallback;
+    const own = isOwn ? [{ name, value, source: DYNAMIC_TOPIC }] : [];
+    const others = synonym === undefined ? [] : [{ name: synonym, value: fallback, source: DEFAULT }];
+    return {
+      ...{ name, value, configType: type, readOnly: field === undefined },
+      configSource: isOwn ? DYNAMIC_TOPIC : DEFAULT,
+      synonyms: [...own, ...others],
+    };
+  });
 }

@@ -5,6 +5,7 @@
  * on to another file. While it cannot, appends are refused and readers go on; that is said once, and tried
  * again and again, less and less often, until the disk takes writes.
  */
+import type { Clock } from "../clock.ts";
 import { type LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 
@@ -13,6 +14,7 @@ const LONGEST_WAIT = 100;
 
 export interface OutageOptions {
   readonly logger: Logger;
+  readonly clock: Clock;
   readonly retryMs: number;
   /** Resolves when the journal has an entry on disk again. */
   readonly moveOn: () => Promise<void>;
@@ -73,10 +75,9 @@ export class Outage {
 
   private pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      timer.unref();
+      const cancel = this.options.clock.schedule(resolve, ms);
       this.wake = () => {
-        clearTimeout(timer);
+        cancel();
         resolve();
       };
     });

@@ -48,7 +48,8 @@ export class SegmentIndexFiles {
     const header = await headerAt(file, last.position);
     const isSound = header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset;
     const { offsetOfMaxTimestamp: offset, maxTimestamp: timestamp } = index;
-    return isSound && (await vouchesFor(file, index, { offset, timestamp })) ? index : undefined;
+    const isTimeSound = timestamp < 0 || (await vouchesFor(file, index, { offset, timestamp }));
+    return isSound && isTimeSound ? index : undefined;
   }
 
   /** Appends what was indexed since the last time. */

@@ -7,12 +7,25 @@
  *
  * Indexes are hints: they are never synced, a look-up may land anywhere before what it seeks, and whatever an
  * index says is held against the batch it points to before it is believed (see Segment.load).
+ *
+ * What a file says can so be proved; that it says all cannot. Of an offset index that is no harm: where it ends,
+ * batches are scanned. But of a time index whose end is missing a segment would seem older than it is. So what lies
+ * behind its newest entry is a *gap*, where timestamps do not grow or were not written: nothing about time is told
+ * before that has been read, and it is read only when somebody asks. A start asks nothing about time.
  */
 
 /** A batch gets an entry when this many bytes have gone by since the last one (Kafka's index.interval.bytes). */
 export const INDEX_INTERVAL_BYTES = 4096;
 export const INDEX_ENTRY_BYTES = 8;
 export const TIME_ENTRY_BYTES = 12;
+
+/** Offsets relative to the segment's. */
+interface TimeGap {
+  readonly after: number;
+  readonly last: number;
+  /** Time entries before it. */
+  readonly times: number;
+}
 
 export class SegmentIndex {
   private readonly baseOffset: number;
@@ -21,6 +34,7 @@ export class SegmentIndex {
   private readonly timestamps: number[] = [];
   private readonly timeOffsets: number[] = [];
   private bytesSinceEntry = 0;
+  private unread: TimeGap | undefined;
   /** The largest timestamp in the segment, -1 when empty. */
   maxTimestamp = -1;
   /** The last offset of the batch that has it. */
@@ -30,17 +44,54 @@ export class SegmentIndex {
     this.baseOffset = baseOffset;
   }
 
-  /** Entries in each index. */
+  /** Entries in each index; of the times, those that are known to be right. */
   get counts(): { offsets: number; times: number } {
-    return { offsets: this.offsets.length, times: this.timestamps.length };
+    return { offsets: this.offsets.length, times: this.unread?.times ?? this.timestamps.length };
+  }
+
+  /** The batches whose timestamps it does not know: they end behind the offset `after`, the last with `last`. */
+  get timeGap(): { after: number; last: number } | undefined {
+    if (this.unread === undefined) return undefined;
+    return { after: this.baseOffset + this.unread.after, last: this.baseOffset + this.unread.last };
+  }
+
+  /** The batches of the gap, in order. */
+  fillTimeGap(batches: readonly { readonly lastOffset: number; readonly maxTimestamp: number }[]): void {
+    if (this.unread === undefined) return;
+    const { times } = this.unread;
+    this.unread = undefined;
+    const later = this.timestamps.splice(times);
+    const laterOffsets = this.timeOffsets.splice(times);
+    const newest = { timestamp: this.maxTimestamp, offset: this.offsetOfMaxTimestamp };
+    this.restoreNewest();
+    for (const { lastOffset, maxTimestamp } of batches) {
+      this.noteTime(lastOffset, maxTimestamp);
+      const offset = lastOffset - this.baseOffset;
+      if (this.offsets[lastAtMost(this.offsets, offset)] === offset) this.addTimeEntry();
+    }
+    for (const [at, timestamp] of later.entries()) {
+      if (timestamp <= this.maxTimestamp) continue;
+      this.noteTime(this.baseOffset + (laterOffsets[at] as number), timestamp);
+      this.addTimeEntry();
+    }
+    this.noteTime(newest.offset, newest.timestamp);
+  }
+
+  private noteTime(lastOffset: number, timestamp: number): void {
+    if (timestamp <= this.maxTimestamp) return;
+    this.maxTimestamp = timestamp;
+    this.offsetOfMaxTimestamp = lastOffset;
+  }
+
+  /** By the newest entry. */
+  private restoreNewest(): void {
+    this.maxTimestamp = this.timestamps.at(-1) ?? -1;
+    this.offsetOfMaxTimestamp = this.baseOffset + (this.timeOffsets.at(-1) ?? 0);
   }
 
   /** Takes notice of a batch that lies at `position`. */
   add(position: number, bytes: number, lastOffset: number, maxTimestamp: number): void {
-    if (maxTimestamp > this.maxTimestamp) {
-      this.maxTimestamp = maxTimestamp;
-      this.offsetOfMaxTimestamp = lastOffset;
-    }
+    this.noteTime(lastOffset, maxTimestamp);
     if (this.bytesSinceEntry > INDEX_INTERVAL_BYTES) {
       this.offsets.push(lastOffset - this.baseOffset);
       this.positions.push(position);
@@ -52,7 +103,7 @@ export class SegmentIndex {
 
   /** The time index's last word on a segment that takes no more. */
   seal(): void {
-    this.addTimeEntry();
+    if (this.unread === undefined) this.addTimeEntry();
   }
 
   private addTimeEntry(): void {
@@ -80,6 +131,7 @@ export class SegmentIndex {
   /** Keeps what it knows of the whole. */
   forgetEntries(): void {
     for (const list of [this.offsets, this.positions, this.timestamps, this.timeOffsets]) list.length = 0;
+    if (this.unread !== undefined) this.unread = { ...this.unread, after: -1, times: 0 };
   }
 
   /** The last entry at or before `position`, to begin a scan at. */
@@ -91,13 +143,14 @@ export class SegmentIndex {
 
   /** Both files' bytes from the given entries on. */
   encode(fromOffset = 0, fromTime = 0): { offsets: Buffer; times: Buffer } {
+    const { times: toTime } = this.counts;
     const offsets = Buffer.allocUnsafe((this.offsets.length - fromOffset) * INDEX_ENTRY_BYTES);
     for (let index = fromOffset, at = 0; index < this.offsets.length; index++, at += INDEX_ENTRY_BYTES) {
       offsets.writeInt32BE(this.offsets[index] as number, at);
       offsets.writeInt32BE(this.positions[index] as number, at + 4);
     }
-    const times = Buffer.allocUnsafe((this.timestamps.length - fromTime) * TIME_ENTRY_BYTES);
-    for (let index = fromTime, at = 0; index < this.timestamps.length; index++, at += TIME_ENTRY_BYTES) {
+    const times = Buffer.allocUnsafe((toTime - fromTime) * TIME_ENTRY_BYTES);
+    for (let index = fromTime, at = 0; index < toTime; index++, at += TIME_ENTRY_BYTES) {
       times.writeBigInt64BE(BigInt(this.timestamps[index] as number), at);
       times.writeInt32BE(this.timeOffsets[index] as number, at + 8);
     }
@@ -138,15 +191,9 @@ export class SegmentIndex {
       index.timestamps.push(timestamp);
       index.timeOffsets.push(offset);
     }
-    // The two files are not synced and may have come to disk in part. What lies behind the newest time entry
-    // is scanned again: a later one may be missing, and the segment would be taken for older than it is.
-    const vouched = index.timeOffsets.at(-1) ?? -1;
-    while ((index.offsets.at(-1) ?? -1) > vouched) {
-      index.offsets.pop();
-      index.positions.pop();
-    }
-    index.maxTimestamp = index.timestamps.at(-1) ?? -1;
-    index.offsetOfMaxTimestamp = baseOffset + (index.timeOffsets.at(-1) ?? 0);
+    const after = index.timeOffsets.at(-1) ?? -1;
+    if (lastIndexed > after) index.unread = { after, last: lastIndexed, times: index.timestamps.length };
+    index.restoreNewest();
     return index;
   }
 }

@@ -226,7 +226,7 @@ export class Segment implements Bounds {
 
   /** The largest timestamp in it and the last offset of that batch. */
   async newest(): Promise<{ timestamp: number; offset: number }> {
-    const index = await this.loadedIndex();
+    const index = await this.indexWithTimes();
     return { timestamp: index.maxTimestamp, offset: index.offsetOfMaxTimestamp };
   }
 
@@ -239,9 +239,29 @@ export class Segment implements Bounds {
     return (await this.loading).index;
   }
 
+  /** Reads the batches whose timestamps the index does not know. Throws LogError DAMAGED. */
+  private async indexWithTimes(): Promise<SegmentIndex> {
+    const index = await this.loadedIndex();
+    const gap = index.timeGap;
+    if (gap === undefined) return index;
+    return this.file.use("read", async (file) => {
+      const found: { lastOffset: number; maxTimestamp: number }[] = [];
+      let position = index.find(gap.after).position;
+      for await (const { batch, at } of scan(file, position, this.flushedBytes)) {
+        const lastOffset = lastOffsetOf(batch);
+        if (lastOffset > gap.after) found.push({ lastOffset, maxTimestamp: maxTimestampOf(batch) });
+        position = at + batch.length;
+        if (lastOffset >= gap.last) break;
+      }
+      if (found.at(-1)?.lastOffset !== gap.last) damaged(this, position, "no sound batch");
+      index.fillTimeGap(found);
+      return index;
+    });
+  }
+
   /** An offset at or before the first record that is as new as `timestamp`. */
   async offsetBefore(timestamp: number): Promise<number> {
-    const index = await this.loadedIndex();
+    const index = await this.indexWithTimes();
     const entry = index.entryBefore(timestamp);
     if (entry === undefined) return this.baseOffset;
     // Behind what is flushed it is known from the batches themselves, and there may be no file yet.

@@ -9,7 +9,8 @@ export const DEFAULT_SETTINGS: StreamSettings = {
   retentionBytes: -1,
   segmentBytes: 64 << 20,
   segmentMs: 7 * 24 * 3600 * 1000,
-  maxMessageBytes: 1 << 20,
+  // 1 MiB, and the 12 bytes before it in Kafka's own default.
+  maxMessageBytes: (1 << 20) + 12,
   cleanup: "delete",
   minDirtyRatio: 0.5,
   timestampType: "CreateTime",

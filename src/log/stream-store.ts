@@ -7,7 +7,7 @@
  * - recovery puts the segments back to the last checkpoint and replays the journal over them.
  */
 import { join } from "node:path";
-import type { Clock } from "../clock.ts";
+import { type Clock, systemClock } from "../clock.ts";
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { CATALOG_ID, epochRecord } from "./catalog.ts";
@@ -93,6 +93,7 @@ export class StreamStore implements Log {
     });
     this.outage = new Outage({
       logger: options.logger,
+      clock: options.clock ?? systemClock,
       moveOn: async () => {
         const journal = this.journal as Journal;
         await journal.moveOn();

@@ -171,14 +171,14 @@ async function* verifyAll(
 }
 
 function sourcesOf(uplink: Uplink, { stream, partition }: Chosen): Source[] {
-  const found = [...uplink.sources.values()].filter(
+  const found = uplink.sources.filter(
     (source) =>
       (stream === undefined || source.stream === stream) &&
       (partition === undefined || source.index === partition),
   );
   if (found.length > 0) return found.sort((a, b) => (a.name < b.name ? -1 : 1));
   throw new SluiceError("NO_SOURCE", `uplink ${uplink.name} has no such stream or partition`, {
-    mend: `Its streams: ${[...new Set([...uplink.sources.values()].map(({ stream }) => stream))].join(", ") || "none"}.`,
+    mend: `Its streams: ${[...new Set(uplink.sources.map(({ stream }) => stream))].join(", ") || "none"}.`,
     exitCode: USAGE,
   });
 }

@@ -3,6 +3,7 @@ import { messageOf, SluiceError } from "../errors.ts";
 import { createTopics } from "../kafka/apis/19-create-topics.ts";
 import { describeConfigs } from "../kafka/apis/32-describe-configs.ts";
 import { type Cluster, TRANSACTION } from "./cluster.ts";
+import { compressorFor } from "./compressors.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
 import { placesReader } from "./session.ts";
 import type { Source } from "./source.ts";
@@ -35,6 +36,12 @@ export async function* inspect(
       return { what, isGood: false, words: messageOf(error), mend };
     }
   };
+  if (options.compression !== "none") {
+    yield await tried("compression", async () => {
+      await compressorFor(options.compression);
+      return options.compression;
+    });
+  }
   const first = await tried("cluster", async () => {
     await cluster.refresh([]);
     return `${cluster.clusterId}, ${cluster.brokerIds.length} brokers`;

@@ -32,6 +32,7 @@ export interface LaneHost {
   placeOf(source: Source, offset: number): Place;
   /** Decides where sources begin, by what the cluster holds. */
   settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void>;
+  /** `tookMs` is from the end of the delivery before, where more was waiting by then. */
   delivered(load: Load, tookMs: number): void;
   failed(source: Source): void;
   /** A record that will never go: by the rule, or nothing. */
@@ -52,6 +53,8 @@ export class Lane {
   private startedAt = Number.NEGATIVE_INFINITY;
   private refreshedAt = Number.NEGATIVE_INFINITY;
   private turn = 0;
+  /** When the last delivery was through, if more was waiting then. */
+  private busySince: number | undefined;
 
   constructor(
     host: LaneHost,
@@ -183,14 +186,18 @@ export class Lane {
       await this.takeBack(load, error);
       return false;
     }
-    const tookMs = performance.now() - this.startedAt;
+    const now = performance.now();
+    const tookMs = now - this.startedAt;
+    const cycleMs = now - (this.busySince ?? this.startedAt);
+    this.busySince = load.isFull ? now : undefined;
     this.adapt(load, tookMs);
     for (const { source, next } of load.parts) {
       source.next = next;
       source.confirmed = next;
       source.mustWritePlace = false;
     }
-    this.host.delivered(load, tookMs);
+    load.release();
+    this.host.delivered(load, cycleMs);
     for (const place of slow) this.setAside(load.sourcesOf.get(place) ?? [], place, tookMs);
     await this.pause(this.host.restMs(load, tookMs));
     return true;
@@ -219,6 +226,7 @@ export class Lane {
 
   /** Nothing of the load counts until the cluster has said what it holds. */
   private async takeBack(load: Load, { culprits }: PartitionsError): Promise<void> {
+    this.busySince = undefined;
     await this.producer.begin();
     const sources = load.parts.map(({ source }) => source);
     await this.host.settle(sources, await this.producer.places(sources.map(({ place }) => place)));

@@ -1,6 +1,7 @@
 /** What one delivery carries: gathered from sources in the order of their priority, within limits. */
 import { setImmediate as turn } from "node:timers/promises";
 import type { Partition } from "../log/log.ts";
+import { readMemory } from "../log/reused-memory.ts";
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
 import { bodyOf } from "../wire/raw-records.ts";
 import { BATCH_HEADER_BYTES, batchBytes, codecOf, isControl, lastOffsetOf } from "../wire/record-batch.ts";
@@ -32,6 +33,11 @@ export class Load {
 
   get isEmpty(): boolean {
     return this.parts.length === 0;
+  }
+
+  /** It is in the cluster: its memory is used again. */
+  release(): void {
+    for (const batch of this.batches.values()) batch.release();
   }
 
   batchFor(source: Source, partition: number, sizeHint: number): RemoteBatch {
@@ -134,6 +140,8 @@ async function takeFrom(
       if (next < end || records >= maxRecords) break taking;
     }
   }
+  // Whatever was wanted of them is copied.
+  for (const buffer of buffers) readMemory.give(buffer);
   load.records += records;
   load.bytes += bytesIn(load) - bytesBefore;
   if (next < waiting) load.isFull = true;

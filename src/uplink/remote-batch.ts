@@ -4,9 +4,8 @@
  *
  * A record is read once, as far as its length and its key, and copied once, into the batch that goes out.
  */
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
 import { ProtocolError } from "../errors.ts";
+import { readMemory } from "../log/reused-memory.ts";
 import { Reader } from "../wire/buffer.ts";
 import { crc32c } from "../wire/crc32c.ts";
 import {
@@ -25,12 +24,9 @@ import {
 } from "../wire/record-batch.ts";
 
 /** Kafka's codec numbers. */
-export const CODECS = { none: 0, gzip: 1, snappy: 2 } as const;
+export const CODECS = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
 export type Codec = keyof typeof CODECS;
 export type Compress = (body: Buffer) => Promise<Buffer>;
-
-const gzipLater = promisify(gzip);
-export const gzipBody: Compress = (body) => gzipLater(body, { level: 5 });
 
 export const ORIGIN_HEADERS = {
   gateway: "sluice.gateway",
@@ -88,7 +84,7 @@ export class RemoteBatch {
   constructor(topic: string, partition: number, sizeHint = 16 << 10) {
     this.topic = topic;
     this.partition = partition;
-    this.body = Buffer.allocUnsafe(BATCH_HEADER_BYTES + sizeHint);
+    this.body = readMemory.take(BATCH_HEADER_BYTES + sizeHint);
   }
 
   get bytes(): number {
@@ -143,9 +139,15 @@ export class RemoteBatch {
   }
 
   private grow(bytes: number): void {
-    const grown = Buffer.allocUnsafe(Math.max(this.body.length * 2, this.at + bytes));
+    const grown = readMemory.take(Math.max(this.body.length * 2, this.at + bytes));
     this.body.copy(grown, 0, 0, this.at);
+    readMemory.give(this.body);
     this.body = grown;
+  }
+
+  /** It has been sent, and nobody looks at it any more. */
+  release(): void {
+    readMemory.give(this.body);
   }
 
   /** The batch as it goes out, once; `producerId` -1 for none. */

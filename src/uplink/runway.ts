@@ -15,8 +15,8 @@ const SAMPLE_EVERY_MS = 60_000;
 const WINDOW_MS = 24 * 3_600_000;
 /** Below it a rate is chance. */
 const MIN_WINDOW_MS = 1_000;
-/** How much a new measurement of the link counts. */
-const LINK_WEIGHT = 0.2;
+/** The link's rate is a mean over about so long a time of being busy. */
+const LINK_MEMORY_MS = 10_000;
 
 export interface Rate {
   /** A second. */
@@ -38,6 +38,7 @@ export class RunwayMeter {
   private readonly samples: Sample[] = [];
   private latest: Sample | undefined;
   private link: Rate | undefined;
+  private linkMs = 0;
 
   /** What has come in since the log began, of all streams together. */
   note(atMs: number, records: number, bytes: number): void {
@@ -49,12 +50,17 @@ export class RunwayMeter {
       this.samples.shift();
   }
 
-  /** One delivery of a lane that had more to send; `lanes` of them send at a time. */
+  /**
+   * One delivery of a lane that had more to send; `lanes` of them send at a time. `tookMs` is from the end of the
+   * one before, so that what is gathered, and rests that were told, count as well.
+   */
   noteDelivery(records: number, bytes: number, tookMs: number, lanes: number): void {
     if (!(tookMs > 0) || records === 0) return;
     const now = { records: (records / tookMs) * 1000 * lanes, bytes: (bytes / tookMs) * 1000 * lanes };
     const before = this.link;
-    const mix = (a: number, b: number) => a + (b - a) * LINK_WEIGHT;
+    this.linkMs += tookMs;
+    const weight = Math.min(1, tookMs / Math.min(this.linkMs, LINK_MEMORY_MS));
+    const mix = (a: number, b: number) => a + (b - a) * weight;
     this.link =
       before === undefined
         ? now
@@ -73,12 +79,13 @@ export class RunwayMeter {
     };
   }
 
-  forecast(freeBytes: number | undefined, waitingRecords: number): Runway {
-    const { rate, link } = this;
+  /** `freeBytes` as of the last `note`, `waitingRecords` as of now. */
+  forecast(nowMs: number, freeBytes: number | undefined, waitingRecords: number): Runway {
+    const { rate, link, latest } = this;
     const diskMs =
       rate === undefined || rate.bytes <= 0 || freeBytes === undefined
         ? undefined
-        : (freeBytes / rate.bytes) * 1000;
+        : Math.max(0, (freeBytes / rate.bytes) * 1000 - (nowMs - (latest?.atMs ?? nowMs)));
     const net = link === undefined ? undefined : link.records - (rate?.records ?? 0);
     const drainMs =
       waitingRecords === 0

@@ -1,11 +1,10 @@
 /** One life of the connection to a cluster: lanes that run until anything but a single partition fails. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { compress } from "snappyjs";
 import { Cluster } from "./cluster.ts";
 import { Lane, type LaneHost } from "./lane.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
 import { Producer } from "./producer.ts";
-import { type Compress, gzipBody } from "./remote-batch.ts";
+import type { Compress } from "./remote-batch.ts";
 
 /** While one waits for the cluster's answer, another gathers and encodes. */
 export const MAIN_LANES = 2;
@@ -110,13 +109,3 @@ export function placesReader(cluster: Cluster, options: UplinkOptions, transacti
     compress: undefined,
   });
 }
-
-const COMPRESSORS: Readonly<Record<UplinkOptions["compression"], Compress | undefined>> = {
-  none: undefined,
-  gzip: gzipBody,
-  // In this thread, some 5 ms for a batch; one block without a frame, which every reader takes.
-  snappy: async (body) => Buffer.from(compress(body)),
-};
-
-export const compressorOf = ({ compression }: UplinkOptions): Compress | undefined =>
-  COMPRESSORS[compression];

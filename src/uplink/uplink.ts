@@ -1,19 +1,21 @@
 import type { GroupCoordinator } from "../groups/coordinator.ts";
-import type { Log, Partition } from "../log/log.ts";
+import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
+import { compressorFor } from "./compressors.ts";
 import type { Lane, LaneHost } from "./lane.ts";
 import type { Load } from "./load.ts";
 import type { Gap, Notes } from "./notes.ts";
-import { identityOf, matcherOf, remoteTopicOf, type UplinkOptions } from "./options.ts";
+import type { UplinkOptions } from "./options.ts";
 import { Pace } from "./pace.ts";
 import { Placement } from "./placement.ts";
 import { readMark } from "./places.ts";
 import { Problem } from "./problem.ts";
-import { type Place, type PlaceKey, placeName } from "./producer.ts";
+import { type Place, placeName } from "./producer.ts";
 import { streamReports, sum, type UplinkReport } from "./report.ts";
-import { RunwayMarks, RunwayMeter } from "./runway.ts";
-import { clusterOf, compressorOf, MAIN_LANES, placesReader, Session } from "./session.ts";
-import { Source } from "./source.ts";
+import { type Runway, RunwayMarks, RunwayMeter } from "./runway.ts";
+import { clusterOf, MAIN_LANES, placesReader, Session } from "./session.ts";
+import type { Source } from "./source.ts";
+import { Sources } from "./sources.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
 const FIRST_BACKOFF_MS = 250;
@@ -50,17 +52,14 @@ export class Uplink implements LaneHost {
   readonly logger: Logger;
   readonly problem: Problem;
   readonly counts: UplinkCounts = { deliveries: 0, records: 0, bytes: 0, sessions: 0 };
-  readonly sources = new Map<string, Source>();
+  private readonly found: Sources;
   state: UplinkState = "stopped";
   /** Monotonic. */
   private becameAt = performance.now();
   clusterId: string | undefined;
   readonly placement: Placement;
   private readonly services: UplinkServices;
-  private readonly rules: readonly { matcher: RegExp; to: string; isShared: boolean }[];
   private readonly pace: Pace;
-  private readonly taken = new Map<string, Source>();
-  private readonly listening = new Map<string, () => void>();
   private session: Session | undefined;
   private running: Promise<void> | undefined;
   private isClosed = false;
@@ -78,17 +77,15 @@ export class Uplink implements LaneHost {
     this.placement = new Placement(options, services);
     this.pace = new Pace(options.rate);
     this.marks = new RunwayMarks(options.warnAtMs);
-    const { name, streams } = options;
+    const { name } = options;
+    this.found = new Sources(options, services, (source) => this.laneOf(source)?.wake());
     this.problem = new Problem(({ message, mend }) => {
       this.logger.warn({ uplink: name, mend }, `uplink ${name}: ${message}`);
     });
-    this.rules = streams.map(({ pattern, to }, index) => ({
-      matcher: matcherOf(pattern),
-      to,
-      isShared:
-        !to.includes("${stream}") &&
-        (pattern.includes("*") || streams.some((other, at) => at !== index && other.to === to)),
-    }));
+  }
+
+  get sources(): readonly Source[] {
+    return this.found.all;
   }
 
   get name(): string {
@@ -115,9 +112,7 @@ export class Uplink implements LaneHost {
     this.session?.stop();
     this.wakeUp?.();
     await this.running;
-    for (const stop of this.listening.values()) stop();
-    for (const { partition } of this.sources.values()) partition.hold(this.name, undefined);
-    this.listening.clear();
+    this.found.close();
     this.placement.saveLocal();
     await this.placement.saving;
     this.become("stopped");
@@ -134,11 +129,12 @@ export class Uplink implements LaneHost {
         continue;
       }
       const before = this.counts.deliveries;
-      const session = new Session(this, compressorOf(this.options));
-      this.session = session;
       if (this.state !== "down") this.become("connecting");
+      let session: Session | undefined;
       try {
-        for (const source of this.sources.values()) source.restart();
+        session = new Session(this, await compressorFor(this.options.compression));
+        this.session = session;
+        for (const source of this.sources) source.restart();
         await session.open();
         this.connected(session.clusterId);
         await session.run();
@@ -146,7 +142,7 @@ export class Uplink implements LaneHost {
         if (this.counts.deliveries > before) failures = 0;
         if (!isAbort(error) && !this.isClosed) await this.broken(error);
       } finally {
-        session.close();
+        session?.close();
         this.session = undefined;
       }
       if (this.isClosed || this.state === "fenced" || this.problem.report === undefined) continue;
@@ -195,7 +191,7 @@ export class Uplink implements LaneHost {
 
   /** A transaction that timed out is fenced, too; only another one's place says that there is another. */
   private async whoElse(): Promise<string | undefined> {
-    const places = await this.askPlaces([...this.sources.values()]);
+    const places = await this.askPlaces(this.sources);
     for (const { metadata } of places.values()) {
       const { run } = readMark(metadata);
       if (run !== undefined && !this.placement.seenRuns.has(run)) return run;
@@ -239,7 +235,7 @@ export class Uplink implements LaneHost {
     await this.services.notes.setState(this.name, { resting });
     if (resting === undefined) this.problem.clear();
     // What the other one wrote meanwhile is taken as it is.
-    if (wasFenced) for (const source of this.sources.values()) source.next = -1;
+    if (wasFenced) for (const source of this.sources) source.next = -1;
     this.again();
   }
 
@@ -274,63 +270,14 @@ export class Uplink implements LaneHost {
   // ── sources ────────────────────────────────────────────────────────────────────────────────────────────
 
   private scan(): void {
-    for (const stream of this.services.log.streams) {
-      if (stream.internal) continue;
-      const rank = this.rules.findIndex(({ matcher }) => matcher.test(stream.name));
-      if (rank < 0) continue;
-      for (const partition of stream.partitions) this.add(partition, rank);
-    }
-    for (const [name, source] of this.sources) {
-      if (this.services.log.stream(source.stream)?.partitions[source.index] !== source.partition)
-        this.remove(name);
-    }
+    this.found.scan();
+    for (const source of this.sources) this.placement.hold(source);
     if (performance.now() - this.renewedAt > RENEW_MS) this.renew();
-  }
-
-  private add(partition: Partition, rank: number): void {
-    const name = `${partition.stream.name}/${partition.index}`;
-    if (this.sources.has(name)) return;
-    const { to, isShared } = this.rules[rank] as (typeof this.rules)[number];
-    const topic = remoteTopicOf(to, this.options.gateway, partition.stream.name);
-    const place = this.placeKey(topic, partition, isShared);
-    const source = new Source({ partition, topic, place, rank }, this.options, this.logger);
-    const other = this.taken.get(placeName(place));
-    if (other !== undefined) {
-      const words = `it would go to ${topic}, where ${other.stream} goes`;
-      source.ask(new NamedError("SAME_TOPIC", words, "Put ${stream} into `to`."));
-    } else this.taken.set(placeName(place), source);
-    this.sources.set(name, source);
-    this.listening.set(
-      name,
-      partition.onCommit(() => this.laneOf(source)?.wake()),
-    );
-    this.laneOf(source)?.wake();
-    this.placement.hold(source);
-  }
-
-  /**
-   * Under the very partition that the records go to, where no other source can be meant by it. Otherwise a topic
-   * of its own, which stays empty, has a partition for each of the stream's.
-   */
-  private placeKey(topic: string, partition: Partition, isShared: boolean): PlaceKey {
-    if (this.options.partitioning === "same" && !isShared) return { topic, partition: partition.index };
-    const { gateway, name } = this.options;
-    return { topic: `${identityOf(gateway, name)}.${partition.stream.name}`, partition: partition.index };
-  }
-
-  private remove(name: string): void {
-    const source = this.sources.get(name);
-    if (source !== undefined && this.taken.get(placeName(source.place)) === source) {
-      this.taken.delete(placeName(source.place));
-    }
-    this.sources.delete(name);
-    this.listening.get(name)?.();
-    this.listening.delete(name);
   }
 
   private renew(): void {
     this.renewedAt = performance.now();
-    for (const source of this.sources.values()) {
+    for (const source of this.sources) {
       if (source.state === "ready" && source.next > 0) source.mustWritePlace = true;
       this.placement.unsaved.add(source);
     }
@@ -346,7 +293,7 @@ export class Uplink implements LaneHost {
   }
 
   sourcesOf(lane: Lane): readonly Source[] {
-    const all = [...this.sources.values()];
+    const all = this.sources;
     if (lane.isSide) return all.filter(({ state }) => state === "failing");
     const index = this.session?.lanes.indexOf(lane);
     return all.filter((source) => source.state !== "failing" && mainLaneOf(source) === index);
@@ -403,15 +350,15 @@ export class Uplink implements LaneHost {
 
   private async measure(): Promise<void> {
     this.freeBytes = await this.services.freeBytes().catch(() => undefined);
-    for (const source of this.sources.values()) this.placement.hold(source);
-    const all = [...this.sources.values()];
+    for (const source of this.sources) this.placement.hold(source);
+    const all = this.sources;
     const records = sum(all, ({ partition }) => partition.highWatermark);
     this.meter.note(
       performance.now(),
       records,
       sum(all, ({ bytesSinceBegin }) => bytesSinceBegin),
     );
-    const { diskMs, drainMs } = this.meter.forecast(this.freeBytes, this.waitingRecords);
+    const { diskMs, drainMs } = this.forecast;
     if (this.state === "running") return this.marks.clear();
     const mark = this.marks.pass(diskMs);
     if (mark === undefined) return;
@@ -421,15 +368,19 @@ export class Uplink implements LaneHost {
     );
   }
 
+  private get forecast(): Runway {
+    return this.meter.forecast(performance.now(), this.freeBytes, this.waitingRecords);
+  }
+
   private get waitingRecords(): number {
-    return sum([...this.sources.values()], ({ waitingRecords }) => waitingRecords);
+    return sum(this.sources, ({ waitingRecords }) => waitingRecords);
   }
 
   get report(): UplinkReport {
     const { name, options, state, clusterId, counts: sent } = this;
     const { brokers, delivery } = options;
     const gaps = this.services.notes.gapsOf(name);
-    const streams = streamReports(this.sources.values());
+    const streams = streamReports(this.sources);
     return {
       name,
       state,
@@ -442,11 +393,9 @@ export class Uplink implements LaneHost {
       waitingRecords: this.waitingRecords,
       waitingBytes: sum(streams, ({ waitingBytes }) => waitingBytes),
       sent,
-      runway: this.meter.forecast(this.freeBytes, this.waitingRecords),
+      runway: this.forecast,
       streams,
-      unmatched: this.options.streams
-        .map(({ pattern }) => pattern)
-        .filter((_, rank) => ![...this.sources.values()].some((source) => source.rank === rank)),
+      unmatched: this.found.unmatched,
       gaps: gaps.slice(-20),
       gapRecords: sum(gaps, ({ from, to }) => to - from),
     };

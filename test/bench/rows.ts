@@ -24,7 +24,7 @@ import {
 } from "./measure.ts";
 import { reloading } from "./reload-row.ts";
 import { unharmed } from "./unharmed.ts";
-import { drain, idleUplink, remoteLatency } from "./uplink-rows.ts";
+import { drain, idleUplink, ingestDuringDrain, outage, remoteLatency } from "./uplink-rows.ts";
 
 export interface Row {
   /** Selects the row on the command line, as do the words in it. */
@@ -245,8 +245,10 @@ export const ROWS: readonly Row[] = [
   { name: "wear linger", measure: wear },
   { name: "reload rules", measure: reloading },
   { name: "uplink drain", needs: JAVA, measure: drain },
+  { name: "uplink ingest", needs: JAVA, measure: ingestDuringDrain },
   { name: "uplink remote", needs: JAVA, measure: remoteLatency },
   { name: "uplink rest", needs: JAVA, measure: idleUplink },
+  { name: "uplink outage", needs: [...JAVA, "kcat"], measure: outage },
   { name: "unharmed others", measure: unharmed },
   ...[200, 1_000].flatMap((size) =>
     [1, 6].map((partitions) => ({

@@ -6,6 +6,7 @@ import { MAINS } from "../interop/support/kafka-tools.ts";
 import { connectMqtt } from "../interop/support/mqtt.ts";
 import { eventually, run } from "../interop/support/process.ts";
 import { javaArgs, tool } from "../interop/support/tools.ts";
+import { week } from "../interop/support/uplink-week.ts";
 import { type Figure, k, mb, ms } from "./figure.ts";
 import type { LatencyResult } from "./latency.ts";
 import { BENCH, load, MAPPING, median, residentBytes, resultOf, script, sleep } from "./measure.ts";
@@ -18,8 +19,8 @@ const TOPIC = "edge.interop.telemetry";
 
 const uplinkTo = (brokers: string) => ({ name: "cloud", brokers: [brokers], streams: ["telemetry"] });
 
-async function withKafka<T>(body: (kafka: ApacheKafka) => Promise<T>): Promise<T> {
-  const kafka = await ApacheKafka.start({ heap: "1g" });
+async function withKafka<T>(body: (kafka: ApacheKafka) => Promise<T>, isElsewhere = false): Promise<T> {
+  const kafka = await ApacheKafka.start({ heap: "1g", isElsewhere });
   try {
     return await body(kafka);
   } finally {
@@ -80,30 +81,40 @@ async function ingestP99(url: string, messages: number): Promise<number> {
   return times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? Number.NaN;
 }
 
+/** A gateway with so many records in `telemetry`, stopped; `body` starts it again with an uplink. */
+async function withBacklog<T>(
+  records: number,
+  before: (gateway: Gateway) => Promise<void>,
+  body: (dataDir: string) => Promise<T>,
+): Promise<T> {
+  const gateway = await Gateway.start({ streams, mappings: [MAPPING] });
+  try {
+    await producerPerformance(gateway.brokers, "telemetry", records);
+    await before(gateway);
+    await gateway.stop();
+    return await body(gateway.dataDir);
+  } finally {
+    await gateway.dispose();
+  }
+}
+
+const draining = (kafka: ApacheKafka, dataDir: string): Promise<Gateway> =>
+  Gateway.start({ streams, mappings: [MAPPING], uplinks: [uplinkTo(kafka.brokers)], dataDir });
+
 export async function drain(): Promise<Figure[]> {
   return withKafka(async (kafka) => {
-    await kafka.createTopics({ rival: PARTITIONS });
-    const gateway = await Gateway.start({ streams, mappings: [MAPPING] });
-    try {
-      await producerPerformance(gateway.brokers, "telemetry", BACKLOG);
-      await ingestP99(gateway.mqttUrl, 200);
-      const atRest = await ingestP99(gateway.mqttUrl, 800);
+    await kafka.createTopics({ rival: PARTITIONS, [TOPIC]: PARTITIONS });
+    const rival = async (): Promise<void> => {
       await producerPerformance(kafka.brokers, "rival", 200_000);
-      const theirs = await producerPerformance(kafka.brokers, "rival", BACKLOG);
-      await gateway.stop();
-      await kafka.createTopics({ [TOPIC]: PARTITIONS });
-      const idle = await Gateway.start({
-        streams,
-        mappings: [MAPPING],
-        uplinks: [uplinkTo(kafka.brokers)],
-        dataDir: gateway.dataDir,
-      });
+      theirs = await producerPerformance(kafka.brokers, "rival", BACKLOG);
+    };
+    let theirs = Number.NaN;
+    return withBacklog(BACKLOG, rival, async (dataDir) => {
+      const gateway = await draining(kafka, dataDir);
       try {
         const startedAt = performance.now();
-        const publishing = ingestP99(idle.mqttUrl, 800);
         await eventually(async () => (await endOf(kafka, TOPIC)) >= BACKLOG, "the drain", 300_000);
         const ours = (BACKLOG / (performance.now() - startedAt)) * 1000;
-        const busy = await publishing;
         return [
           {
             what: `drain of ${BACKLOG / 5_000_000} GB (200-byte records, 6 partitions), exactly once, against Kafka's ProducerPerformance`,
@@ -113,22 +124,48 @@ export async function drain(): Promise<Figure[]> {
             detail: `${k(ours)} records/s against ${k(theirs)} with acks=all, into the same Kafka on this machine`,
             values: { ours, theirs },
           },
+        ];
+      } finally {
+        await gateway.dispose();
+      }
+    });
+  });
+}
+
+const PUBLISHES = 800;
+
+export async function ingestDuringDrain(): Promise<Figure[]> {
+  return withKafka(async (kafka) => {
+    await kafka.createTopics({ [TOPIC]: PARTITIONS });
+    let atRest = Number.NaN;
+    const idle = async (gateway: Gateway): Promise<void> => {
+      await ingestP99(gateway.mqttUrl, 200);
+      atRest = await ingestP99(gateway.mqttUrl, PUBLISHES);
+    };
+    return withBacklog(BACKLOG, idle, async (dataDir) => {
+      const gateway = await draining(kafka, dataDir);
+      try {
+        await eventually(async () => (await endOf(kafka, TOPIC)) > 0, "the drain's begin", 60_000);
+        const startedAt = performance.now();
+        const from = await endOf(kafka, TOPIC);
+        const busy = await ingestP99(gateway.mqttUrl, PUBLISHES);
+        const to = await endOf(kafka, TOPIC);
+        const rate = ((to - from) / (performance.now() - startedAt)) * 1000;
+        return [
           {
-            what: "QoS 1 acknowledgement meanwhile, p99, against none meanwhile",
+            what: "QoS 1 acknowledgement while a backlog drains, p99, against none draining",
             figure: `${(busy / atRest).toFixed(1)}×`,
             target: "≤ 2×",
-            met: busy / atRest <= 2,
-            detail: `${ms(busy)} against ${ms(atRest)}, 800 publishes each; drain, Kafka and this bench share the machine`,
-            values: { busy, atRest },
+            met: busy / atRest <= 2 && to < BACKLOG,
+            detail: `${ms(busy)} against ${ms(atRest)}, ${PUBLISHES} publishes each, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, its processor time what the others leave`,
+            values: { busy, atRest, rate },
           },
         ];
       } finally {
-        await idle.dispose();
+        await gateway.dispose();
       }
-    } finally {
-      await gateway.dispose();
-    }
-  });
+    });
+  }, true);
 }
 
 export async function remoteLatency(): Promise<Figure[]> {
@@ -213,4 +250,33 @@ export async function idleUplink(): Promise<Figure[]> {
       },
     ];
   });
+}
+
+/** A week of 20 million records, 33 a second, takes more than a bench has time for; SLUICE_BENCH_WEEK=20000000 takes ten minutes. */
+const WEEK = Number(process.env.SLUICE_BENCH_WEEK ?? 4_000_000);
+const WEEK_PER_SECOND = 60_000;
+
+export async function outage(): Promise<Figure[]> {
+  const result = await week({ records: WEEK, perSecond: WEEK_PER_SECOND });
+  const { inKafka, lost, repeated, gapRecords, disk, drain: drained, seconds } = result;
+  const off = (ratio: number) => `${((ratio - 1) * 100).toFixed(1)}%`;
+  const isNear = (ratio: number) => Math.abs(ratio - 1) <= 0.1;
+  return [
+    {
+      what: `an outage of ${k(WEEK)} records, until the disk is full and beyond`,
+      figure: `lost ${lost}, twice ${repeated}, gaps ${gapRecords}`,
+      target: "all delivered once",
+      met: inKafka === WEEK && lost + repeated + gapRecords === 0,
+      detail: `${k(WEEK_PER_SECOND)} records/s, killed once; ${seconds} s`,
+      values: { inKafka, lost, repeated, gapRecords },
+    },
+    {
+      what: "the runway meter's word against what came: the disk's end, the drain",
+      figure: `${off(disk)}, ${off(drained)}`,
+      target: "within 10%",
+      met: isNear(disk) && isNear(drained),
+      detail: "foretold with half of the disk full, and with a fifth drained",
+      values: { disk, drain: drained },
+    },
+  ];
 }

@@ -48,7 +48,7 @@ describe("defaults", () => {
     expect(telemetry).toMatchObject({
       partitions: 1,
       retention: { time: 604_800_000, size: -1 },
-      maxMessage: 1_048_576,
+      maxMessage: 1_048_588,
       cleanup: "delete",
       tombstones: 86_400_000,
     });

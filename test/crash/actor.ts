@@ -25,6 +25,8 @@ const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM", "KEYLESS_RECORD"];
 /** What a record costs in a journal entry beside its bytes, at most: a batch's header and its row. */
 const RECORD_OVERHEAD_BYTES = 100;
 const MAX_IN_FLIGHT_OF_A_PRODUCER = 4;
+/** What the disk has refused. */
+const REFUSED_BY_DISK = "READ_ONLY";
 
 export interface ActorOptions {
   readonly log: Log;
@@ -36,6 +38,8 @@ export interface ActorOptions {
   readonly recordBytes: number;
   /** All records are of that size. */
   readonly isRegular: boolean;
+  /** The disk may refuse. */
+  readonly isFaulty?: boolean;
 }
 
 export class Actor {
@@ -46,6 +50,8 @@ export class Actor {
   private inFlightBytes = 0;
   private readonly inFlight = new Set<Promise<void>>();
   private changing: Promise<void> = Promise.resolve();
+  /** The disk has refused a change: whether it is there only the next life can tell. */
+  private isInDoubt = false;
   /** A promise is broken, says whoever finds out. */
   fail: (error: unknown) => void = () => {};
   /** Rejects with the first promise that the log has broken. */
@@ -159,6 +165,8 @@ export class Actor {
     } else if (error.code === "DUPLICATE_SEQUENCE") {
       const offsets = facts.records.map(() => undefined);
       this.chronicle.tell((oracle) => oracle.acknowledged(facts, offsets));
+    } else if (this.options.isFaulty && error.code === REFUSED_BY_DISK) {
+      this.chronicle.tell((oracle) => oracle.refused(facts));
     } else if (REFUSALS.includes(error.code) || this.isOfRetired(facts)) {
       this.chronicle.tell((oracle) => oracle.failed(facts));
     } else {
@@ -188,10 +196,13 @@ export class Actor {
   /** Asks for a change of the catalog, one at a time; resolves when the one before has been answered. */
   async change(change: CatalogChange): Promise<void> {
     await this.changing;
+    if (this.isInDoubt) return;
     this.chronicle.tell((oracle) => oracle.changeRequested(change));
     this.changing = this.perform(change).then(
       () => this.watch(() => this.chronicle.tell((oracle) => oracle.changeAcknowledged())),
       (error: LogError) => {
+        this.isInDoubt = this.options.isFaulty === true && error.code === REFUSED_BY_DISK;
+        if (this.isInDoubt) return;
         this.chronicle.tell((oracle) => oracle.changeFailed());
         if (!REFUSALS.includes(error.code)) this.fail(error);
       },
@@ -208,13 +219,32 @@ export class Actor {
     }
   }
 
+  /** Deletes some of what a partition shows; resolves when it has been answered. */
+  async deleteRecords(partition: Partition): Promise<void> {
+    const { index, logStartOffset: start, highWatermark: end } = partition;
+    const { name } = partition.stream;
+    if (this.log.stream(name) !== partition.stream) return;
+    const before = start + this.random.int(end - start + 1);
+    this.chronicle.tell((oracle) => oracle.deletionRequested(name, index, before));
+    try {
+      await this.log.deleteRecords(partition, before);
+    } catch (error) {
+      const { code } = error as LogError;
+      if (REFUSALS.includes(code) || (this.options.isFaulty && code === REFUSED_BY_DISK)) return;
+      throw error;
+    }
+    if (this.log.stream(name) !== partition.stream) return;
+    this.chronicle.tell((oracle) => oracle.deletionAcknowledged(name, index, before));
+  }
+
   /** Undefined when the log refused it. */
   async newProducerId(): Promise<number | undefined> {
     let id: number;
     try {
       id = await this.log.nextProducerId();
     } catch (error) {
-      if (REFUSALS.includes((error as LogError).code)) return undefined;
+      const { code } = error as LogError;
+      if (REFUSALS.includes(code) || (this.options.isFaulty && code === REFUSED_BY_DISK)) return undefined;
       throw error;
     }
     this.chronicle.tell((oracle) => oracle.producerIdGiven(id));

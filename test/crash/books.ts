@@ -67,6 +67,11 @@ export class ClientBook {
   };
   /** Of the connection that is open, or that died without DISCONNECT; it is to be published once. */
   will: Message | undefined;
+  /**
+   * It has asked for a clean session; `done`: CONNACK has come, and nothing that a session is kept for has been sent
+   * since.
+   */
+  wipe: "none" | "asked" | "done" = "none";
 
   constructor(id: string) {
     this.id = id;
@@ -79,8 +84,11 @@ export class ClientBook {
     return packetId;
   }
 
-  get isIdle(): boolean {
-    return this.outgoing.size === 0;
+  /** For a SUBACK, an UNSUBACK or a PUBCOMP. */
+  get isWaiting(): boolean {
+    const { state } = this.subscription;
+    if (state === "asked" || state === "leaving") return true;
+    return [...this.outgoing.values()].some(({ stage }) => stage === "pubrel");
   }
 }
 
@@ -117,6 +125,27 @@ export class Books {
   published(message: Message, packetId: number): void {
     this.messages[message.id] = message;
     if (message.qos > 0) this.client(message.client).outgoing.set(packetId, { message, stage: "publish" });
+    if (message.qos === 2) this.sessionBegins(this.client(message.client));
+  }
+
+  private sessionBegins(client: ClientBook): void {
+    if (client.wipe === "done") client.wipe = "none";
+  }
+
+  /** CONNECT with a clean session goes out: the client has forgotten everything [MQTT-3.1.2-6]. */
+  wiping(id: string): void {
+    const client = this.client(id);
+    client.wipe = "asked";
+    client.outgoing.clear();
+    client.held.clear();
+    client.owed.clear();
+    client.subscription = { state: "none", qos: 1, since: this.messages.length };
+  }
+
+  /** Its CONNACK has come: so has the gateway. */
+  wiped(id: string, sessionPresent: boolean): void {
+    this.client(id).wipe = "done";
+    if (sessionPresent) throw new Violation(`a clean session of ${id} is an old one`);
   }
 
   /** It goes with the CONNECT; from CONNACK on it must be published if the connection ends without DISCONNECT. */
@@ -137,6 +166,7 @@ export class Books {
     if (client.subscription.state === "active" && !sessionPresent) {
       throw new Violation(`the session of ${id} is gone`);
     }
+    if (client.wipe === "done" && sessionPresent) throw new Violation(`the session of ${id} is back`);
   }
 
   /** DISCONNECT was sent: the will is not to be published, but nobody acknowledges that. */
@@ -147,7 +177,9 @@ export class Books {
   }
 
   subscribing(id: string, qos: 1 | 2): void {
-    this.client(id).subscription = { state: "asked", qos, since: 0 };
+    const client = this.client(id);
+    client.subscription = { state: "asked", qos, since: 0 };
+    this.sessionBegins(client);
   }
 
   unsubscribing(id: string): void {

@@ -100,10 +100,14 @@ export class Cut {
   /** Cuts the power at some step of the recovery, or just after it. */
   private async cutInRecovery(image: DiskImage): Promise<DiskImage> {
     const { random } = this;
-    let left = 1 + random.int(MAX_BOUNDARIES_TO_CUT);
+    // Half of them while small files are replaced: few steps, of which much depends.
+    const [kind, most] = random.chance(0.5)
+      ? ([/\.tmp/, 12] as const)
+      : ([/./, MAX_BOUNDARIES_TO_CUT] as const);
+    let left = 1 + random.int(most);
     const disk: SimulatedDisk = new SimulatedDisk(image, {
-      onBoundary: () => {
-        if (--left === 0) disk.die();
+      onBoundary: ({ step }) => {
+        if (kind.test(step) && --left === 0) disk.die();
       },
     });
     const starting = this.start(disk, new Chronicle());

@@ -136,9 +136,11 @@ export class Guests {
     else if (draw < 0.69) this.comeOrGo(random.pick(PUBLISHERS), random);
     // A takeover, where it is connected.
     else if (draw < 0.76) this.connect(random.pick([...PUBLISHERS, ...SUBSCRIBERS]), random);
-    else if (draw < 0.83) void this.commit();
-    else if (draw < 0.85) await this.judgeSinks();
+    else if (draw < 0.8) void this.commit();
+    else if (draw < 0.84) this.askAgain(random);
+    else if (draw < 0.855) await this.judgeSinks();
     else if (draw < 0.87) this.judgeOffsets();
+    else if (draw < 0.89) this.wipe(random.pick([...PUBLISHERS, ...SUBSCRIBERS]));
     else for (let turns = random.int(20); turns > 0; turns--) await turn();
   }
 
@@ -190,6 +192,19 @@ export class Guests {
     } else link.close();
   }
 
+  /** One that waits for an answer gives its connection up, and asks over another. */
+  private askAgain(random: Random): void {
+    const waiting = [...this.books.clients.values()].filter((client) => client.isWaiting);
+    if (waiting.length > 0) this.connect(random.pick(waiting).id);
+  }
+
+  /** Begins a clean session, and ends it when it has begun. */
+  private wipe(id: string): void {
+    this.tell((books) => books.disconnected(id));
+    this.tell((books) => books.wiping(id));
+    this.connect(id);
+  }
+
   /** The earlier connection, if there is one, is not heard of any more. */
   private connect(id: string, random?: Random): void {
     let will: Message | undefined;
@@ -199,12 +214,19 @@ export class Guests {
       const given = will;
       this.tell((books) => books.willGiven(given));
     }
+    const clean = this.books.client(id).wipe === "asked";
     const link: Link = new Link({
       broker: this.broker,
       clientId: id,
+      clean,
       ...(will && { will }),
       onPacket: (packet) => {
         if (this.links.get(id) !== link || this.isOver) return;
+        if (packet.cmd === "connack" && clean) {
+          this.tell((books) => books.wiped(id, packet.sessionPresent));
+          link.close();
+          return;
+        }
         if (packet.cmd === "connack") {
           this.connected(id, link, packet.sessionPresent, will);
           return;
@@ -317,6 +339,10 @@ export class Guests {
     const { books } = this;
     const clients = [...books.clients.values()];
     await this.until(() => this.areBack(clients), "the end of what was under way");
+    // Whoever has ended a message may use its packet id for another.
+    for (const { id } of clients.filter((client) => PUBLISHERS.includes(client.id))) {
+      this.send(this.message(id, `t/${id}/2`, 2), this.links.get(id) as Link);
+    }
     const last = books.client(LAST);
     await this.until(() => this.areBack([last]), "a connection for the last message");
     const message = this.message(LAST, `t/${LAST}/2`, 2);

@@ -87,8 +87,15 @@ export class Oracle {
   readonly records = new Map<number, Rec>();
   /** Asked for and not answered. */
   readonly pending = new Map<number, AppendFacts>();
+  /**
+   * Of `pending`, those that were refused with an error of the disk. Nothing of them was written, or so the disk said;
+   * but until it takes another append a power cut may show that it was.
+   */
+  readonly doubtful = new Set<number>();
   /** The catalog change that was asked for and not answered. */
   changing: CatalogChange | undefined;
+  /** By "stream/partition", below which offset records were deleted on request: acknowledged, and asked for. */
+  private readonly deleted = new Map<string, { acknowledged: number; asked: number }>();
   /** The newest batches of each idempotent producer, answered or not. */
   readonly producers = new Map<number, AppendFacts[]>();
   /** Producers one of whose batches was refused: not heard of again. */
@@ -118,6 +125,7 @@ export class Oracle {
   /** `offsets` of the records in their order; undefined for a duplicate of which the log knows no offset. */
   acknowledged(append: AppendFacts, offsets: readonly (number | undefined)[]): void {
     this.pending.delete(append.id);
+    this.forgetDoubtful();
     append.records.forEach((placed, index) => {
       const { stream, partition, record } = placed;
       const known = this.streams.get(stream)?.known[partition];
@@ -141,6 +149,18 @@ export class Oracle {
     known.set(offset, record.id);
   }
 
+  private forgetDoubtful(): void {
+    for (const id of this.doubtful) this.pending.delete(id);
+    this.doubtful.clear();
+  }
+
+  /** The disk has refused it; see `doubtful`. */
+  refused(append: AppendFacts): void {
+    this.failed(append);
+    this.pending.set(append.id, append);
+    this.doubtful.add(append.id);
+  }
+
   /** Nothing of it was written. */
   failed(append: AppendFacts): void {
     this.pending.delete(append.id);
@@ -158,13 +178,33 @@ export class Oracle {
     }
   }
 
+  deletionRequested(stream: string, partition: number, before: number): void {
+    const { acknowledged, asked } = this.deletedOf(stream, partition);
+    this.deleted.set(`${stream}/${partition}`, { acknowledged, asked: Math.max(asked, before) });
+  }
+
+  deletionAcknowledged(stream: string, partition: number, before: number): void {
+    const { acknowledged, asked } = this.deletedOf(stream, partition);
+    this.deleted.set(`${stream}/${partition}`, { acknowledged: Math.max(acknowledged, before), asked });
+    this.forgetDoubtful();
+  }
+
+  private deletedOf(stream: string, partition: number): { acknowledged: number; asked: number } {
+    return this.deleted.get(`${stream}/${partition}`) ?? { acknowledged: 0, asked: 0 };
+  }
+
   changeRequested(change: CatalogChange): void {
     this.changing = change;
   }
 
   changeAcknowledged(): void {
     if (this.changing !== undefined) apply(this.streams, this.changing);
+    if (this.changing?.kind === "delete") {
+      const { name } = this.changing;
+      for (const place of this.deleted.keys()) if (place.startsWith(`${name}/`)) this.deleted.delete(place);
+    }
     this.changing = undefined;
+    this.forgetDoubtful();
     for (const [id, batches] of this.producers) {
       if (batches.some(({ records }) => !this.streams.has(records[0]?.stream ?? "")))
         this.producers.delete(id);
@@ -187,6 +227,7 @@ export class Oracle {
     }
     this.changing = undefined;
     this.pending.clear();
+    this.doubtful.clear();
     for (const [name, { partitions }] of content) {
       partitions.forEach(({ records }, index) => {
         this.shown(name, index, records);
@@ -233,7 +274,11 @@ export class Oracle {
     { start, end, records }: PartitionContent,
   ): void {
     const where = `${place.name}-${place.index}`;
-    if (start > place.allowedStart) {
+    const { acknowledged, asked } = this.deletedOf(place.name, place.index);
+    if (start < acknowledged) {
+      throw new Violation(`${where} begins at ${start} again, and was deleted below ${acknowledged}`);
+    }
+    if (start > Math.max(place.allowedStart, asked)) {
       throw new Violation(`${where} begins at ${start}, retention was only at ${place.allowedStart}`);
     }
     for (const [offset, id] of place.known) {
@@ -248,9 +293,10 @@ export class Oracle {
       const known = place.known.get(offset);
       if (known === id) continue;
       if (known !== undefined) throw new Violation(`${where} offset ${offset}: record ${known} became ${id}`);
-      // They come in the order in which they were asked for, and none is left out before another.
-      if (unanswered[turn++] === id) continue;
-      const isKnownOf = unanswered.includes(id);
+      // They come in the order in which they were asked for, and none is left out before another but refused ones.
+      while (unanswered[turn]?.isDoubtful && unanswered[turn]?.id !== id) turn++;
+      if (unanswered[turn++]?.id === id) continue;
+      const isKnownOf = unanswered.some((one) => one.id === id);
       throw new Violation(
         `${where} offset ${offset} has record ${id} ${isKnownOf ? "out of order" : "from nowhere"}`,
       );
@@ -292,12 +338,13 @@ export class Oracle {
   }
 
   /** The records of one partition that may or may not be there, but for those a reader has been shown. */
-  private unansweredOf(stream: string, partition: number): number[] {
+  private unansweredOf(stream: string, partition: number): { id: number; isDoubtful: boolean }[] {
     const shown = new Set(this.streams.get(stream)?.known[partition]?.values());
-    return [...this.pending.values()]
-      .flatMap(({ records }) => records)
-      .filter((one) => one.stream === stream && one.partition === partition && !shown.has(one.record.id))
-      .map(({ record }) => record.id);
+    return [...this.pending.values()].flatMap(({ id: append, records }) =>
+      records
+        .filter((one) => one.stream === stream && one.partition === partition && !shown.has(one.record.id))
+        .map(({ record }) => ({ id: record.id, isDoubtful: this.doubtful.has(append) })),
+    );
   }
 }
 

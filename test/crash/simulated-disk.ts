@@ -17,6 +17,8 @@
  * - `syncFolder` does so for the names in that folder: neither for the folder's own name in its parent nor for
  *   what lies in the files.
  * - A sector itself is written whole or not at all, and what is on the platter stays: rot is not modelled here.
+ * - A step may be *refused* (ENOSPC, EIO). Of a write a part is then there, unsynced; of what a refused sync was to
+ *   make safe any part is, and the rest no later sync makes safe: the kernel has given it up.
  * - A *killed* process takes nothing with it: the next one sees what it saw, still unsynced.
  *
  * Every step that changes something is a *boundary*, told before it, between asking and having (the change is
@@ -48,6 +50,8 @@ interface FolderNode {
 type Node = FileNode | FolderNode;
 
 const ROOT = 0;
+/** The change number of what no sync makes safe any more. */
+const GIVEN_UP = Number.POSITIVE_INFINITY;
 
 const newest = <T>(versions: Versions<T>): T => (versions.at(-1) as Version<T>).value;
 
@@ -159,12 +163,20 @@ export interface Boundary {
   readonly step: string;
 }
 
+export type Refusal = "ENOSPC" | "EIO";
+
 export interface SimulatedDiskOptions {
   readonly onBoundary?: (boundary: Boundary) => void;
   /** A step waits for this before anything else, so that a test can put steps in an order. */
   readonly hold?: (step: string) => Promise<void> | undefined;
   /** Draws how many turns of the event loop each step takes; without it, none. */
   readonly latency?: Random;
+  /** What a step is refused with, asked for each that could be. */
+  readonly refuse?: (step: string) => Refusal | undefined;
+  /** Draws what a refused step leaves. */
+  readonly spoils?: Random;
+  /** A durable write takes up to so many: what comes meanwhile waits for it. */
+  readonly maxCommitTurns?: number;
 }
 
 const MAX_TURNS = 4;
@@ -211,14 +223,29 @@ export class SimulatedDisk implements FileSystem {
     this.tellDeath();
   }
 
-  /** One step: `apply` is seen at once, and when it is done `settle` makes safe what it promises. */
-  private async step<T>(words: string, apply: () => T, settle?: () => void): Promise<T> {
+  /**
+   * One step: `apply` is seen at once, and when it is done `settle` makes safe what it promises. With `spoil` it may
+   * be refused: that is what it then does.
+   */
+  private async step<T>(
+    words: string,
+    apply: () => T,
+    settle?: () => void,
+    { spoil, maxTurns }: { spoil?: (random: Random) => void; maxTurns?: number | undefined } = {},
+  ): Promise<T> {
     await this.options.hold?.(words);
     await this.turns();
     await this.boundary("before", words);
+    const { refuse, spoils } = this.options;
+    const refusal = spoil && spoils && refuse?.(words);
+    if (refusal !== undefined) {
+      spoil?.(spoils as Random);
+      await this.boundary("during", `${words} refused with ${refusal}`);
+      throw Object.assign(new Error(`${refusal}: ${words}`), { code: refusal });
+    }
     const result = apply();
     await this.boundary("during", words);
-    await this.turns();
+    await this.turns(maxTurns);
     if (settle !== undefined) {
       settle();
       await this.boundary("after", words);
@@ -235,9 +262,9 @@ export class SimulatedDisk implements FileSystem {
     return this.isDead ? new Promise(() => {}) : undefined;
   }
 
-  private async turns(): Promise<void> {
+  private async turns(most = MAX_TURNS): Promise<void> {
     const { latency } = this.options;
-    for (let left = latency?.int(MAX_TURNS) ?? 0; left > 0; left--) {
+    for (let left = latency?.int(most) ?? 0; left > 0; left--) {
       await new Promise((resolve) => setImmediate(resolve));
     }
     await this.alive();
@@ -283,7 +310,8 @@ export class SimulatedDisk implements FileSystem {
     if (id === undefined) {
       if (mode === "read") throw missing(path);
       const empty: FileNode = { sizes: [{ at: 0, value: 0 }], sectors: [] };
-      id = await this.step(`create ${path}`, () => this.find(path)?.id ?? this.make(path, empty));
+      const make = (): number => this.find(path)?.id ?? this.make(path, empty);
+      id = await this.step(`create ${path}`, make, undefined, { spoil: () => {} });
     }
     return this.handle(id, path);
   }
@@ -295,10 +323,17 @@ export class SimulatedDisk implements FileSystem {
         await this.alive();
         return this.read(node(), target, position);
       },
-      write: (buffers, position) =>
-        this.step(`write ${lengthOf(buffers)} bytes at ${position} of ${path}`, () => {
-          this.write(id, Buffer.concat(buffers), position);
-        }),
+      write: (buffers, position) => {
+        const bytes = Buffer.concat(buffers);
+        return this.step(
+          `write ${bytes.length} bytes at ${position} of ${path}`,
+          () => {
+            this.write(id, bytes, position);
+          },
+          undefined,
+          { spoil: (random) => this.writePart(id, bytes, position, random) },
+        );
+      },
       writeDurably: (buffers, position) => {
         let at = 0;
         const bytes = Buffer.concat(buffers);
@@ -308,6 +343,10 @@ export class SimulatedDisk implements FileSystem {
             at = this.write(id, bytes, position);
           },
           () => this.settleFile(id, at, position, position + bytes.length),
+          {
+            spoil: (random) => this.writePart(id, bytes, position, random),
+            maxTurns: this.options.maxCommitTurns,
+          },
         );
       },
       sync: () => {
@@ -318,6 +357,7 @@ export class SimulatedDisk implements FileSystem {
             at = this.changes;
           },
           () => this.settleFile(id, at, 0, Number.POSITIVE_INFINITY),
+          { spoil: (random) => this.giveUp(id, random) },
         );
       },
       truncate: (bytes) => this.step(`cut ${path} to ${bytes} bytes`, () => this.truncate(id, bytes)),
@@ -361,6 +401,22 @@ export class SimulatedDisk implements FileSystem {
     const grown = end > newest(sizes) ? [...sizes, { at, value: end }] : sizes;
     this.nodes.set(id, { sizes: grown, sectors: changed });
     return at;
+  }
+
+  private writePart(id: number, bytes: Buffer, position: number, random: Random): void {
+    const length = random.pick([0, bytes.length, random.int(bytes.length + 1)]);
+    if (length > 0) this.write(id, bytes.subarray(0, length), position);
+  }
+
+  /** A refused sync: some sectors are safe, the others the process still sees, and no later sync makes them safe. */
+  private giveUp(id: number, random: Random): void {
+    const { sizes, sectors } = this.nodes.get(id) as FileNode;
+    const left = sectors.map((versions): Versions<Buffer | undefined> => {
+      if (versions.length === 1) return versions;
+      if (random.chance(0.5)) return versions.slice(-1);
+      return versions.map((version, index) => (index === 0 ? version : { ...version, at: GIVEN_UP }));
+    });
+    this.nodes.set(id, { sizes, sectors: left });
   }
 
   private truncate(id: number, bytes: number): void {
@@ -420,10 +476,11 @@ export class SimulatedDisk implements FileSystem {
   async rename(from: string, to: string): Promise<void> {
     const id = this.find(from)?.id;
     if (id === undefined) throw missing(from);
-    await this.step(`rename ${from} to ${to}`, () => {
+    const rename = (): void => {
       this.setName(to, id);
       this.setName(from, undefined);
-    });
+    };
+    await this.step(`rename ${from} to ${to}`, rename, undefined, { spoil: () => {} });
   }
 
   async remove(path: string): Promise<void> {
@@ -459,6 +516,7 @@ export class SimulatedDisk implements FileSystem {
         }
         this.nodes.set(id, { names });
       },
+      { spoil: () => {} },
     );
   }
 
@@ -491,11 +549,8 @@ function namesIn(path: string): readonly string[] {
   return names;
 }
 
-function lengthOf(buffers: readonly Buffer[]): number {
-  return buffers.reduce((sum, { length }) => sum + length, 0);
-}
-
 function newestChange(node: Node): number {
   const all: Versions<unknown>[] = "names" in node ? [...node.names.values()] : [node.sizes, ...node.sectors];
-  return all.reduce((highest, versions) => Math.max(highest, (versions.at(-1) as Version<unknown>).at), 0);
+  const changes = all.flatMap((versions) => versions.map(({ at }) => (at === GIVEN_UP ? 0 : at)));
+  return changes.reduce((highest, at) => Math.max(highest, at), 0);
 }

@@ -17,11 +17,14 @@ import { Chronicle, type Starts, timeOf } from "./oracle.ts";
 import { PROGRAM, type Program } from "./program.ts";
 import { Random } from "./random.ts";
 import { contentOf, ownStreams } from "./reader.ts";
-import { DiskImage, drawCutStyle, SimulatedDisk } from "./simulated-disk.ts";
+import { DiskImage, drawCutStyle, type Refusal, SimulatedDisk } from "./simulated-disk.ts";
 
 const DATA = "/var/lib/data";
 /** A life waits this long for the step that it shall end at. */
 const MAX_BOUNDARIES_OVERTIME = 200;
+/** A disk that has failed for good makes no steps that a life could end at. */
+const MAX_ROUNDS = 3_000;
+const MAX_SCHEDULED_TURNS = 30;
 /** Steps of compaction. */
 const COMPACTING = [/during .*compact/, /during remove .*while/, /sync folder .*while/];
 const silent = pino({ level: "silent" });
@@ -65,6 +68,10 @@ interface Habits {
   /** How often a pass of compaction is asked for. */
   readonly compaction: number;
   readonly hasGuests: boolean;
+  /** How often the disk refuses a step. */
+  readonly faults: number;
+  /** See SimulatedDiskOptions: long, so that what is sent again finds the first one not yet on disk. */
+  readonly maxCommitTurns: number;
 }
 
 export interface History {
@@ -78,9 +85,47 @@ export interface History {
   readonly failure: unknown;
 }
 
-/** Only this moves it. */
+/** Only `now` moves it; what is scheduled comes some turns of the event loop later. */
 function clockOf(now: () => number): Clock {
-  return { now, wallTime: now, schedule: () => () => {} };
+  const schedule = (callback: () => void, ms: number): (() => void) => {
+    let left = Math.min(ms, MAX_SCHEDULED_TURNS);
+    let isCancelled = false;
+    const turn = (): void => {
+      if (isCancelled) return;
+      if (left-- > 0) setImmediate(turn);
+      else callback();
+    };
+    setImmediate(turn);
+    return () => {
+      isCancelled = true;
+    };
+  };
+  return { now, wallTime: now, schedule };
+}
+
+/** A disk that refuses a step now and then, or all for a while. */
+class Faults {
+  private readonly random: Random;
+  private readonly chance: number;
+  private left = 0;
+  private refusal: Refusal = "EIO";
+  isOn = false;
+
+  constructor(random: Random, chance: number) {
+    this.random = random;
+    this.chance = chance;
+  }
+
+  next(): Refusal | undefined {
+    if (!this.isOn) return undefined;
+    if (this.left > 0) this.left--;
+    else if (!this.random.chance(this.chance)) return undefined;
+    else {
+      this.left = this.random.pick([0, 0, 0, 5, 40]);
+      this.refusal = this.random.pick(["EIO", "ENOSPC"]);
+    }
+    return this.refusal;
+  }
 }
 
 /** A log on a simulated disk, not started. Its clock follows the number of records. */
@@ -96,6 +141,7 @@ export function logOn(
     fileSystem: disk,
     clock: clockOf(() => timeOf(chronicle.now.nextRecord)),
     ...sizes,
+    retryMs: 1,
     // Retention and compaction run when the workload says so.
     upkeepMs: 2 ** 31 - 1,
   };
@@ -127,6 +173,8 @@ export async function runHistory(seed: number, level: Level, program: Program = 
     cleanup: isCompacting ? ["compact"] : cleanup,
     compaction: isCompacting ? 0.15 : 0.05,
     hasGuests,
+    faults: hasGuests ? 0 : random.pick([0, 0, 0.01, 0.05]),
+    maxCommitTurns: hasGuests ? random.pick([4, 4, 60]) : 4,
   };
   const chronicle = new Chronicle();
   const moments: Moment[] = [];
@@ -164,6 +212,7 @@ class Life {
   private readonly chronicle: Chronicle;
   private readonly moments: Moment[];
   private readonly random: Random;
+  private readonly faults: Faults;
   private starts: Starts;
   private isOpen = false;
   private isOver = false;
@@ -190,8 +239,12 @@ class Life {
       ...COMPACTING,
     ]);
     if (random.chance(0.2)) this.boundariesLeft = 1;
+    this.faults = new Faults(new Random(random.int(2 ** 31)), habits.faults);
     this.disk = new SimulatedDisk(image, {
+      refuse: () => this.faults.next(),
+      spoils: new Random(random.int(2 ** 31)),
       latency: new Random(random.int(2 ** 31)),
+      maxCommitTurns: habits.maxCommitTurns,
       onBoundary: ({ moment, step }) => this.onBoundary(this.inContext(`${moment} ${step}`)),
     });
     this.store = logOn(this.disk, sizes, chronicle, program);
@@ -203,6 +256,7 @@ class Life {
       maxInFlightBytes: sizes.maxInFlightBytes,
       recordBytes,
       isRegular,
+      isFaulty: habits.faults > 0,
     });
     const fail = (error: unknown): void => this.actor.fail(error);
     if (habits.hasGuests) this.guests = new Guests({ program, store: this.store, chronicle, fail });
@@ -247,10 +301,12 @@ class Life {
     chronicle.now.judge(content, this.starts);
     chronicle.tell((oracle) => oracle.recovered(content));
     this.isOpen = true;
+    this.faults.isOn = true;
     await this.guests?.start(random);
     for (const batches of [...chronicle.now.producers.values()]) await actor.resend(batches);
     const stopsByItself = random.chance(0.4);
-    while (!this.isOver && (!stopsByItself || this.boundariesLeft > 60)) {
+    for (let rounds = 0; !this.isOver && rounds < MAX_ROUNDS; rounds++) {
+      if (stopsByItself && this.boundariesLeft <= 60) break;
       if (this.guests !== undefined && random.chance(0.85)) await this.guests.step(random);
       else await this.step();
       if (random.chance(0.2)) await actor.settle();
@@ -280,6 +336,7 @@ class Life {
     if (draw < 0.84) return this.remove(random.pick(streams).name);
     if (draw < 0.86) return this.background(actor.newProducerId());
     if (draw < 0.89) return this.retainMeanwhile();
+    if (draw < 0.91) return this.background(actor.deleteRecords(partition).catch(actor.fail));
     for (let turns = random.int(20); turns > 0; turns--)
       await new Promise((resolve) => setImmediate(resolve));
   }
@@ -298,7 +355,8 @@ class Life {
   private async compact(): Promise<void> {
     const { store, random } = this;
     const work = store.checkpoint().then(() => store.compact());
-    await (random.chance(0.5) ? work : this.background(work));
+    const isWaitedFor = random.chance(0.5) && this.habits.faults === 0;
+    await (isWaitedFor ? work : this.background(work));
   }
 
   private async create(streams: readonly Stream[]): Promise<void> {

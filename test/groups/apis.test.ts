@@ -102,13 +102,13 @@ it("a member joins, syncs, beats, commits and leaves in every version", async ()
 
 it("OffsetFetch gives what was committed, -1 for what was not, and everything when asked with null", async () => {
   const client = await Client.connect();
-  for (let version = 2; version <= 8; version++) await client.commit(version, version);
+  for (let version = 2; version <= 9; version++) await client.commit(version, version);
   const topics = [{ name: "telemetry", partitionIndexes: [0, 1] }];
   for (let version = 1; version <= 7; version++) {
     const asked = await client.ask("OffsetFetch", version, { groupId: "g", topics });
     expect(asked.errorCode).toBe(ErrorCode.NONE);
     expect(asked.topics[0].partitions).toEqual([
-      { partitionIndex: 0, committedOffset: 8, committedLeaderEpoch: -1, metadata: "", errorCode: 0 },
+      { partitionIndex: 0, committedOffset: 9, committedLeaderEpoch: -1, metadata: "", errorCode: 0 },
       { partitionIndex: 1, committedOffset: -1, committedLeaderEpoch: -1, metadata: "", errorCode: 0 },
     ]);
     if (version === 1) continue;
@@ -120,10 +120,23 @@ it("OffsetFetch gives what was committed, -1 for what was not, and everything wh
     { groupId: "g", topics: null },
     { groupId: "unknown", topics },
   ];
-  const answer = await client.ask("OffsetFetch", 8, { groups });
-  expect(answer.groups[0].topics[0].partitions[0].committedOffset).toBe(8);
-  expect(answer.groups[1]).toMatchObject({ groupId: "unknown", errorCode: ErrorCode.NONE });
-  expect(answer.groups[1].topics[0].partitions[0].committedOffset).toBe(-1);
+  for (const version of [8, 9]) {
+    const answer = await client.ask("OffsetFetch", version, { groups });
+    expect(answer.groups[0].topics[0].partitions[0].committedOffset).toBe(9);
+    expect(answer.groups[1]).toMatchObject({ groupId: "unknown", errorCode: ErrorCode.NONE });
+    expect(answer.groups[1].topics[0].partitions[0].committedOffset).toBe(-1);
+  }
+});
+
+it("OffsetCommit tells a member of a group that there is not, from version 9 on in so many words", async () => {
+  const client = await Client.connect();
+  const member = { groupId: "none", generationIdOrMemberEpoch: 3, memberId: "m" };
+  for (const [version, code] of [
+    [8, ErrorCode.ILLEGAL_GENERATION],
+    [9, ErrorCode.GROUP_ID_NOT_FOUND],
+  ] as const) {
+    expect((await client.commit(version, 1, member)).topics[0].partitions[0].errorCode).toBe(code);
+  }
 });
 
 it("OffsetCommit answers each partition under its own stream, in the order of the request", async () => {

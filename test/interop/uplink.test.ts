@@ -2,11 +2,13 @@
  * The uplink against Apache Kafka: what is refused, lost, moved, fenced or misconfigured, one after another.
  * kafkajs, on which a forwarder might have been built, would fail the tests that begin with "trap": see docs/uplink.md.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer as createHttpServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Server as NetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createServer as createTlsServer } from "node:tls";
+import * as zlib from "node:zlib";
 import { CompressionTypes, type IHeaders } from "kafkajs";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { UplinkReport } from "../../src/uplink/report.ts";
@@ -14,6 +16,7 @@ import { ApacheKafka } from "./support/apache-kafka.ts";
 import { type Certificates, makeCertificates, tlsProperties } from "./support/certificates.ts";
 import { freePort, Gateway, type GatewayOptions, program } from "./support/gateway.ts";
 import { kafkaClient, readAll } from "./support/kafka.ts";
+import { java } from "./support/kafka-tools.ts";
 import { connectMqtt } from "./support/mqtt.ts";
 import { eventually, type Finished, run } from "./support/process.ts";
 import { FaultProxy } from "./support/proxy.ts";
@@ -25,7 +28,8 @@ const QUICK = { connectTimeout: "1s", requestTimeout: "3s", maxBackoff: "500ms" 
 suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
   let folder: string;
   let certificates: Certificates;
-  let expired: Certificates;
+  let foreign: Certificates;
+  const tlsServers: NetServer[] = [];
   let kafka: ApacheKafka;
   const port: Record<string, number> = {};
   let proxy: FaultProxy;
@@ -36,12 +40,16 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "sluice-uplink-"));
     certificates = await makeCertificates(folder);
-    const other = join(folder, "other");
-    await run("mkdir", [other]);
-    expired = await makeCertificates(other);
+    const made = async (name: string, options: { isExpired?: boolean } = {}): Promise<Certificates> => {
+      await mkdir(join(folder, name));
+      return makeCertificates(join(folder, name), options);
+    };
+    foreign = await made("foreign", { isExpired: true });
     for (const name of ["TLS", "MUTUAL", "SASL", "SASLTLS", "BEHIND", "FRONT", "WRONG"])
       port[name] = await freePort();
     nobody = await freePort();
+    port.EXPIRED = await tlsServer(foreign.broker);
+    port.ALONE = await tlsServer(foreign.own);
     const at = (name: string) => port[name] as number;
     const plain = "org.apache.kafka.common.security.plain.PlainLoginModule required user_sensor='secret' ;";
     const scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
@@ -89,8 +97,19 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
   afterAll(async () => {
     await proxy?.close();
     await kafka?.close();
+    for (const server of tlsServers) server.close();
     await rm(folder, { recursive: true, force: true });
   });
+
+  /** Shakes hands with the certificate in `file`, and goes no further; resolves with its port. */
+  async function tlsServer(file: string): Promise<number> {
+    const pem = await readFile(file);
+    const server = createTlsServer({ key: pem, cert: pem }, (socket) => socket.destroy());
+    server.on("tlsClientError", () => {});
+    tlsServers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return portOf(server);
+  }
 
   /** A gateway with one uplink to a topic of its own. */
   async function forwarding(
@@ -279,6 +298,25 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
       ` -1 6 1 ${origin(2)}`,
     ]);
   });
+
+  test.each(["gzip", "snappy", "lz4", ...("zstdCompress" in zlib ? ["zstd"] : [])])(
+    "compressed with %s it is unpacked by every reader, and verify agrees",
+    async (compression) => {
+      const { gateway, topic } = await forwarding({ compression });
+      await publish(gateway, 60);
+      await inKafka(topic, 60);
+      expect((await valuesIn(topic)).sort()).toEqual(numbers(60));
+      expect((await sluice(gateway, ["verify"])).stdout).toMatch(/✔ 60 records, each in the cluster once/);
+      // Kafka keeps batches as they came.
+      const dump = [
+        "--deep-iteration",
+        "--files",
+        join(kafka.dataDir, `${topic}-0`, `${"0".repeat(20)}.log`),
+      ];
+      const { stdout } = await java("kafka.tools.DumpLogSegments", dump);
+      expect(stdout).toContain(`compresscodec: ${compression}`);
+    },
+  );
 
   // ── partitions ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -542,8 +580,18 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
     ],
     [
       "the wrong authority",
-      () => ({ brokers: [`127.0.0.1:${port.TLS}`], tls: { ca: expired.ca } }),
+      () => ({ brokers: [`127.0.0.1:${port.TLS}`], tls: { ca: foreign.ca } }),
       /Set tls.ca/,
+    ],
+    [
+      "an expired certificate",
+      () => ({ brokers: [`127.0.0.1:${port.EXPIRED}`], tls: { ca: foreign.ca } }),
+      /its certificate has expired.*is this machine's clock right/,
+    ],
+    [
+      "a self-signed certificate",
+      () => ({ brokers: [`127.0.0.1:${port.ALONE}`], tls: true }),
+      /nobody whom this machine trusts.*Set tls.ca/,
     ],
     [
       "a certificate for another name",
@@ -656,4 +704,4 @@ function httpServer(answer: (authorization: string) => string): Promise<Server> 
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
-const portOf = (server: Server): number => (server.address() as AddressInfo).port;
+const portOf = (server: Server | NetServer): number => (server.address() as AddressInfo).port;

@@ -27,7 +27,7 @@ const SETTINGS: StreamSettings = {
   retentionBytes: -1,
   segmentBytes: 1 << 28,
   segmentMs: 86_400_000,
-  maxMessageBytes: 1 << 20,
+  maxMessageBytes: (1 << 20) + 12,
   cleanup: "delete",
   minDirtyRatio: 0.5,
   timestampType: "CreateTime",

@@ -120,6 +120,20 @@ describe("Produce", () => {
     expect(broker.log.partition("s", 1).highWatermark).toBe(1);
   });
 
+  it("finds streams by their ids from version 13 on, and tells an unknown one", async () => {
+    const [known, unknown] = [broker.log.stream("s")?.id as string, "AAAAAAAAAAAAAAAAAAAAAQ"];
+    const partitionData = () => [{ index: 0, records: [batch("by id")] }];
+    const { responses } = await client.send("Produce", 13, {
+      ...{ acks: -1, timeoutMs: 1000 },
+      topicData: [known, unknown].map((topicId) => ({ topicId, partitionData: partitionData() })),
+    });
+    expect(responses).toMatchObject([
+      { topicId: known, partitionResponses: [{ index: 0, errorCode: ErrorCode.NONE }] },
+      { topicId: unknown, partitionResponses: [{ index: 0, errorCode: ErrorCode.UNKNOWN_TOPIC_ID }] },
+    ]);
+    expect(broker.log.partition("s").highWatermark).toBe(1);
+  });
+
   it("answers versions before 3 with UNSUPPORTED_VERSION in the body", async () => {
     for (const version of [0, 1, 2]) {
       expect(await produce(produceBody("s", batch("a")), version)).toMatchObject({

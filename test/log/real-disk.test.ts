@@ -1,34 +1,10 @@
-/** Small real file systems, of which only root can make one: full, and read-only. */
-import { execFileSync } from "node:child_process";
+/** Real file systems of a few MiB: full, and read-only. */
 import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { LogError } from "../../src/errors.ts";
 import type { StreamStore, StreamStoreOptions } from "../../src/log/stream-store.ts";
 import { append, openStore, partitionOf, record, values } from "../support/log.ts";
-import { temporaryFolder } from "../support/temporary-folder.ts";
-
-const MAY_MOUNT = process.platform === "linux" && process.getuid?.() === 0 && canMount();
-if (!MAY_MOUNT && process.env.CI === "true")
-  throw new Error("in CI this must be root, and able to mount a tmpfs");
-
-function canMount(): boolean {
-  try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "sluice-probe", "/mnt"], { stdio: "ignore" });
-    execFileSync("umount", ["/mnt"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-async function smallDisk(size: string): Promise<string> {
-  const folder = await temporaryFolder();
-  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "sluice-test", folder]);
-  onTestFinished(() => {
-    execFileSync("umount", ["-l", folder]);
-  });
-  return folder;
-}
+import { MAY_MOUNT, remount, smallDisk } from "../support/small-disk.ts";
 
 const SIZES: Partial<StreamStoreOptions> = {
   journalFileBytes: 256 << 10,
@@ -60,7 +36,6 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((next) => setTimeout(next, 2));
 }
 
-// Without root there is no small disk to be had: skipped there, and never in CI.
 describe.skipIf(!MAY_MOUNT)("a real disk of a few MiB", () => {
   it("that is full to the last byte refuses, loses nothing, and takes more when there is room", async () => {
     const folder = await smallDisk("4m");
@@ -74,7 +49,7 @@ describe.skipIf(!MAY_MOUNT)("a real disk of a few MiB", () => {
     await store.close();
     const again = await openStore(join(folder, "data"), SIZES);
     expect(await numbers(again)).toEqual(upTo(kept));
-    execFileSync("mount", ["-o", "remount,size=8m", folder]);
+    remount(folder, "size=8m");
     await until(() => !again.stats.readOnly);
     await add(again, `${kept} more`);
     expect(await numbers(again)).toEqual(upTo(kept + 1));
@@ -107,14 +82,14 @@ describe.skipIf(!MAY_MOUNT)("a real disk of a few MiB", () => {
     const store = await openStore(join(folder, "data"), SIZES);
     await store.createStream("s", 1, {}, "config");
     for (let at = 0; at < 100; at++) await add(store, `${at} `.padEnd(2000, "x"));
-    expect(() => execFileSync("mount", ["-o", "remount,ro", folder], { stdio: "pipe" })).toThrow(/busy/);
+    expect(() => remount(folder, "ro")).toThrow(/busy/);
     await store.close();
-    execFileSync("mount", ["-o", "remount,ro", folder]);
+    remount(folder, "ro");
     await expect(openStore(join(folder, "data"), SIZES)).rejects.toMatchObject({
       code: "DATA_FOLDER",
       exitCode: 73,
     });
-    execFileSync("mount", ["-o", "remount,rw", folder]);
+    remount(folder, "rw");
     expect(await numbers(await openStore(join(folder, "data"), SIZES))).toEqual(upTo(100));
   });
 });

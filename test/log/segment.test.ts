@@ -25,13 +25,36 @@ it("readers who come to a cold segment together share the look at it", async () 
   const options = { fileSystem: disk, maxTailBytes: 0 };
   const store = await openStore("/data", options);
   const stream = await store.createStream("s", 1, { segmentBytes: 400_000 }, "config");
-  // All of one time: the index says nothing of what lies behind, and a look is a scan.
+  // No index on disk: a look is a scan.
   for (let at = 0; at < 60; at++)
     await append(store, [record(partitionOf(stream), null, "x".repeat(10_000))]);
   await store.close();
+  for (const path of disk.paths) if (path.endsWith("index")) await disk.remove(path);
   const again = await openStore("/data", options);
   const partition = partitionOf(again.stream("s"));
   disk.readBytes = 0;
   await Promise.all(Array.from({ length: 50 }, () => partition.read(0, 1)));
   expect(disk.readBytes).toBeLessThan(400_000 + 50 * 40_000);
+});
+
+it("a start reads but the ends of segments whose timestamps do not grow, and look-ups by time find them", async () => {
+  const disk = new MeteredDisk();
+  const options = { fileSystem: disk, maxTailBytes: 0 };
+  const store = await openStore("/data", options);
+  await store.createStream("s", 1, { segmentBytes: 400_000 }, "config");
+  const at = (offset: number): number => (offset === 50 ? 2_000 : 1_000);
+  const add = (from: Awaited<ReturnType<typeof openStore>>, offset: number): Promise<void> =>
+    append(from, [record(partitionOf(from.stream("s")), null, "x".repeat(10_000), at(offset))]);
+  for (let offset = 0; offset < 60; offset++) await add(store, offset);
+  await store.checkpoint();
+  disk.readBytes = 0;
+  const again = await openStore("/data", { ...options, fileSystem: disk });
+  expect(disk.readBytes).toBeLessThan(50_000);
+  for (let offset = 60; offset < 65; offset++) await add(again, offset);
+  const partition = partitionOf(again.stream("s"));
+  expect(partition.highWatermark).toBe(65);
+  expect(await partition.maxTimestamp()).toEqual({ offset: 50, timestamp: 2_000 });
+  expect(await partition.offsetForTimestamp(1_001)).toEqual({ offset: 50, timestamp: 2_000 });
+  expect(await partition.offsetForTimestamp(500)).toEqual({ offset: 0, timestamp: 1_000 });
+  await again.close();
 });

@@ -1,13 +1,13 @@
 /**
  * Produce: a producer's record batches into the log, stored as they come.
  *
- * Served are 3–11 (record batches v2). 0–2 are advertised all the same and answered with
+ * Served are 3–13 (record batches v2); from 13 on streams go by their ids (KIP-516). 0–2 are advertised all the same and answered with
  * UNSUPPORTED_VERSION: librdkafka takes a minimum above 0 for a broker that cannot compress (Kafka itself
  * advertises 0 for this reason, KAFKA-18659).
  *
  * acks=1 and acks=-1 are answered after the commit that holds the batches; the gateway has no replica, so
  * they are the same. acks=0 gets no answer, and an error closes the connection, as in Kafka: it is the only
- * sign such a producer can be given. Not here: transactions, topic ids (13).
+ * sign such a producer can be given. Not here: transactions.
  */
 import { ProtocolError } from "../../errors.ts";
 import type { BatchAppend, Log } from "../../log/log.ts";
@@ -21,10 +21,10 @@ import {
   magicOf,
   maxTimestampOf,
 } from "../../wire/record-batch.ts";
-import { array, int16, int32, int64, records, string, struct } from "../../wire/schema.ts";
+import { array, int16, int32, int64, records, string, struct, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { partitionOf } from "./common.ts";
+import { nameOfId, partitionOf } from "./common.ts";
 
 /** Throws for what is wrong with the whole request; each of its partitions is answered so. */
 function checkRequest(version: number, acks: number, transactionalId: string | null): void {
@@ -98,21 +98,23 @@ function append(log: Log, name: string, index: number, batch: Buffer, version: n
 export const produce = api({
   key: 0,
   name: "Produce",
-  limits: "no transactions, no topic ids (13), no format before v2",
-  versions: { min: 3, max: 11, flexible: 9 },
-  advertised: { min: 0, max: 11 },
+  limits: "no transactions, no format before v2",
+  versions: { min: 3, max: 13, flexible: 9 },
+  advertised: { min: 0, max: 13 },
   request: {
     transactionalId: string({ versions: "3+", nullable: "3+", default: null }),
     acks: int16(),
     timeoutMs: int32(),
     topicData: array({
-      name: string(),
+      name: string({ versions: "0-12" }),
+      topicId: uuid({ versions: "13+" }),
       partitionData: array({ index: int32(), records: records({ nullable: "0+" }) }),
     }),
   },
   response: {
     responses: array({
-      name: string(),
+      name: string({ versions: "0-12" }),
+      topicId: uuid({ versions: "13+" }),
       partitionResponses: array({
         index: int32(),
         errorCode: int16(),
@@ -137,10 +139,10 @@ export const produce = api({
     ),
   },
   async handle({ acks, transactionalId, topicData }, { log }, { version }) {
-    const one = async (name: string, index: number, given: readonly Buffer[] | null) => {
+    const one = async (nameOf: () => string, index: number, given: readonly Buffer[] | null) => {
       const outcome = await outcomeOf(() => {
         checkRequest(version, acks, transactionalId);
-        return append(log, name, index, given?.[0] ?? Buffer.alloc(0), version);
+        return append(log, nameOf(), index, given?.[0] ?? Buffer.alloc(0), version);
       });
       if (acks === 0 && outcome.errorCode !== ErrorCode.NONE) {
         throw new ProtocolError(`a Produce without acknowledgement failed: ${outcome.errorMessage}`);
@@ -148,12 +150,11 @@ export const produce = api({
       return { index, baseOffset: -1, ...outcome };
     };
     const responses = await Promise.all(
-      topicData.map(async ({ name, partitionData }) => ({
-        name,
-        partitionResponses: await Promise.all(
-          partitionData.map(({ index, records: given }) => one(name, index, given)),
-        ),
-      })),
+      topicData.map(async ({ name, topicId, partitionData }) => {
+        const nameOf = () => (version < 13 ? name : nameOfId(log, topicId));
+        const each = partitionData.map(({ index, records: given }) => one(nameOf, index, given));
+        return { name, topicId, partitionResponses: await Promise.all(each) };
+      }),
     );
     return acks === 0 ? null : { responses };
   },

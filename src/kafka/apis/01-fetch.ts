@@ -14,9 +14,9 @@ import { array, int8, int16, int32, int64, records, string, struct, uuid } from 
 import { api } from "../api.ts";
 import type { ByteBudget } from "../byte-budget.ts";
 import { untilReadable } from "../delayed-fetch.ts";
-import { ErrorCode, errorCodeOf, Refusal } from "../error-code.ts";
+import { ErrorCode, errorCodeOf } from "../error-code.ts";
 import type { ReadAhead } from "../read-ahead.ts";
-import { partitionOf } from "./common.ts";
+import { nameOfId, partitionOf } from "./common.ts";
 
 /** What one answer holds at most, whatever the client would take; but for a single larger batch. */
 const MAX_FETCH_BYTES = 4 << 20;
@@ -55,9 +55,7 @@ class Wanted {
     this.partition = undefined;
     try {
       // The epoch before the offset: who is behind in both must not take it for a reason to start over.
-      const name = this.id === "" ? this.name : this.log.streamById(this.id)?.name;
-      if (name === undefined)
-        throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `there is no topic id ${this.id}`);
+      const name = this.id === "" ? this.name : nameOfId(this.log, this.id);
       const partition = partitionOf(this.log, name, index, currentLeaderEpoch);
       const isThere = fetchOffset >= partition.logStartOffset && fetchOffset <= partition.highWatermark;
       this.errorCode = isThere ? ErrorCode.NONE : ErrorCode.OFFSET_OUT_OF_RANGE;

@@ -1,4 +1,4 @@
-/** OffsetFetch 1–8. A partition without a committed offset, or of an unknown group, is answered with -1. */
+/** OffsetFetch 1–9. A partition without a committed offset, or of an unknown group, is answered with -1. */
 import type { GroupCoordinator } from "../../groups/coordinator.ts";
 import type { CommittedOffset } from "../../groups/types.ts";
 import { array, bool, int16, int32, int64, string, struct } from "../../wire/schema.ts";
@@ -22,13 +22,19 @@ const offsetsOfTopics = array({
 export const offsetFetch = api({
   key: 9,
   name: "OffsetFetch",
-  limits: "no member epochs (9), no topic ids",
-  versions: { min: 1, max: 8, flexible: 6 },
+  limits: "no topic ids (10: not stable in Kafka 4.1 either)",
+  versions: { min: 1, max: 9, flexible: 6 },
   request: {
     groupId: string({ versions: "0-7" }),
     topics: array(wantedTopic, { versions: "0-7", nullable: "2-7" }),
     groups: array(
-      { groupId: string(), topics: array(wantedTopic, { nullable: "8+" }) },
+      {
+        groupId: string(),
+        // Of the new protocol's groups (KIP-848), which there are not: a classic one is not asked who asks.
+        memberId: string({ versions: "9+", nullable: "9+", default: null }),
+        memberEpoch: int32({ versions: "9+", default: -1 }),
+        topics: array(wantedTopic, { nullable: "8+" }),
+      },
       {
         versions: "8+",
       },

@@ -1,6 +1,6 @@
 /**
  * DescribeConfigs: a stream's settings under Kafka's names, and the few of the broker that tools look for.
- * Synonyms are not given.
+ * Documentation is not given.
  */
 import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api, type ClientContext } from "../api.ts";
@@ -23,13 +23,12 @@ function brokerConfigs({ advertised, autoCreate, dataDir }: ClientContext): Desc
     ["num.partitions", autoCreate.partitions, ConfigType.INT],
     ["default.replication.factor", 1, ConfigType.INT],
   ];
-  return entries.map(([name, value, configType]) => ({
-    name,
-    value: String(value),
-    readOnly: true,
-    configSource: ConfigSource.STATIC_BROKER,
-    configType,
-  }));
+  const { STATIC_BROKER: source } = ConfigSource;
+  return entries.map(([name, given, configType]) => {
+    const value = String(given);
+    const synonyms = [{ name, value, source }];
+    return { name, value, readOnly: true, configSource: source, configType, synonyms };
+  });
 }
 
 function configsOf(type: number, name: string, context: ClientContext): DescribedSetting[] {
@@ -47,7 +46,7 @@ function configsOf(type: number, name: string, context: ClientContext): Describe
 export const describeConfigs = api({
   key: 32,
   name: "DescribeConfigs",
-  limits: "no synonyms, no documentation",
+  limits: "no documentation",
   versions: { min: 1, max: 4, flexible: 4 },
   request: {
     resources: array({
@@ -82,14 +81,14 @@ export const describeConfigs = api({
       }),
     }),
   },
-  async handle({ resources }, context) {
+  async handle({ resources, includeSynonyms }, context) {
     const results = resources.map(async ({ resourceType, resourceName, configurationKeys }) => {
       // Null and none at all both ask for everything, as in Kafka.
       const wanted = new Set(configurationKeys);
       const outcome = await outcomeOf(() => ({
-        configs: configsOf(resourceType, resourceName, context).filter(
-          ({ name }) => wanted.size === 0 || wanted.has(name),
-        ),
+        configs: configsOf(resourceType, resourceName, context)
+          .filter(({ name }) => wanted.size === 0 || wanted.has(name))
+          .map((config) => (includeSynonyms ? config : { ...config, synonyms: [] })),
       }));
       return { resourceType, resourceName, ...outcome };
     });

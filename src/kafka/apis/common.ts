@@ -38,6 +38,13 @@ export function streamOf(log: Log, name: string): Stream {
   return stream;
 }
 
+/** Its name, by which everything else goes. Throws `Refusal` where there is none of this id. */
+export function nameOfId(log: Log, id: string): string {
+  const name = log.streamById(id)?.name;
+  if (name === undefined) throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `there is no topic id ${id}`);
+  return name;
+}
+
 /** A stream that clients may change or delete; throws `Refusal` for the others. */
 export function changeableStream(log: Log, name: string): Stream {
   const stream = streamOf(log, name);

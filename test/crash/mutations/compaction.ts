@@ -82,4 +82,19 @@ export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
       },
     ],
   },
+  {
+    name: "compaction lets a deletion go before a pass has seen all that it deletes",
+    edits: [
+      {
+        file: "log/compaction.ts",
+        find: "if (baseOffsetOf(batch) >= this.to) return batch;",
+        replace: "",
+      },
+      {
+        file: "log/compaction.ts",
+        find: "const isKnown = lastOffsetOf(batch) < this.to;",
+        replace: "const isKnown = true;",
+      },
+    ],
+  },
 ];

@@ -111,6 +111,36 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     ],
   },
   {
+    name: "SUBACK for a subscription that is asked for again before the first is on disk",
+    edits: [
+      {
+        file: "mqtt/persistence.ts",
+        find: "qos === qos && !session.unsaved.has(topic);",
+        replace: "qos === qos;",
+      },
+    ],
+  },
+  {
+    name: "PUBCOMP for a PUBREL that comes again before the first one's release is on disk",
+    edits: [
+      {
+        file: "mqtt/persistence.ts",
+        find: "    incoming.set(packetId, released);\n",
+        replace: "    incoming.delete(packetId);\n",
+      },
+    ],
+  },
+  {
+    name: "CONNACK of a clean session before the end of the old one is on disk",
+    edits: [
+      {
+        file: "mqtt/persistence.ts",
+        find: "if (session !== undefined) await this.sessions.forget(session);",
+        replace: "if (session !== undefined) void this.sessions.forget(session);",
+      },
+    ],
+  },
+  {
     name: "UNSUBACK before the subscription's end is on disk",
     edits: [
       {

@@ -32,6 +32,36 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "begin a checkpoint while one that failed is still at it",
+    edits: [
+      {
+        file: "log/each-of.ts",
+        find: "failure ??= { error };",
+        replace: "throw error;",
+      },
+    ],
+  },
+  {
+    name: "take a sync that succeeds for one that makes up for the one before it",
+    edits: [
+      {
+        file: "log/segment.ts",
+        find: "if (this.syncFailed) await this.writeAgain(file);",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "go on in a journal file behind a write that failed",
+    edits: [
+      {
+        file: "log/journal.ts",
+        find: "      await this.leave();\n      throw error;",
+        replace: "      this.position += bytes;\n      throw error;",
+      },
+    ],
+  },
+  {
     name: "call committed offsets synced that came while a checkpoint was made",
     edits: [
       {
@@ -57,6 +87,16 @@ export const MUTATIONS: readonly Mutation[] = [
       {
         file: "log/file-system.ts",
         find: "  await fileSystem.syncFolder(folder);\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "write the next temporary file over one that a power cut has made the real one",
+    edits: [
+      {
+        file: "log/file-system.ts",
+        find: "  await fileSystem.remove(temporary);\n",
         replace: "",
       },
     ],
@@ -291,6 +331,16 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: "answer DeleteRecords before it is on disk",
+    edits: [
+      {
+        file: "log/streams.ts",
+        find: "await this.write(startRecord(stream.id, index, before));",
+        replace: "void this.write(startRecord(stream.id, index, before)).catch(() => {});",
+      },
+    ],
+  },
+  {
     name: "forget idempotent producers at a checkpoint",
     edits: [
       {
@@ -331,7 +381,7 @@ export const MUTATIONS: readonly Mutation[] = [
       {
         file: "log/producer-ids.ts",
         find: "await this.reserve(end);",
-        replace: "void this.reserve(end);",
+        replace: "void this.reserve(end).catch(() => {});",
       },
     ],
   },
@@ -340,14 +390,14 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/segment-index.ts",
-        find: "while ((index.offsets.at(-1) ?? -1) > vouched) {",
-        replace: "while (false) {",
+        find: "if (lastIndexed > after) index.unread",
+        replace: "if (false) index.unread",
       },
       // What would notice.
       {
         file: "log/segment-index-files.ts",
-        find: "isSound && (await vouchesFor(file, index, { offset, timestamp }))",
-        replace: "isSound",
+        find: "return isSound && isTimeSound",
+        replace: "return isSound",
       },
     ],
   },

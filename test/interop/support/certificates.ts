@@ -11,10 +11,27 @@ export interface Certificates {
   readonly broker: string;
   readonly cert: string;
   readonly key: string;
+  /** A broker's as `broker`, signed by nobody but itself. */
+  readonly own: string;
 }
 
-/** `days` may be negative: then the broker's certificate has expired. */
-export async function makeCertificates(folder: string, days = 2): Promise<Certificates> {
+/** What `openssl ca` wants to know, which alone sets any date. */
+const AUTHORITY = `[ca]
+default_ca = authority
+[authority]
+database = index
+serial = serial
+new_certs_dir = .
+default_md = sha256
+policy = policy
+[policy]
+commonName = supplied
+`;
+
+export async function makeCertificates(
+  folder: string,
+  { isExpired = false }: { isExpired?: boolean } = {},
+): Promise<Certificates> {
   const openssl = (args: readonly string[]) => run(tool("openssl"), args, { cwd: folder });
   const at = (name: string) => join(folder, name);
   const key = ["-newkey", "rsa:2048", "-nodes"];
@@ -34,18 +51,33 @@ export async function makeCertificates(folder: string, days = 2): Promise<Certif
   await writeFile(at("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
   for (const name of ["broker", "client"]) {
     await openssl(["req", ...key, "-keyout", `${name}.key`, "-out", `${name}.csr`, "-subj", `/CN=${name}`]);
-    const validity =
-      days < 0 && name === "broker"
-        ? ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
-        : ["-days", "2"];
-    const signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"];
-    await openssl(["x509", "-req", "-in", `${name}.csr`, "-out", `${name}.pem`, ...signed, ...validity]);
+    const made = ["-in", `${name}.csr`, "-out", `${name}.pem`, "-extfile", "names"];
+    if (isExpired && name === "broker") {
+      await writeFile(at("ca.cnf"), AUTHORITY);
+      await writeFile(at("index"), "");
+      await writeFile(at("serial"), "01\n");
+      const dates = ["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"];
+      const authority = ["-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key"];
+      await openssl(["ca", "-batch", "-notext", ...authority, ...made, ...dates]);
+    } else {
+      const authority = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
+      await openssl(["x509", "-req", ...authority, ...made, "-days", "2"]);
+    }
   }
-  const [brokerKey, broker, ca] = await Promise.all(
-    ["broker.key", "broker.pem", "ca.pem"].map((name) => readFile(at(name), "utf8")),
+  const own = ["-keyout", "own.key", "-out", "own.pem", "-days", "2", "-subj", "/CN=127.0.0.1"];
+  await openssl(["req", "-x509", ...key, ...own]);
+  const [ownKey, ownCert, brokerKey, broker, ca] = await Promise.all(
+    ["own.key", "own.pem", "broker.key", "broker.pem", "ca.pem"].map((name) => readFile(at(name), "utf8")),
   );
   await writeFile(at("broker-store.pem"), `${brokerKey}${broker}${ca}`);
-  return { ca: at("ca.pem"), broker: at("broker-store.pem"), cert: at("client.pem"), key: at("client.key") };
+  await writeFile(at("own-store.pem"), `${ownKey}${ownCert}`);
+  return {
+    own: at("own-store.pem"),
+    ca: at("ca.pem"),
+    broker: at("broker-store.pem"),
+    cert: at("client.pem"),
+    key: at("client.key"),
+  };
 }
 
 /** Kafka's properties of an SSL listener of that name; with `clients` it asks for their certificates. */

@@ -19,6 +19,7 @@ export interface GatewayOptions {
   readonly uplinks?: readonly object[];
   readonly downlinks?: readonly object[];
   readonly commit?: object;
+  readonly storage?: object;
   /** A data folder of the caller's own, which stays. */
   readonly dataDir?: string;
   readonly nodeArgs?: readonly string[];
@@ -102,6 +103,7 @@ export class Gateway {
       mqtt: { ...options.mqtt, listeners: [{ type: "tcp", bind: `127.0.0.1:${mqttPort}` }] },
       kafka: { ...options.kafka, bind: `127.0.0.1:${kafkaPort}` },
       commit: options.commit ?? {},
+      storage: options.storage ?? {},
       streams: options.streams ?? STANDARD.streams,
       mappings: options.mappings ?? STANDARD.mappings,
       uplinks: options.uplinks ?? [],

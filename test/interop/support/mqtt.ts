@@ -5,6 +5,9 @@ import mqtt, { type IClientOptions, type MqttClient } from "mqtt";
 export const connectMqtt = (url: string, options: IClientOptions = {}): Promise<MqttClient> =>
   mqtt.connectAsync(url, { reconnectPeriod: 0, connectTimeout: 10_000, ...options });
 
+/** What a `NumberingSensor` sends. */
+export const readingOf = (sensor: string, number: number): string => JSON.stringify({ sensor, number });
+
 /**
  * A sensor that numbers its readings and resends, over a new connection, what was not acknowledged (with QoS 2:
  * completed). At most `window` readings wait for their acknowledgement at a time.
@@ -20,18 +23,21 @@ export class NumberingSensor {
   private readonly qos: 1 | 2;
   /** Makes each reading larger. */
   private readonly ballast: string;
+  /** From an acknowledgement to the next reading; 0: none. */
+  private readonly everyMs: number;
   private running = true;
 
   constructor(
     url: string,
     name: string,
     window: number,
-    { qos = 1, ballast = "" }: { qos?: 1 | 2; ballast?: string } = {},
+    { qos = 1, ballast = "", everyMs = 0 }: { qos?: 1 | 2; ballast?: string; everyMs?: number } = {},
   ) {
     this.name = name;
     this.window = window;
     this.qos = qos;
     this.ballast = ballast;
+    this.everyMs = everyMs;
     this.client = mqtt.connect(url, {
       clientId: name,
       clean: false,
@@ -50,7 +56,7 @@ export class NumberingSensor {
 
   private publish(number: number): void {
     const { name: sensor, ballast } = this;
-    const payload = JSON.stringify({ sensor, number, ...(ballast && { ballast }) });
+    const payload = ballast === "" ? readingOf(sensor, number) : JSON.stringify({ sensor, number, ballast });
     this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: this.qos }, (error) => {
       if (error) {
         // What mqtt.js is given while it sends its store again, it forgets if that connection ends as well: it
@@ -60,7 +66,8 @@ export class NumberingSensor {
       }
       this.acknowledged.add(number);
       this.onAcknowledged();
-      setImmediate(() => this.fill());
+      if (this.everyMs > 0) setTimeout(() => this.fill(), this.everyMs);
+      else setImmediate(() => this.fill());
     });
   }
 

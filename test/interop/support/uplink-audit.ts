@@ -6,10 +6,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import mqtt, { type MqttClient } from "mqtt";
 import { ApacheKafka } from "./apache-kafka.ts";
 import { makeCertificates, tlsProperties } from "./certificates.ts";
 import { freePort, Gateway, STANDARD } from "./gateway.ts";
+import { NumberingSensor } from "./mqtt.ts";
 import { eventually } from "./process.ts";
 import { type Fate, FaultProxy } from "./proxy.ts";
 import { kcat } from "./tools.ts";
@@ -17,57 +17,6 @@ import { kcat } from "./tools.ts";
 const SENSORS = 20;
 const PARTITIONS = 4;
 const TOPIC = "edge.interop.telemetry";
-
-/** One reading at a time, so that what it sent is in order whatever is sent again. */
-class UniqueSensor {
-  readonly name: string;
-  sent = 0;
-  completed = 0;
-  private readonly client: MqttClient;
-  private readonly everyMs: number;
-  private running = true;
-
-  constructor(url: string, name: string, everyMs: number) {
-    this.name = name;
-    this.everyMs = everyMs;
-    this.client = mqtt.connect(url, {
-      clientId: name,
-      clean: false,
-      reconnectPeriod: 50,
-      connectTimeout: 2_000,
-    });
-    this.client.on("error", () => {}); // refused while the gateway is down
-    this.client.once("connect", () => this.next());
-  }
-
-  private next(): void {
-    if (this.running) this.publish(`${this.name}#${this.sent++}`);
-  }
-
-  private publish(payload: string): void {
-    this.client.publish(`sensors/hall/${this.name}/temperature`, payload, { qos: 2 }, (error) => {
-      if (error) {
-        // Not sent, or forgotten by mqtt.js while it sent its store again: the caller's to give again.
-        if (!this.client.disconnecting) setImmediate(() => this.publish(payload));
-        return;
-      }
-      this.completed++;
-      setTimeout(() => this.next(), this.everyMs);
-    });
-  }
-
-  finish(): void {
-    this.running = false;
-  }
-
-  get settled(): boolean {
-    return this.completed === this.sent;
-  }
-
-  close(): Promise<void> {
-    return this.client.endAsync(true);
-  }
-}
 
 export interface AuditOptions {
   readonly faults: number;
@@ -108,7 +57,7 @@ export class Audit {
   private kafka!: ApacheKafka;
   private proxy!: FaultProxy;
   gateway!: Gateway;
-  private sensors: UniqueSensor[] = [];
+  private sensors: NumberingSensor[] = [];
 
   constructor(options: AuditOptions) {
     this.options = options;
@@ -149,10 +98,11 @@ export class Audit {
     const startedAt = performance.now();
     await this.start();
     const { mqttUrl } = this.gateway;
-    this.sensors = Array.from(
-      { length: SENSORS },
-      (_, index) => new UniqueSensor(mqttUrl, `s${index}`, 10 + Math.floor(this.random() * 20)),
-    );
+    this.sensors = Array.from({ length: SENSORS }, (_, index) => {
+      const everyMs = 10 + Math.floor(this.random() * 20);
+      // One reading at a time, so that they are in order whatever is sent again.
+      return new NumberingSensor(mqttUrl, `s${index}`, 1, { qos: 2, everyMs });
+    });
     await eventually(async () => (await this.endOffsets()) > 100, "the first records in Kafka", 60_000);
     for (const [fault, kind] of this.plan().entries()) {
       const name = await this.breakSomething(kind);
@@ -308,15 +258,15 @@ export class Audit {
   }
 }
 
-function judge(sensors: readonly UniqueSensor[], lines: readonly (readonly string[])[]) {
+function judge(sensors: readonly NumberingSensor[], lines: readonly (readonly string[])[]) {
   const seen = new Map<string, Set<number>>(sensors.map(({ name }) => [name, new Set()]));
   const highest = new Map<string, number>();
   let duplicates = 0;
   let outOfOrder = 0;
   for (const [, key = "", value = ""] of lines) {
-    const number = Number(value.split("#")[1]);
+    const { sensor, number } = JSON.parse(value) as { sensor: string; number: number };
     const numbers = seen.get(key);
-    if (numbers === undefined || !value.startsWith(`${key}#`)) throw new Error(`a stranger: ${key} ${value}`);
+    if (numbers === undefined || sensor !== key) throw new Error(`a stranger: ${key} ${value}`);
     if (numbers.has(number)) {
       duplicates++;
       continue;
