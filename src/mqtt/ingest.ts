@@ -55,7 +55,7 @@ export interface IngestStats {
   readonly inFlight: number;
 }
 
-/** `stored`: what is on disk now, with its offsets; left out where nothing was written. */
+/** `stored`: without an error, what is on disk now, with its offsets; left out where nothing was to be written. */
 export type Done = (error: LogError | null, stored?: readonly RecordAppend[]) => void;
 
 /** What has to be on disk in the same commit as a message. */
