@@ -11,7 +11,7 @@
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { LoadedConfig } from "./config/load.ts";
-import { CONFIG_EXIT_CODE, ConfigError, type Place } from "./config/problems.ts";
+import { CONFIG_EXIT_CODE, ConfigError, didYouMean, type Place } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config } from "./config/schema.ts";
 import { ControlServer } from "./control/server.ts";
@@ -310,10 +310,17 @@ export class Gateway {
   private tap(query: URLSearchParams, gone: AbortSignal): AsyncIterable<unknown> {
     const [unmatched, errors] = [query.has("unmatched"), query.has("errors")];
     const filter = { from: query.getAll("from"), streams: query.getAll("stream"), unmatched, errors };
+    for (const name of filter.streams) if (this.log.stream(name) === undefined) throw this.noStream(name);
     const tap = this.ingest.taps.open(filter, gone);
     if (tap === undefined)
       throw new SluiceError("TOO_MANY", "enough others look on already", { exitCode: 69 });
     return tap;
+  }
+
+  private noStream(name: string): SluiceError {
+    const names = this.log.streams.filter(({ internal }) => !internal).map((stream) => stream.name);
+    const message = `there is no stream ${name}${didYouMean(name, names)}`;
+    return new SluiceError("UNKNOWN_STREAM", message, { exitCode: 66 });
   }
 
   private explain({ topic: mqttTopic, payload, ...rest }: ExplainRequest): Explanation {

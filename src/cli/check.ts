@@ -59,7 +59,7 @@ function print(
     plural(mappings.length, "mapping"),
     ...(downlinks.length > 0 ? [plural(downlinks.length, "downlink")] : []),
     `MQTT at ${mqtt.listeners.map(({ bind }) => formatAddress(bind)).join(", ")}`,
-    `Kafka at ${formatAddress(kafka.bind)}`,
+    `Kafka at ${[kafka, ...kafka.listeners].map(({ bind }) => formatAddress(bind)).join(", ")}`,
   ];
   for (const result of failed) console.log(coloured(resultText(result)));
   const mark = failed.length === 0 ? pc.green("ok") : pc.red("tests fail");

@@ -2,6 +2,8 @@
 import type { Command } from "commander";
 import pc from "picocolors";
 import { grouped, roughSize } from "../config/units.ts";
+import { messageOf, SluiceError } from "../errors.ts";
+import { TopicFilter } from "../mapping/topic-filter.ts";
 import type { TapGap, TapLine } from "../mqtt/taps.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
 import { plain } from "./plain.ts";
@@ -36,7 +38,7 @@ export function register(program: Command): void {
 
 async function run(options: Options): Promise<void> {
   const query = new URLSearchParams();
-  for (const from of options.from) query.append("from", from);
+  for (const from of options.from) query.append("from", checked(from));
   for (const stream of options.stream) query.append("stream", stream);
   for (const flag of ["unmatched", "errors"] as const) if (options[flag]) query.set(flag, "true");
   const signal = stopSignal();
@@ -47,6 +49,18 @@ async function run(options: Options): Promise<void> {
     }
   } catch (error) {
     if (!signal.aborted) throw error;
+  }
+}
+
+function checked(from: string): string {
+  try {
+    return TopicFilter.parse(from).text;
+  } catch (error) {
+    const { mend } = error as SluiceError;
+    throw new SluiceError("USAGE", `--from ${from}: ${messageOf(error)}`, {
+      exitCode: 64,
+      ...(mend === undefined ? {} : { mend }),
+    });
   }
 }
 

@@ -145,7 +145,7 @@ export class YamlSource {
     // one to be believed.
     if (syntax !== undefined) return [this.syntaxProblem(syntax)];
     const duplicates = errors.map((error) => this.duplicateProblem(error));
-    return [...duplicates, ...this.aliasProblems()];
+    return [...duplicates, ...this.aliasProblems(), ...this.keyProblems()];
   }
 
   private duplicateProblem(error: YAMLError): Problem {
@@ -165,6 +165,22 @@ export class YamlSource {
       });
     };
     visit(this.document, { Alias: (_, alias) => void (alias.resolve(this.document) ?? report(alias)) });
+    return found;
+  }
+
+  private keyProblems(): Problem[] {
+    const found: Problem[] = [];
+    visit(this.document, {
+      Pair: (_, { key }) => {
+        const named = isAlias(key) ? key.resolve(this.document) : key;
+        const isBinary = isScalar(named) && named.value instanceof Uint8Array;
+        if (!isCollection(named) && !isBinary) return;
+        const kind = isMap(named) ? "a map" : isBinary ? "bytes" : "a list";
+        const message = `YAML reads this as ${kind}, which cannot be the name of anything`;
+        const mend = "write a plain name, or quote it";
+        found.push({ place: this.placeOfNode(key), message, mend });
+      },
+    });
     return found;
   }
 

@@ -61,7 +61,7 @@ export class Connection {
   private readonly host: ConnectionHost;
   private readonly frames: FrameReader;
   private readonly signal = new EndSignal();
-  private readonly inHand: Slot[] = [];
+  private inHand: Slot[] = [];
   private readonly output: Buffer[] = [];
   /** Held in the budget for the frame that is arriving. */
   private reservedBytes = 0;
@@ -201,7 +201,9 @@ export class Connection {
   private async answer(request: Request, heldBytes: number, frame: Buffer | undefined): Promise<void> {
     const { api, body } = request;
     const slot: Slot = { heldBytes, reply: undefined };
-    this.inHand.push(slot);
+    // A list that grows reserves room for sixteen more: much, where ten thousand have one request in hand.
+    if (this.inHand.length === 0) this.inHand = [slot];
+    else this.inHand.push(slot);
     this.host.stats.requests++;
     if (!this.isUsed && !ASKS_THE_WAY.has(api.key)) {
       this.isUsed = true;

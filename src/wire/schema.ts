@@ -216,12 +216,13 @@ function compileField(name: string, field: Field, version: number, flexible: boo
       const of = compileField(`${name}[]`, field.of as Field, version, flexible);
       return {
         // Every element takes at least a byte, so a count that passed `length32` cannot allocate beyond the
-        // frame; growing by push keeps a lying count from reserving memory in advance.
+        // frame; growing by push keeps a lying count from reserving memory in advance. But a list that grows
+        // reserves room for sixteen more, and most hold one: of a Fetch that waits, for as long as it does.
         read: (r) => {
           const count = r.arrayLength(flexible);
           if (count < 0) return checked(null);
-          const items: unknown[] = [];
-          for (let index = 0; index < count; index++) items.push(of.read(r));
+          const items: unknown[] = count > 0 ? [of.read(r)] : [];
+          for (let index = 1; index < count; index++) items.push(of.read(r));
           return items;
         },
         write: (w, v) => {

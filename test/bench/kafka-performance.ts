@@ -98,48 +98,58 @@ async function withRivals<T>(body: (ours: Rival, theirs: Rival, careful: Rival) 
   }
 }
 
-/** Records of one size into and out of a topic of so many partitions; the rivals take turns. */
-export function kafkaPerformance(size: number, partitions: number): Promise<Figure[]> {
+/** Which record sizes and how many partitions; a part of them for a short look: `1000x1,1000x6`. */
+const CASES = (process.env.SLUICE_BENCH_CASES ?? "200x1,200x6,1000x1,1000x6")
+  .split(",")
+  .map((one) => one.split("x").map(Number) as [size: number, partitions: number]);
+
+export function kafkaPerformance(): Promise<Figure[]> {
   return withRivals(async (us, kafka, careful) => {
-    const rates = { ours: [] as number[], theirs: [] as number[], careful: [] as number[] };
-    const reads = { ours: [] as number[], theirs: [] as number[] };
+    const figures: Figure[] = [];
     const memory = { ours: 0, theirs: 0 };
-    for (let round = 0; round < ROUNDS; round++) {
-      const topic = `perf-${round}`;
-      for (const [rival, name] of [
-        [us, "ours"],
-        [kafka, "theirs"],
-        [careful, "careful"],
-      ] as const) {
-        await createTopic(rival, topic, partitions);
-        const bytes = name === "careful" ? RUN_BYTES / 5 : RUN_BYTES;
-        rates[name].push(await produced(rival.brokers, topic, size, bytes));
-        if (name === "careful") continue;
-        memory[name] = Math.max(memory[name], residentBytes(rival.pid));
-        reads[name].push(await consumed(rival.brokers, topic, size, bytes));
-        memory[name] = Math.max(memory[name], residentBytes(rival.pid));
+    for (const [size, partitions] of CASES) {
+      const rates = { ours: [] as number[], theirs: [] as number[], careful: [] as number[] };
+      const reads = { ours: [] as number[], theirs: [] as number[] };
+      for (let round = 0; round < ROUNDS; round++) {
+        const topic = `perf-${size}-${partitions}-${round}`;
+        for (const [rival, name] of [
+          [us, "ours"],
+          [kafka, "theirs"],
+          [careful, "careful"],
+        ] as const) {
+          await createTopic(rival, topic, partitions);
+          const bytes = name === "careful" ? RUN_BYTES / 5 : RUN_BYTES;
+          rates[name].push(await produced(rival.brokers, topic, size, bytes));
+          if (name === "careful") continue;
+          memory[name] = Math.max(memory[name], residentBytes(rival.pid));
+          reads[name].push(await consumed(rival.brokers, topic, size, bytes));
+          memory[name] = Math.max(memory[name], residentBytes(rival.pid));
+        }
       }
+      const what = `${size} B, ${partitions} partition${partitions === 1 ? "" : "s"}`;
+      figures.push(
+        ratio(`ProducerPerformance, ${what}, synced, against Kafka unsynced`, rates.ours, rates.theirs, 1),
+        ratio(`ProducerPerformance, ${what}, against Kafka synced`, rates.ours, rates.careful, 3),
+        ratio(
+          `ConsumerPerformance, ${what}`,
+          reads.ours,
+          reads.theirs,
+          1,
+          ", without the joining of the group",
+        ),
+      );
     }
-    const what = `${size} B, ${partitions} partition${partitions === 1 ? "" : "s"}`;
-    const { ours, theirs } = memory;
-    return [
-      ratio(`ProducerPerformance, ${what}, synced, against Kafka unsynced`, rates.ours, rates.theirs, 1),
-      ratio(`ProducerPerformance, ${what}, against Kafka synced`, rates.ours, rates.careful, 3),
-      ratio(
-        `ConsumerPerformance, ${what}`,
-        reads.ours,
-        reads.theirs,
-        1,
-        ", without the joining of the group",
-      ),
-      {
-        what: "resident memory meanwhile, against Kafka's",
-        figure: `1/${(theirs / ours).toFixed(1)}`,
-        target: "≤ 1/5",
-        met: ours <= theirs / 5,
-        detail: `${mb(ours)} against ${mb(theirs)}, the largest seen after any of the runs; Kafka has the heap of its start script, 1 GiB`,
-        values: { ours, theirs },
-      },
-    ];
+    return [...figures, memoryFigure(memory)];
   });
+}
+
+function memoryFigure({ ours, theirs }: { readonly ours: number; readonly theirs: number }): Figure {
+  return {
+    what: "resident memory meanwhile, against Kafka's",
+    figure: `1/${(theirs / ours).toFixed(1)}`,
+    target: "≤ 1/5",
+    met: ours <= theirs / 5,
+    detail: `${mb(ours)} against ${mb(theirs)}, the largest seen after any of the runs; Kafka has the heap of its start script, 1 GiB`,
+    values: { ours, theirs },
+  };
 }

@@ -4,7 +4,7 @@ import { median } from "./measure.ts";
 
 const SENSORS = 1_000;
 const WARM_UP = 4;
-const ROUNDS = 9;
+const ROUNDS = 15;
 
 export const payload = Buffer.from(
   JSON.stringify({

@@ -250,13 +250,7 @@ export const ROWS: readonly Row[] = [
   { name: "uplink rest", needs: JAVA, measure: idleUplink },
   { name: "uplink outage", needs: [...JAVA, "kcat"], measure: outage },
   { name: "unharmed others", measure: unharmed },
-  ...[200, 1_000].flatMap((size) =>
-    [1, 6].map((partitions) => ({
-      name: `kafka performance ${size}x${partitions}`,
-      needs: JAVA,
-      measure: () => kafkaPerformance(size, partitions),
-    })),
-  ),
+  { name: "kafka performance", needs: JAVA, measure: kafkaPerformance },
   { name: "kafka fetching", needs: JAVA, measure: fetchingAll },
   { name: "kafka fan-out", measure: fanOut },
   { name: "kafka idle", measure: idleConsumers },

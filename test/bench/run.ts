@@ -1,6 +1,7 @@
 /**
  * `npm run bench [-- word…] [-- --json]`: the figures Sluice is held to, measured on this machine in this run.
  * Words select rows (`mqtt`, `latency`, `cpu`, …); none selects all. Linux only: CPU and I/O come from /proc.
+ * Of `performance`, SLUICE_BENCH_CASES=1000x1 measures one case, SLUICE_BENCH_ROUNDS and SLUICE_BENCH_RUN (bytes) less.
  * Exits with 1 when a figure misses its target or a row could not be measured for want of its rival.
  */
 import { cpus, platform } from "node:os";

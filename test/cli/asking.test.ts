@@ -83,6 +83,17 @@ test("tap shows each message and what becomes of it, and ends in order", async (
   expect(output()).toMatch(/✗ s\/a +failed strict key: .*, kept as dead-letters 0@0 {2}broken·\[2J\n/);
 });
 
+test("tap knows at once what it can never show", async () => {
+  expect(await sluice("tap", "--from", "s/#/x")).toEqual({
+    code: 64,
+    output: "--from s/#/x: '#' must be the last level\nuse + for one level in the middle\n",
+  });
+  expect(await sluice("tap", "--stream", "telemetri")).toEqual({
+    code: 66,
+    output: 'there is no stream telemetri; did you mean "telemetry"?\n',
+  });
+});
+
 test("explain asks the configuration that runs", async () => {
   const { output } = await sluice("explain", "s/a", '{"id":7}', "--running");
   expect(output).toMatch(/✓ strict/);
