@@ -20,6 +20,8 @@ const RECORD_BYTES = 200;
 const STORED_BYTES = 215;
 /** What the gateway leaves to others (`storage.minFree`). */
 const MIN_FREE_BYTES = 64 << 20;
+/** By which the journal grows at most. */
+const JOURNAL_BYTES = 40 << 20;
 /** Of all records so many find room on the disk. */
 const ROOM = 0.6;
 const TOPIC = "edge.interop.telemetry";
@@ -156,7 +158,7 @@ async function away(broker: string, records: number): Promise<Gateway> {
     nodeArgs: ["--import", fileURLToPath(new URL("small-disk.mjs", import.meta.url))],
   });
   const { stdout } = await run("du", ["-sB1", gateway.dataDir]);
-  const bytes = Number.parseInt(stdout, 10) + MIN_FREE_BYTES + records * ROOM * STORED_BYTES;
+  const bytes = Number.parseInt(stdout, 10) + MIN_FREE_BYTES + JOURNAL_BYTES + records * ROOM * STORED_BYTES;
   await writeFile(join(gateway.folder, "small-disk"), String(Math.round(bytes)));
   return gateway;
 }
