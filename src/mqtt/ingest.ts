@@ -55,7 +55,7 @@ export interface IngestStats {
   readonly inFlight: number;
 }
 
-/** `stored`: what is on disk now, with its offsets; left out where nothing was written. */
+/** `stored`: without an error, what is on disk now, with its offsets; left out where nothing was to be written. */
 export type Done = (error: LogError | null, stored?: readonly RecordAppend[]) => void;
 
 /** What has to be on disk in the same commit as a message. */
@@ -130,14 +130,16 @@ export class Ingest {
 
   /** Calls `done` once, when the message is on disk, has no place to go, or was refused. */
   accept(packet: IncomingPublish, done: Done): void {
-    const settled: Done =
-      this.taps.size === 0
-        ? done
-        : (error, stored = []) => {
-            done(error);
-            this.taps.show(packet, () => this.mapper.map(packet), error, stored);
-          };
-    this.take(packet, settled);
+    if (this.taps.size === 0) {
+      this.take(packet, done);
+      return;
+    }
+    const mapping = this.mapper.map(packet);
+    const shown: Done = (error, stored = []) => {
+      done(error);
+      this.taps.show(packet, mapping, error, stored);
+    };
+    this.take(packet, shown, mapping);
   }
 
   /**
@@ -155,8 +157,7 @@ export class Ingest {
     return mapping.outcome === "failed" ? "failed" : "stored";
   }
 
-  private take(packet: IncomingPublish, done: Done): void {
-    const mapping = this.mapper.map(packet);
+  private take(packet: IncomingPublish, done: Done, mapping = this.mapper.map(packet)): void {
     switch (mapping.outcome) {
       case "mapped":
         this.store(packet, mapping, done);

@@ -75,19 +75,14 @@ export class Taps {
     return tap;
   }
 
-  /** `map` gives what became of the message; it is called for who wants to see it. */
+  /** What the mapper made of a message, and what was stored of it. */
   show(
     packet: PublishPacket,
-    map: () => Mapping,
+    mapping: Mapping,
     refusal: LogError | null,
     stored: readonly RecordAppend[],
   ): void {
-    let mapping: Mapping | undefined;
-    for (const tap of this.taps) {
-      if (!tap.mayTake(packet)) continue;
-      mapping ??= map();
-      tap.take(packet, mapping, refusal, stored);
-    }
+    for (const tap of this.taps) tap.take(packet, mapping, refusal, stored);
   }
 }
 
@@ -106,16 +101,14 @@ class Tap implements AsyncIterable<TapLine | TapGap> {
     this.filters = filter.from.map((text) => TopicFilter.parse(text));
   }
 
-  mayTake({ mqttTopic }: PublishPacket): boolean {
-    return this.filters.length === 0 || this.filters.some((filter) => filter.matches(mqttTopic));
-  }
-
   take(
     packet: PublishPacket,
     mapping: Mapping,
     refusal: LogError | null,
     stored: readonly RecordAppend[],
   ): void {
+    const { filters } = this;
+    if (filters.length > 0 && !filters.some((filter) => filter.matches(packet.mqttTopic))) return;
     if (!this.wants(mapping, stored)) return;
     if (!this.hasRoom()) {
       this.missed++;
@@ -191,7 +184,7 @@ function lineOf(
     retain,
     bytes: payload.length,
     ...beginningOf(payload),
-    outcome: refusal !== null ? "refused" : outcomeOf(mapping),
+    outcome: refusal !== null ? "refused" : outcomeOf(mapping, records),
     rule: mapping.outcome === "unmatched" ? undefined : mapping.rule,
     records: records.slice(0, MAX_RECORDS).map(({ partition, offset, key }) => ({
       stream: partition.stream.name,
@@ -214,6 +207,11 @@ function beginningOf(payload: Buffer): Pick<TapLine, "payload" | "isText"> {
   return { payload: head.toString(isText ? "utf8" : "hex"), isText };
 }
 
-function outcomeOf({ outcome }: Mapping): TapLine["outcome"] {
-  return outcome === "mapped" ? "stored" : outcome === "unknown stream" ? "failed" : outcome;
+function outcomeOf(mapping: Mapping, records: readonly RecordAppend[]): TapLine["outcome"] {
+  if (mapping.outcome !== "mapped" && mapping.outcome !== "unknown stream") return mapping.outcome;
+  const streams =
+    mapping.outcome === "mapped" ? mapping.records.map(({ stream }) => stream) : [mapping.stream];
+  // Where it was meant to go: the stream may have been made for it, or takes no record so large.
+  const isThere = records.some(({ partition }) => streams.includes(partition.stream.name));
+  return isThere || streams.length === 0 ? "stored" : "failed";
 }

@@ -6,12 +6,13 @@
 import type { LogError } from "../../src/errors.ts";
 import type { StreamStore } from "../../src/log/stream-store.ts";
 import { Actor } from "./actor.ts";
+import { type DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES } from "./disk-image.ts";
 import { Guests } from "./guests.ts";
 import { Chronicle, type LogContent, type Oracle } from "./oracle.ts";
 import type { Program } from "./program.ts";
 import { Random } from "./random.ts";
 import { checkLookUps, contentOf, expectSame, ownStreams } from "./reader.ts";
-import { type DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "./simulated-disk.ts";
+import { SimulatedDisk } from "./simulated-disk.ts";
 import { Violation } from "./violation.ts";
 import { type History, logOn } from "./workload.ts";
 

@@ -1,7 +1,7 @@
 /** What a rule can say, through the mapper. */
 import { describe, expect, it } from "vitest";
 import { compileSchema } from "../../src/mapping/json-schema.ts";
-import { Mapper } from "../../src/mapping/mapper.ts";
+import { compileInSlices, Mapper } from "../../src/mapping/mapper.ts";
 import type { Mapping, Trace } from "../../src/mapping/outcome.ts";
 import type { RuleDefinition } from "../../src/mapping/rule.ts";
 import { KEYLESS, type MappedRecord, type PublishPacket } from "../../src/record.ts";
@@ -321,6 +321,14 @@ describe("schema", () => {
     const started = performance.now();
     expect(mapping(rule, "x", `{"t":1,"id":"${"a".repeat(5_000)}!"}`)).toMatchObject({ outcome: "failed" });
     expect(performance.now() - started).toBeLessThan(5_000);
+  });
+
+  it("may be compiled in slices, as at a reload", async () => {
+    const definition = { name: "r", from: "a/#", to: "s", ...rule };
+    const [compiled] = await compileInSlices([definition], {});
+    expect(() => compiled?.schema?.({ t: 1 })).not.toThrow();
+    expect(() => compiled?.schema?.({})).toThrow("must have required property 't'");
+    await expect(compileInSlices([definition, { ...definition, to: "" }], {})).rejects.toThrow("no name");
   });
 
   it("finds items that are there twice, and is not stalled by many that are not", () => {

@@ -49,11 +49,12 @@ async function shown(
   filter: Partial<TapFilter>,
   packets: readonly PublishPacket[],
   refusal: LogError | null = null,
+  stored = storedOf,
 ) {
   const taps = new Taps();
   const gone = new AbortController();
   const tap = taps.open({ ...EVERYTHING, ...filter }, gone.signal) as AsyncIterable<TapLine | TapGap>;
-  for (const one of packets) taps.show(one, () => mapper.map(one), refusal, refusal ? [] : storedOf(one));
+  for (const one of packets) taps.show(one, mapper.map(one), refusal, refusal ? [] : stored(one));
   const lines: (TapLine | TapGap)[] = [];
   const reading = (async () => {
     for await (const line of tap) lines.push(line);
@@ -101,6 +102,14 @@ test("what is no text is shown as hex", async () => {
   expect(line).toMatchObject({ isText: false, payload: "ff00d7", bytes: 3 });
 });
 
+test("a record that its stream does not take is a failure, whatever the mapping said", async () => {
+  const letter = (one: PublishPacket) => [
+    { ...(storedOf(one)[0] as RecordAppend), ...placed("dead-letters", 0, 5) },
+  ];
+  const [line] = await shown({}, [packet("sensors/t1")], null, letter);
+  expect(line).toMatchObject({ outcome: "failed", records: [{ stream: "dead-letters", offset: 5 }] });
+});
+
 test("of many records ten are named", async () => {
   const [line] = await shown({}, [packet("batch/a", JSON.stringify({ list: Array(25).fill(1) }))]);
   expect(line).toMatchObject({ outcome: "stored", more: 15 });
@@ -145,11 +154,5 @@ describe("it is bounded", () => {
     const { signal } = new AbortController();
     for (let n = 0; n < 16; n++) expect(taps.open(EVERYTHING, signal)).toBeDefined();
     expect(taps.open(EVERYTHING, signal)).toBeUndefined();
-  });
-
-  test("what nobody asked for is not mapped again", () => {
-    const taps = new Taps();
-    taps.open({ ...EVERYTHING, from: ["other/#"] }, new AbortController().signal);
-    taps.show(packet("sensors/t1"), () => expect.unreachable(), null, []);
   });
 });
