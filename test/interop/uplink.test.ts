@@ -453,6 +453,12 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
       ],
     });
     gateways.push(second);
+    // Offsets alone would not tell what it takes before it has read its place from what the first has sent.
+    const isReady = ({ state }: { state: string }) => state === "ready";
+    await eventually(
+      async () => (await report(second)).streams[0]?.partitions.every(isReady) === true,
+      "the second's places",
+    );
     await publish(second, 5, 100);
     await eventually(async () => (await valuesIn(topic)).includes("value 104"), "the second's records");
     await publish(first, 5, 15);
