@@ -262,7 +262,8 @@ export class Connection {
     const last = gathered.pop() as Buffer;
     this.socket.cork();
     for (const piece of gathered) this.socket.write(piece);
-    this.socket.write(last, () => this.sent(bytes, whole));
+    // What a failed write holds is left alone: nobody says what of it is still under way.
+    this.socket.write(last, (error) => this.sent(bytes, error ? [] : whole));
     this.socket.uncork();
   }
 

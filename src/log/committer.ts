@@ -46,16 +46,13 @@ interface Bucket {
   readonly items: (Run | QueuedBatch)[];
 }
 
-interface Waiting {
-  readonly done: (error: LogError | null) => void;
-  /** A producer's batch: its offset may turn out to be that of the same batch sent before. */
-  readonly queued: QueuedBatch | undefined;
-}
+type Done = (error: LogError | null) => void;
 
 class Window {
   readonly number: number;
   readonly buckets = new Map<PartitionLog, Bucket>();
-  readonly waiting: Waiting[] = [];
+  /** Who is told of its end, in order. */
+  readonly waiting: Done[] = [];
   bytes = 0;
   /** When the first append came, by `performance.now`. */
   openedAt = 0;
@@ -112,7 +109,7 @@ export class Committer {
     return this.refusal !== undefined;
   }
 
-  append(entries: readonly Append[], done: (error: LogError | null) => void): void {
+  append(entries: readonly Append[], done: Done): void {
     if (this.refusal !== undefined) {
       const error = this.refusal;
       queueMicrotask(() => done(error));
@@ -127,7 +124,7 @@ export class Committer {
       const queued = this.enqueue(window, entries);
       if (window.waiting.length === 0) window.openedAt = performance.now();
       window.bytes += bytes;
-      window.waiting.push({ done, queued });
+      window.waiting.push(queued === undefined ? done : withOffset(queued, done));
     } catch (error) {
       if (!(error instanceof LogError)) throw error;
       queueMicrotask(() => done(error));
@@ -229,10 +226,7 @@ export class Committer {
     this.commits++;
     for (const bucket of window.buckets.values()) this.records += settle(bucket);
     this.options.onCommitted(committed, bytes);
-    for (const { done, queued } of window.waiting) {
-      if (queued !== undefined) queued.append.offset = queued.place.offset as number;
-      done(null);
-    }
+    for (const done of window.waiting) done(null);
     for (const { partition } of committed) partition.notify();
   }
 
@@ -248,7 +242,7 @@ export class Committer {
     for (const { buckets } of failed) {
       for (const partition of buckets.keys()) partition.producers.forgetUncommitted();
     }
-    for (const { waiting } of failed) for (const { done } of waiting) done(error);
+    for (const { waiting } of failed) for (const done of waiting) done(error);
   }
 
   /** Refuses appends from now on: CLOSED for good, anything else until `admit`. */
@@ -274,6 +268,14 @@ export class Committer {
     });
   }
 }
+
+/** A producer's batch is told its offset, which may turn out to be that of the same batch sent before. */
+const withOffset =
+  ({ append, place }: QueuedBatch, done: Done): Done =>
+  (error) => {
+    if (error === null) append.offset = place.offset as number;
+    done(error);
+  };
 
 function bucketOf(window: Window, partition: PartitionLog): Bucket {
   let bucket = window.buckets.get(partition);

@@ -48,12 +48,18 @@ export async function replaceRun(
   compacted.name = taken;
   onTaken();
   await fileSystem.syncFolder(folder);
-  await moveIn(fileSystem, folder, taken);
-  compacted.name = segmentName(compacted.baseOffset, "log");
+  await moveIn(fileSystem, folder, taken, () => {
+    compacted.name = segmentName(compacted.baseOffset, "log");
+  });
 }
 
-/** Steps 3 and 4. */
-async function moveIn(fileSystem: FileSystem, folder: string, taken: string): Promise<void> {
+/** Steps 3 and 4; `onMoved` is called as soon as the file has its last name, whether that is safe yet or not. */
+async function moveIn(
+  fileSystem: FileSystem,
+  folder: string,
+  taken: string,
+  onMoved: () => void = () => {},
+): Promise<void> {
   const [, from, to] = TAKEN.exec(taken) as unknown as [string, string, string];
   for (const name of await fileSystem.list(folder)) {
     const [base, ending] = name.split(".") as [string, string?];
@@ -64,6 +70,7 @@ async function moveIn(fileSystem: FileSystem, folder: string, taken: string): Pr
   }
   await fileSystem.syncFolder(folder);
   await fileSystem.rename(join(folder, taken), join(folder, `${from}.log`));
+  onMoved();
   await fileSystem.syncFolder(folder);
 }
 

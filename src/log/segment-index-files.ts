@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { BATCH_HEADER_BYTES, batchBytes, lastOffsetOf, maxTimestampOf } from "../wire/record-batch.ts";
 import type { File, FileSystem } from "./file-system.ts";
-import { headerAt } from "./segment-batches.ts";
+import { headerAt, scan } from "./segment-batches.ts";
 import { INDEX_ENTRY_BYTES, SegmentIndex, TIME_ENTRY_BYTES } from "./segment-index.ts";
 import { segmentName } from "./segment-name.ts";
 
@@ -45,8 +45,7 @@ export class SegmentIndexFiles {
     const index = SegmentIndex.decode(this.baseOffset, offsets ?? none, times ?? none, size, endOffset);
     const last = index.lastEntry();
     if (last === undefined) return undefined;
-    const header = await headerAt(file, last.position);
-    const isSound = header.length === BATCH_HEADER_BYTES && lastOffsetOf(header) === last.offset;
+    const isSound = await hasBatchAt(file, last, size);
     const { offsetOfMaxTimestamp: offset, maxTimestamp: timestamp } = index;
     const isTimeSound = timestamp < 0 || (await vouchesFor(file, index, { offset, timestamp }));
     return isSound && isTimeSound ? index : undefined;
@@ -88,6 +87,16 @@ export class SegmentIndexFiles {
     await this.fileSystem.remove(this.path("index"));
     await this.fileSystem.remove(this.path("timeindex"));
   }
+}
+
+/** Whether a whole, sound batch with that last offset lies there: what is read as a header may be anything. */
+async function hasBatchAt(
+  file: File,
+  { position, offset }: { position: number; offset: number },
+  size: number,
+): Promise<boolean> {
+  for await (const { batch } of scan(file, position, size)) return lastOffsetOf(batch) === offset;
+  return false;
 }
 
 /** Whether the batch that ends with an offset has a timestamp for its largest, as a time index says. */

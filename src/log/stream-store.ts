@@ -86,7 +86,7 @@ export class StreamStore implements Log {
     this.fileSystem = new CountedDisk(options.fileSystem ?? nodeFileSystem);
     this.time = new Timekeeper(options.logger, options.clock);
     this.registry = new Streams({
-      ...{ dataDir: options.dataDir, fileSystem: this.fileSystem, time: this.time },
+      ...{ dataDir: options.dataDir, logger: options.logger, fileSystem: this.fileSystem, time: this.time },
       writeBehind: () => this.writes,
       committer: () => this.committer,
       retainSoon: (partition) => this.upkeep.retainSoon(partition),

@@ -3,7 +3,8 @@
  * done, one after the other.
  */
 import { join } from "node:path";
-import { LogError } from "../errors.ts";
+import { LogError, messageOf } from "../errors.ts";
+import type { Logger } from "../logger.ts";
 import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
   CATALOG_ID,
@@ -35,6 +36,7 @@ const MAX_PARTITIONS = 10_000;
 
 export interface StreamsOptions {
   readonly dataDir: string;
+  readonly logger: Logger;
   readonly fileSystem: FileSystem;
   readonly time: Timekeeper;
   readonly writeBehind: () => WriteBehind;
@@ -79,14 +81,13 @@ export class Streams {
   /** Opens the catalog's partition, which says what else there is. */
   async openCatalog(ages: SegmentAges): Promise<PartitionLog> {
     this.ages = ages;
-    const catalog = this.register({
+    const catalog = await this.open({
       name: CATALOG_STREAM,
       id: CATALOG_ID,
       origin: "internal",
-      partitions: 0,
+      partitions: 1,
       settings: INTERNAL_SETTINGS,
     });
-    await this.openPartitions(catalog, 1);
     return catalog.partitions[0] as PartitionLog;
   }
 
@@ -101,18 +102,24 @@ export class Streams {
     let opened = 0;
     for (const description of streams.values()) {
       onProgress(`opening stream ${++opened} of ${streams.size}`);
-      await this.openPartitions(this.register(description), description.partitions);
+      await this.open(description);
     }
     this.ages = new Map();
   }
 
-  private register({ name, id, origin, settings }: StreamDescription): StreamState {
+  private make({ name, id, origin, settings }: StreamDescription): StreamState {
     const commitNumber = () => this.options.committer()?.windowNumber ?? 0;
     const resolved = { ...DEFAULT_SETTINGS, ...settings };
-    const state = new StreamState(name, id, origin, resolved, commitNumber, this.epochs);
-    this.byName.set(name, state);
-    this.byId.set(id, state);
-    return state;
+    return new StreamState(name, id, origin, resolved, commitNumber, this.epochs);
+  }
+
+  /** With its first partitions, or not at all. */
+  private async open(description: StreamDescription): Promise<StreamState> {
+    const stream = this.make(description);
+    await this.openPartitions(stream, description.partitions);
+    this.byName.set(stream.name, stream);
+    this.byId.set(stream.id, stream);
+    return stream;
   }
 
   private async openPartitions(stream: StreamState, count: number): Promise<void> {
@@ -154,9 +161,7 @@ export class Streams {
         settings: { ...(origin === "internal" ? INTERNAL_SETTINGS : DEFAULT_SETTINGS), ...settings },
       };
       await this.write(streamRecord(description));
-      const stream = this.register(description);
-      await this.openPartitions(stream, partitions);
-      return stream;
+      return this.open(description);
     });
   }
 
@@ -180,6 +185,7 @@ export class Streams {
 
   /** See Log.deleteStream. */
   delete(name: string): Promise<void> {
+    const { logger } = this.options;
     return this.change(async () => {
       const stream = this.known(name);
       // From here on nothing more is queued for it, so nothing can come behind its tombstone.
@@ -200,24 +206,32 @@ export class Streams {
       await writes.settled();
       for (const partition of stream.partitions) {
         writes.forget(stream.id, partition.index);
-        await partition.destroy();
+        // Deleted it is all the same, whatever the disk still holds of it.
+        await partition.destroy().catch((error: unknown) => {
+          const place = { folder: partition.folder, error: messageOf(error) };
+          logger.error(place, "files of a deleted stream could not be removed");
+        });
       }
     });
   }
 
   /** See Log.deleteRecords. */
-  async deleteRecords({ stream, index }: Partition, before: number): Promise<number> {
-    const partition = this.byId.get(stream.id)?.partitions[index];
-    if (partition === undefined || partition.isGone) {
-      throw new LogError("UNKNOWN_STREAM", `there is no stream ${stream.name}`);
-    }
-    if (before < 0 || before > partition.highWatermark) partition.outOfRange(before);
-    if (before > partition.logStartOffset) {
-      await this.write(startRecord(stream.id, index, before));
-      partition.deletedBelow = Math.max(partition.deletedBelow, before);
-      this.options.retainSoon(partition);
-    }
-    return partition.logStartOffset;
+  deleteRecords({ stream, index }: Partition, before: number): Promise<number> {
+    // One after the other, or the catalog's last word could be an earlier offset than one that was answered.
+    return this.change(async () => {
+      const partition = this.byId.get(stream.id)?.partitions[index];
+      if (partition === undefined || partition.isGone) {
+        throw new LogError("UNKNOWN_STREAM", `there is no stream ${stream.name}`);
+      }
+      if (before < 0 || before > partition.highWatermark) partition.outOfRange(before);
+      // Whatever retention has removed: a power cut may bring that back, and not what was deleted on request.
+      if (before > partition.deletedBelow) {
+        await this.write(startRecord(stream.id, index, before));
+        partition.deletedBelow = before;
+        this.options.retainSoon(partition);
+      }
+      return partition.logStartOffset;
+    });
   }
 
   private known(name: string): StreamState {

@@ -12,13 +12,13 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes";
-import { messageOf, SluiceError } from "../errors.ts";
+import { type LogError, messageOf, SluiceError } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import { Deliveries } from "./deliveries.ts";
-import type { Companions, Ingest } from "./ingest.ts";
+import type { Companions, Done, Ingest } from "./ingest.ts";
 import { type Listener, Listeners } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
 import { Persistence } from "./persistence.ts";
@@ -323,22 +323,25 @@ export class MqttBroker {
     if (this.stopping !== undefined && !isWill) return; // unacknowledged: the client sends it again
     if (packet.qos === 2 && !isWill)
       done(); // appended where its packet id is stored
-    else this.append(client, packet as StoredPacket, isWill, done);
+    else {
+      this.append(client, packet as StoredPacket, isWill, (error) => {
+        if (error === null) done();
+        else this.refuse(error, () => done(error));
+      });
+    }
   }
 
   /** A PUBLISH of QoS 0 or 1 that did not go by aedes. */
   private take(client: ConnectedClient, publish: LanePublish, lane: PublishLane): void {
     if (this.stopping !== undefined) return; // as above
-    const { mqttTopic: topic, payload, qos, retain, packetId } = publish;
-    const packet: StoredPacket = { cmd: "publish", topic, payload, qos, retain, messageId: packetId };
-    this.append(client, packet, false, (error) => {
-      if (error) {
-        client.conn.destroy(error);
+    this.append(client, publish, false, (error) => {
+      if (error !== null) {
+        this.refuse(error, () => client.conn.destroy(error));
         return;
       }
       lane.acknowledge(publish);
       if (this.deliveries.isIdle) lane.finish(publish);
-      else this.aedes?.publish({ ...packet, dup: false } as Publish, () => lane.finish(publish));
+      else this.aedes?.publish(publish as Publish, () => lane.finish(publish));
     });
   }
 
@@ -346,8 +349,8 @@ export class MqttBroker {
     return new Promise((resolve, reject) => {
       if (this.stopping !== undefined) return; // as above
       this.append(client, packet, false, (error) => {
-        if (error) reject(error);
-        else resolve();
+        if (error === null) resolve();
+        else this.refuse(error, () => reject(error));
       });
     });
   }
@@ -390,12 +393,7 @@ export class MqttBroker {
     );
   }
 
-  private append(
-    publisher: Publisher | null,
-    packet: StoredPacket,
-    isWill: boolean,
-    done: (error?: Error | null) => void,
-  ): void {
+  private append(publisher: Publisher | null, packet: StoredPacket, isWill: boolean, done: Done): void {
     this.ingest.accept(
       {
         mqttTopic: packet.topic,
@@ -407,17 +405,17 @@ export class MqttBroker {
         receivedAt: this.ingest.now(),
         companions: this.sessions.companions(publisher, packet, isWill),
       },
-      (error) => {
-        // Told at once it would be back at once, and so would all others, for as long as the disk is away.
-        if (error?.code === "READ_ONLY" || error?.code === "DISK_FULL") this.refuseLater(() => done(error));
-        else done(error);
-      },
+      done,
     );
   }
 
-  private refuseLater(refuse: () => void): void {
+  /** Tells a client that its message was not taken, which ends its connection. */
+  private refuse({ code }: LogError, tell: () => void): void {
     const { refusalDelayMs } = this.limits;
-    setTimeout(refuse, refusalDelayMs * (0.5 + Math.random())).unref();
+    // Told at once it would be back at once, and so would all others, for as long as the disk is away.
+    const isTheDisks = code === "READ_ONLY" || code === "DISK_FULL";
+    if (isTheDisks) setTimeout(tell, refusalDelayMs * (0.5 + Math.random())).unref();
+    else tell();
   }
 
   /**

@@ -23,13 +23,16 @@ const MAX_PIECES = 64;
 const PUBACK_BYTES = 4;
 const NO_BYTES = Buffer.alloc(0);
 
+/** With aedes' names for what it has, so that it can go on as it is. */
 export interface LanePublish {
-  readonly mqttTopic: string;
+  readonly cmd: "publish";
+  readonly topic: string;
   readonly payload: Buffer;
   readonly qos: 0 | 1;
   readonly retain: boolean;
-  /** 0 at QoS 0. */
-  readonly packetId: number;
+  readonly dup: false;
+  /** The packet id; 0 at QoS 0. */
+  readonly messageId: number;
   /** What the packet took of the stream. */
   readonly bytes: number;
 }
@@ -91,8 +94,8 @@ export class PublishLane {
   }
 
   /** A message is on disk. PUBACKs of one turn are written together. */
-  acknowledge({ qos, packetId }: LanePublish): void {
-    if (qos === 1 && this.acknowledged.push(packetId) === 1) queueMicrotask(() => this.writeAcks());
+  acknowledge({ qos, messageId }: LanePublish): void {
+    if (qos === 1 && this.acknowledged.push(messageId) === 1) queueMicrotask(() => this.writeAcks());
   }
 
   /** A message is where it goes, or on its way to those who may be waited for no longer. */
@@ -224,16 +227,17 @@ export class PublishLane {
     const qos = (first & 0x02) === 0 ? 0 : 1;
     const payloadAt = topicEnd + 2 * qos;
     if (payloadAt > end) return false;
-    const packetId = qos === 0 ? 0 : uint16(chunk, topicEnd);
-    if (qos === 1 && packetId === 0) return false; // [MQTT-2.3.1-1]
+    const messageId = qos === 0 ? 0 : uint16(chunk, topicEnd);
+    if (qos === 1 && messageId === 0) return false; // [MQTT-2.3.1-1]
     if (!this.isLastTopic(chunk, topicAt, topicEnd) && !this.learnTopic(chunk, topicAt, topicEnd, client)) {
       return false;
     }
     const bytes = end - at;
     this.inFlight++;
     this.inFlightBytes += bytes;
+    const retain = (first & 0x01) !== 0;
     const payload = chunk.subarray(payloadAt, end);
-    client.take({ mqttTopic: this.topic, payload, qos, retain: (first & 0x01) !== 0, packetId, bytes });
+    client.take({ cmd: "publish", topic: this.topic, payload, qos, retain, dup: false, messageId, bytes });
     return true;
   }
 

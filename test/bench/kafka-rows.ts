@@ -94,6 +94,7 @@ export async function fanOut(): Promise<Figure[]> {
 }
 
 const GIGABYTE = 1e9;
+const NOT_LEADER_OR_FOLLOWER = 6;
 
 /** Writes a gigabyte, spread over a stream's partitions, by bare Produce requests; returns the records written. */
 async function fillStream(
@@ -118,12 +119,19 @@ async function fillStream(
     if (keys === undefined) written += perBatch;
     const partitionData = [{ index: number % partitions, records: [batchOf(records)] }];
     const ask = { acks: -1, timeoutMs: 30_000, topicData: [{ name: stream, partitionData }] };
-    inHand.push(
-      client.ask(produce, 9, ask).then(({ responses }) => {
-        const code = responses[0]?.partitionResponses[0]?.errorCode;
-        if (code !== 0) throw new Error(`a batch was answered with error ${code}`);
-      }),
-    );
+    const send = async (attempts: number): Promise<void> => {
+      const { responses } = await client.ask(produce, 9, ask);
+      const code = responses[0]?.partitionResponses[0]?.errorCode;
+      if (code === 0) return;
+      // Kafka tells who leads a new partition before that one knows it.
+      const isEarly = code === NOT_LEADER_OR_FOLLOWER && attempts < 50;
+      if (!isEarly) throw new Error(`a batch was answered with error ${code}`);
+      await sleep(100);
+      return send(attempts + 1);
+    };
+    const sent = send(1);
+    sent.catch(() => {}); // thrown below
+    inHand.push(sent);
     if (inHand.length >= 8) await inHand.shift();
   }
   await Promise.all(inHand);

@@ -47,7 +47,8 @@ async function observe(gateway: Gateway): Promise<Seen> {
   }, 50);
   const sensors = { port: mqttPort, connections: 50, window: 1, payloadBytes: 64, stamp: true };
   const sent = await load({ ...sensors, ratePerSecond: 500, warmUpMs: WARM_UP_MS, durationMs: 3 * ROUND_MS });
-  await sleep(1_000);
+  // A slow disk's last ones are on their way.
+  await sleep(2_000);
   clearInterval(watch);
   await subscriber.end("SIGTERM");
   const { received, rounds } = await resultOf<LatencyResult>(subscriber);
@@ -65,7 +66,7 @@ export async function unharmed(): Promise<Figure[]> {
     const figures: Figure[] = [];
     for (const trouble of [...TROUBLES, slowDisk]) {
       const calm = await observe(gateway);
-      const end = await trouble.begin(gateway);
+      const end = trouble === slowDisk ? await trouble.begin(gateway) : await elsewhere(trouble, gateway);
       try {
         figures.push(figureOf(trouble, calm, await observe(gateway), idle));
       } finally {
@@ -74,6 +75,14 @@ export async function unharmed(): Promise<Figure[]> {
     }
     return figures;
   });
+}
+
+async function elsewhere({ name }: Trouble, { mqttPort, kafkaPort }: Gateway): Promise<() => Promise<void>> {
+  const process = script("trouble.ts", { name, mqttPort, kafkaPort });
+  await process.until(({ stdout }) => stdout.includes("begun"), `${name} to begin`, 60_000);
+  return async () => {
+    await process.end("SIGTERM");
+  };
 }
 
 function figureOf({ name, slowsOthers }: Trouble, calm: Seen, seen: Seen, idle: number): Figure {

@@ -25,8 +25,8 @@ const REFUSALS = ["JOURNAL_FULL", "UNKNOWN_STREAM", "KEYLESS_RECORD"];
 /** What a record costs in a journal entry beside its bytes, at most: a batch's header and its row. */
 const RECORD_OVERHEAD_BYTES = 100;
 const MAX_IN_FLIGHT_OF_A_PRODUCER = 4;
-/** What the disk has refused. */
-const REFUSED_BY_DISK = "READ_ONLY";
+/** What the disk has refused: a commit, or a change of files behind one. */
+const REFUSED_BY_DISK = ["READ_ONLY", "EIO", "ENOSPC"];
 
 export interface ActorOptions {
   readonly log: Log;
@@ -165,7 +165,7 @@ export class Actor {
     } else if (error.code === "DUPLICATE_SEQUENCE") {
       const offsets = facts.records.map(() => undefined);
       this.chronicle.tell((oracle) => oracle.acknowledged(facts, offsets));
-    } else if (this.options.isFaulty && error.code === REFUSED_BY_DISK) {
+    } else if (this.options.isFaulty && REFUSED_BY_DISK.includes(error.code)) {
       this.chronicle.tell((oracle) => oracle.refused(facts));
     } else if (REFUSALS.includes(error.code) || this.isOfRetired(facts)) {
       this.chronicle.tell((oracle) => oracle.failed(facts));
@@ -201,7 +201,7 @@ export class Actor {
     this.changing = this.perform(change).then(
       () => this.watch(() => this.chronicle.tell((oracle) => oracle.changeAcknowledged())),
       (error: LogError) => {
-        this.isInDoubt = this.options.isFaulty === true && error.code === REFUSED_BY_DISK;
+        this.isInDoubt = this.options.isFaulty === true && REFUSED_BY_DISK.includes(error.code);
         if (this.isInDoubt) return;
         this.chronicle.tell((oracle) => oracle.changeFailed());
         if (!REFUSALS.includes(error.code)) this.fail(error);
@@ -230,7 +230,7 @@ export class Actor {
       await this.log.deleteRecords(partition, before);
     } catch (error) {
       const { code } = error as LogError;
-      if (REFUSALS.includes(code) || (this.options.isFaulty && code === REFUSED_BY_DISK)) return;
+      if (REFUSALS.includes(code) || (this.options.isFaulty && REFUSED_BY_DISK.includes(code))) return;
       throw error;
     }
     if (this.log.stream(name) !== partition.stream) return;
@@ -244,7 +244,8 @@ export class Actor {
       id = await this.log.nextProducerId();
     } catch (error) {
       const { code } = error as LogError;
-      if (REFUSALS.includes(code) || (this.options.isFaulty && code === REFUSED_BY_DISK)) return undefined;
+      if (REFUSALS.includes(code) || (this.options.isFaulty && REFUSED_BY_DISK.includes(code)))
+        return undefined;
       throw error;
     }
     this.chronicle.tell((oracle) => oracle.producerIdGiven(id));

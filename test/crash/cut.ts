@@ -6,12 +6,13 @@
 import type { LogError } from "../../src/errors.ts";
 import type { StreamStore } from "../../src/log/stream-store.ts";
 import { Actor } from "./actor.ts";
+import { type DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES } from "./disk-image.ts";
 import { Guests } from "./guests.ts";
 import { Chronicle, type LogContent, type Oracle } from "./oracle.ts";
 import type { Program } from "./program.ts";
 import { Random } from "./random.ts";
 import { checkLookUps, contentOf, expectSame, ownStreams } from "./reader.ts";
-import { type DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "./simulated-disk.ts";
+import { SimulatedDisk } from "./simulated-disk.ts";
 import { Violation } from "./violation.ts";
 import { type History, logOn } from "./workload.ts";
 
@@ -37,7 +38,7 @@ export class Cut {
   async check(): Promise<void> {
     const { random, history, oracle } = this;
     const moment = this.momentHere();
-    const chronicle = new Chronicle();
+    const chronicle = this.chronicleOfNow();
     let image = moment.image.afterPowerCut(random, drawCutStyle(random));
     if (random.chance(0.3)) image = await this.cutInRecovery(image);
     const disk = new SimulatedDisk(image);
@@ -49,6 +50,13 @@ export class Cut {
     if (random.chance(0.3)) await this.goOn(disk, content, pastHere());
     if (history.hasGuests) await this.receiveGuests(disk, log, pastHere());
     void log.close();
+  }
+
+  /** With no past, at the time of the cut: a clock that went back and on again would let deletions expire early. */
+  private chronicleOfNow(): Chronicle {
+    const chronicle = new Chronicle();
+    chronicle.now.nextRecord = this.oracle.nextRecord;
+    return chronicle;
   }
 
   /** Everybody comes back and ends what was begun; some of what is then acknowledged is cut off again. */
@@ -110,7 +118,7 @@ export class Cut {
         if (kind.test(step) && --left === 0) disk.die();
       },
     });
-    const starting = this.start(disk, new Chronicle());
+    const starting = this.start(disk, this.chronicleOfNow());
     await Promise.race([starting, disk.death]);
     disk.die();
     // Where it had come to its end, this ends its timer.

@@ -186,7 +186,6 @@ export class Oracle {
   deletionAcknowledged(stream: string, partition: number, before: number): void {
     const { acknowledged, asked } = this.deletedOf(stream, partition);
     this.deleted.set(`${stream}/${partition}`, { acknowledged: Math.max(acknowledged, before), asked });
-    this.forgetDoubtful();
   }
 
   private deletedOf(stream: string, partition: number): { acknowledged: number; asked: number } {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { type CutStyle, DiskImage, NOTHING_UNSYNCED_SURVIVES } from "./disk-image.ts";
 import { Random } from "./random.ts";
-import { type CutStyle, DiskImage, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "./simulated-disk.ts";
+import { SimulatedDisk } from "./simulated-disk.ts";
 
 const EVERYTHING: CutStyle = { data: 1, sizes: 1, names: 1, stale: 0 };
 

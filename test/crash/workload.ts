@@ -12,12 +12,13 @@ import type { Clock } from "../../src/clock.ts";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
 import type { StreamStore, StreamStoreOptions } from "../../src/log/stream-store.ts";
 import { Actor, settingsOf } from "./actor.ts";
+import { DiskImage, drawCutStyle } from "./disk-image.ts";
 import { Guests } from "./guests.ts";
 import { Chronicle, type Starts, timeOf } from "./oracle.ts";
 import { PROGRAM, type Program } from "./program.ts";
 import { Random } from "./random.ts";
 import { contentOf, ownStreams } from "./reader.ts";
-import { DiskImage, drawCutStyle, type Refusal, SimulatedDisk } from "./simulated-disk.ts";
+import { type Refusal, SimulatedDisk } from "./simulated-disk.ts";
 
 const DATA = "/var/lib/data";
 /** A life waits this long for the step that it shall end at. */

@@ -8,11 +8,8 @@ import { NumberingSensor } from "./support/mqtt.ts";
 import { eventually } from "./support/process.ts";
 import { SLOW_DISK_ARGS, slowDisk, TROUBLES, type Trouble } from "./support/trouble.ts";
 
-/**
- * Above idle. The goal is 150 MB, and four of the cases have been seen at 154 to 167: idle is small because V8's
- * young heap is (src/young-heap.ts), and under load it takes its 50 MB as ever.
- */
-const MEMORY_BYTES = 200e6;
+/** Above idle. */
+const MEMORY_BYTES = 150e6;
 
 const residentBytes = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]) * 1024;

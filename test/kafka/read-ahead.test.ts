@@ -2,10 +2,10 @@ import { afterEach, expect, it, vi } from "vitest";
 import { ByteBudget } from "../../src/kafka/byte-budget.ts";
 import { ReadAhead } from "../../src/kafka/read-ahead.ts";
 import type { Partition } from "../../src/log/log.ts";
-import { batchOf, endOffsetOf, NO_HEADERS } from "../../src/wire/record-batch.ts";
+import { batchOf, endOffsetOf, NO_HEADERS, recordsOf } from "../../src/wire/record-batch.ts";
 import { append, openStore, partitionOf } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
-import { type Broker, startBrokerOn } from "./harness.ts";
+import { type Broker, type Client, startBrokerOn } from "./harness.ts";
 
 let broker: Broker<never> | undefined;
 afterEach(() => broker?.close());
@@ -49,24 +49,54 @@ it("keeps few, none for long, and an error for whoever asks", async () => {
   await expect(ahead.take(broken, 1)).rejects.toThrow("no disk");
 });
 
-it("gives consumers of old records what the files hold, and most of it was read before they asked", async () => {
+/** A stream whose records lie in the files: of record n all bytes are n. */
+async function oldStream(records: number) {
   const log = await openStore("/data", { fileSystem: new MemoryFileSystem(), maxTailBytes: 1 });
   const partition = partitionOf(await log.createStream("old", 1, {}, "protocol"));
-  for (let number = 0; number < 60; number++) {
+  for (let number = 0; number < records; number++) {
     const value = Buffer.alloc(40_000, number);
-    await append(log, [
-      { partition, batch: batchOf([{ key: null, value, headers: NO_HEADERS, timestamp: 1 }]) },
-    ]);
+    const batch = batchOf([{ key: null, value, headers: NO_HEADERS, timestamp: 1 }]);
+    await append(log, [{ partition, batch }]);
   }
   await log.checkpoint();
+  return log;
+}
+
+function fetchOld(client: Client, fetchOffset: number, partitionMaxBytes: number) {
+  const partitions = [{ partition: 0, fetchOffset, partitionMaxBytes }];
+  const topics = [{ topic: "old", partitions }];
+  return client.send("Fetch", 11, { maxWaitMs: 0, minBytes: 1, maxBytes: 4 << 20, topics });
+}
+
+it("gives each of many what is his, while memory is used again and others leave in the middle", async () => {
+  broker = (await startBrokerOn(await oldStream(100))) as Broker<never>;
+  const sizes = [50_000, 200_000, 600_000];
+  const readers = Array.from({ length: 9 }, async (_, reader) => {
+    const client = await (broker as Broker<never>).connect();
+    for (let turn = 0; turn < 20; turn++) {
+      const offsets = [1, 2, 3].map((step) => (reader * 11 + turn * 7 + step * 29) % 100);
+      const asked = offsets.map((offset, at) => fetchOld(client, offset, sizes[(at + turn) % 3] as number));
+      if (reader % 3 === 2 && turn === 10) {
+        client.socket.destroy();
+        return;
+      }
+      for (const [at, { responses }] of (await Promise.all(asked)).entries()) {
+        const found = [...recordsOf(responses[0].partitions[0].records)];
+        expect(found[0]?.offset).toBe(offsets[at]);
+        for (const { offset, value } of found) expect(value?.equals(Buffer.alloc(40_000, offset))).toBe(true);
+      }
+    }
+  });
+  await Promise.all(readers);
+});
+
+it("gives consumers of old records what the files hold, and most of it was read before they asked", async () => {
   const taken = vi.spyOn(ReadAhead.prototype, "take");
-  broker = (await startBrokerOn(log)) as Broker<never>;
+  broker = (await startBrokerOn(await oldStream(60))) as Broker<never>;
   const client = await broker.connect();
   let answers = 0;
   for (let offset = 0; offset < 60; answers++) {
-    const partitions = [{ partition: 0, fetchOffset: offset, partitionMaxBytes: 200_000 }];
-    const body = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 20, topics: [{ topic: "old", partitions }] };
-    const { responses } = await client.send("Fetch", 11, body);
+    const { responses } = await fetchOld(client, offset, 200_000);
     const [records] = responses[0].partitions[0].records;
     expect(records.at(-2)).toBe(endOffsetOf([records]) - 1);
     offset = endOffsetOf([records]);

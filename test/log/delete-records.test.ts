@@ -51,6 +51,15 @@ describe("deleting records", () => {
     }
   });
 
+  it("asked for twice at once does not go back to the lower offset after a kill", async () => {
+    const disk = new MemoryFileSystem();
+    const store = await open(disk);
+    const partition = partitionOf(await store.createStream("s", 1, {}, "protocol"));
+    await fill(store, partition, 0, 10);
+    expect(await Promise.all([8, 4].map((before) => store.deleteRecords(partition, before)))).toEqual([8, 8]);
+    expect(partitionOf((await open(disk.snapshot())).stream("s")).logStartOffset).toBe(8);
+  });
+
   it("frees the segments that are wholly below, when they are settled", async () => {
     const store = await open(new MemoryFileSystem());
     const settings = { segmentBytes: 400, retentionMs: -1 };

@@ -199,6 +199,24 @@ describe("a segment", () => {
     expect(steps).toEqual(["write", "sync", "write", "sync"]);
   });
 
+  it("that compaction has put in place is read there, also when the disk refuses to make that safe", async () => {
+    const { faulty, store } = await fresh({ maxTailBytes: 0 });
+    await store.alterStream("s", { settings: { cleanup: "compact", segmentBytes: 300 } });
+    const partition = partitionOf(store.stream("s"));
+    for (let at = 0; at < 20; at++) await append(store, [record(partition, "k", `${at}`.padEnd(100))]);
+    await store.checkpoint();
+    let isInPlace = false;
+    faulty.fault = (step, path) => {
+      isInPlace ||= step === "rename" && /s-0\/0+\.log$/.test(path);
+      return isInPlace && step === "sync folder" ? EIO : undefined;
+    };
+    await store.compact();
+    expect(isInPlace).toBe(true);
+    faulty.fault = () => undefined;
+    expect((await kept(store)).at(-1)?.trim()).toBe("19");
+    expect(await kept(store)).toHaveLength(19);
+  });
+
   it("of which the disk has lost what it could not sync is left to the journal, and said", async () => {
     const { disk, faulty, store } = await fresh();
     await add(store, "a");

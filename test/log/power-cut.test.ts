@@ -1,8 +1,9 @@
 /** What the simulator of power cuts (test/crash) has found, each as a test of its own. */
 import { describe, expect, it } from "vitest";
 import { StreamStore } from "../../src/log/stream-store.ts";
+import { DiskImage, NOTHING_UNSYNCED_SURVIVES } from "../crash/disk-image.ts";
 import { Random } from "../crash/random.ts";
-import { DiskImage, NOTHING_UNSYNCED_SURVIVES, SimulatedDisk } from "../crash/simulated-disk.ts";
+import { SimulatedDisk } from "../crash/simulated-disk.ts";
 import { append, partitionOf, record, silentLogger, values } from "../support/log.ts";
 
 const DATA = "/var/data";
@@ -216,6 +217,20 @@ describe("after a power cut", () => {
     }
   });
 
+  it("what retention had removed and was then deleted on request does not come back", async () => {
+    const disk = freshDisk();
+    const store = await open(disk);
+    const settings = { segmentBytes: 100, retentionMs: -1, retentionBytes: 0 };
+    const partition = partitionOf(await store.createStream("s", 1, settings, "config"));
+    for (const value of ["a", "b", "c", "d"]) await add(store, value);
+    await store.checkpoint();
+    await add(store, "e");
+    await store.retain();
+    expect(partition.logStartOffset).toBe(4);
+    await store.deleteRecords(partition, 4);
+    expect(await kept(await open(powerCut(disk)))).toEqual(["e"]);
+  });
+
   it("a segment is not taken for older than it is when half of its index is missing", async () => {
     const disk = freshDisk();
     let store = await open(disk);
@@ -235,6 +250,21 @@ describe("after a power cut", () => {
       offset: 2,
       timestamp: 1_700_000_000_002,
     });
+  });
+
+  it("an index is not believed that leads to where no batch begins but its header could be read", async () => {
+    const disk = freshDisk();
+    let store = await open(disk);
+    await store.createStream("s", 1, {}, "config");
+    for (let at = 0; at < 4; at++) await add(store, `${at}`.padEnd(1500));
+    await store.checkpoint();
+    const path = `${DATA}/streams/s-0/${FIRST.replace(".log", "")}`;
+    const index = await disk.open(`${path}.index`, "write");
+    // The last offset 0, at byte 1.
+    await index.write([Buffer.from([0, 0, 0, 0, 0, 0, 0, 1])], 0);
+    await disk.remove(`${path}.timeindex`);
+    store = await open(kill(disk));
+    expect(await kept(store)).toHaveLength(4);
   });
 
   it("a stream is whole whose deletion was asked for before a checkpoint and is not durable", async () => {

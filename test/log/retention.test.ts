@@ -52,6 +52,33 @@ describe("retention", () => {
     expect((await values(partition)).at(-1)?.trim()).toBe("v49");
   });
 
+  it("leaves what comes while it removes again what the disk had refused to remove", async () => {
+    class Disk extends MemoryFileSystem {
+      removing = async (): Promise<void> => {};
+
+      override async remove(path: string): Promise<void> {
+        if (/s-0\/0+\.log$/.test(path)) await this.removing();
+        return super.remove(path);
+      }
+    }
+    const disk = new Disk();
+    const store = await openStore("/data", { fileSystem: disk });
+    const settings = { retentionMs: -1, retentionBytes: 0, segmentBytes: 300 };
+    const partition = partitionOf(await store.createStream("s", 1, settings, "config"));
+    const add = (value: string): Promise<void> => append(store, [record(partition, null, value)]);
+    await add("0".padEnd(220));
+    await add("1");
+    await store.checkpoint();
+    disk.removing = () => Promise.reject(Object.assign(new Error("EIO"), { code: "EIO" }));
+    await store.retain();
+    expect(partition.logStartOffset).toBe(1);
+    disk.removing = () => add("2");
+    await store.retain();
+    await store.checkpoint();
+    const left = await openStore("/data", { fileSystem: disk.snapshot() });
+    expect((await readAll(partitionOf(left.stream("s")))).at(-1)?.offset).toBe(2);
+  });
+
   it("leaves what somebody still wants, and takes it when the last one has had it", async () => {
     const store = await openStore("/data", { fileSystem: new MemoryFileSystem() });
     const settings = { retentionMs: -1, retentionBytes: 0, segmentBytes: 300 };

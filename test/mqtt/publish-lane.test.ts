@@ -55,10 +55,7 @@ class Harness {
     this.lane.open({
       take: (publish) => {
         this.taken.push(publish);
-        const { qos, packetId, mqttTopic, payload, retain } = publish;
-        this.seen.push(
-          `lane ${nameOf({ cmd: "publish", qos, messageId: packetId, topic: mqttTopic, payload, retain })}`,
-        );
+        this.seen.push(`lane ${nameOf(publish)}`);
         this.onTake(publish);
       },
       alive: () => this.alive++,

@@ -4,8 +4,12 @@ import { type Mutation, withMutation } from "../mutations.ts";
 import { simulate } from "../simulate.ts";
 import type { Level } from "../workload.ts";
 
-/** Within these a bug must be found: many cuts in few histories, then few in many, then once more in others. */
+/**
+ * Within these a bug must be found: some histories with the cuts that are in them anyway, then many cuts in few, few in
+ * many, and once more in others.
+ */
 const BUDGETS = [
+  { seed: 1, points: 150, share: 0 },
   { seed: 1, points: 3000, share: 0.01 },
   { seed: 1, points: 6000, share: 0 },
   { seed: 700, points: 9000, share: 0.001 },

@@ -7,9 +7,9 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     edits: [
       {
         file: "mqtt/broker.ts",
-        find: "    this.append(client, packet, false, (error) => {\n      if (error) {",
+        find: "    this.append(client, publish, false, (error) => {\n      if (error !== null) {",
         replace:
-          "    lane.acknowledge(publish);\n    this.append(client, packet, false, (error) => {\n      if (error) {",
+          "    lane.acknowledge(publish);\n    this.append(client, publish, false, (error) => {\n      if (error !== null) {",
       },
       {
         file: "mqtt/broker.ts",
@@ -23,8 +23,8 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     edits: [
       {
         file: "mqtt/broker.ts",
-        find: "        if (error) reject(error);\n        else resolve();\n      });",
-        replace: "        if (error) reject(error);\n      });\n      resolve();",
+        find: "        if (error === null) resolve();\n        else this.refuse(error, () => reject(error));\n      });",
+        replace: "        if (error !== null) reject(error);\n      });\n      resolve();",
       },
     ],
   },

@@ -14,9 +14,9 @@ const WINDOW = 20;
 const FINISH_MS = 120_000;
 /**
  * libmosquitto keeps two of a QoS 2 message that is sent again (its issue 1450), and gives the second one out when its
- * packet id comes again, in the place of another: when all 65,535 have been used. So far it can bear witness.
+ * packet id comes again, in the place of another: when a queue's 49,152 have been used. So far it can bear witness.
  */
-const MOSQUITTO_SEES = 60_000;
+const MOSQUITTO_SEES = 45_000;
 
 export interface KillLoopOptions {
   readonly kills: number;
