@@ -38,7 +38,7 @@ export class Cut {
   async check(): Promise<void> {
     const { random, history, oracle } = this;
     const moment = this.momentHere();
-    const chronicle = new Chronicle();
+    const chronicle = this.chronicleOfNow();
     let image = moment.image.afterPowerCut(random, drawCutStyle(random));
     if (random.chance(0.3)) image = await this.cutInRecovery(image);
     const disk = new SimulatedDisk(image);
@@ -50,6 +50,13 @@ export class Cut {
     if (random.chance(0.3)) await this.goOn(disk, content, pastHere());
     if (history.hasGuests) await this.receiveGuests(disk, log, pastHere());
     void log.close();
+  }
+
+  /** With no past, at the time of the cut: a clock that went back and on again would let deletions expire early. */
+  private chronicleOfNow(): Chronicle {
+    const chronicle = new Chronicle();
+    chronicle.now.nextRecord = this.oracle.nextRecord;
+    return chronicle;
   }
 
   /** Everybody comes back and ends what was begun; some of what is then acknowledged is cut off again. */
@@ -111,7 +118,7 @@ export class Cut {
         if (kind.test(step) && --left === 0) disk.die();
       },
     });
-    const starting = this.start(disk, new Chronicle());
+    const starting = this.start(disk, this.chronicleOfNow());
     await Promise.race([starting, disk.death]);
     disk.die();
     // Where it had come to its end, this ends its timer.
