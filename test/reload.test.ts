@@ -92,6 +92,20 @@ describe("what is new holds from the next message on", () => {
     expect(gateway.stats.mqtt).toMatchObject({ queuedMessages: 2, queueOverflows: 3 });
   });
 
+  test("a table, which is named among what has changed", async () => {
+    await writeFile(join(folder, "rooms.csv"), "id,stream\na,one\n");
+    const looked = `${BASE}tables: { rooms: rooms.csv }\nmappings: [{ from: "s/+d", to: '\${lookup("rooms", d)}', limit: 2 }]\n`;
+    const client = await connected(await start(looked));
+    await client.publishAsync("s/a", "1", { qos: 1 });
+    await writeFile(join(folder, "rooms.csv"), "id,stream\na,two\n");
+    expect(await gateway.reload()).toMatchObject({ changed: ["tables.rooms"] });
+    await client.publishAsync("s/a", "1", { qos: 1 });
+    expect([await recordsOf("one"), await recordsOf("two")].flat().reduce((sum, count) => sum + count)).toBe(
+      2,
+    );
+    expect(await recordsOf("two")).toEqual([1]);
+  });
+
   test("the same file again changes nothing", async () => {
     await start(TO_ONE);
     expect(await gateway.reload()).toMatchObject({ changed: [] });

@@ -9,7 +9,6 @@ import { messageOf, type SluiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { FileWatcher } from "./file-watcher.ts";
 import type { LoadedConfig } from "./load.ts";
-import type { Config } from "./schema.ts";
 
 /** How the configuration is loaded, everything that stands outside of the files included; `current` is what runs. */
 export type LoadConfig = (current: LoadedConfig) => Promise<LoadedConfig>;
@@ -94,7 +93,7 @@ export class Reloader {
       const loaded = await this.load(before);
       // Reading a large answer and comparing it take milliseconds each: messages pass in between.
       await turn();
-      const changed = changes(before.config, loaded.config);
+      const changed = changes(before, loaded);
       await turn();
       if (loaded.version !== before.version || changed.length > 0) {
         for (const warning of loaded.warnings) this.logger.warn(warning);
@@ -130,14 +129,19 @@ export class Reloader {
   }
 }
 
-/** The settings that differ: sections by their keys, the rest as a whole. */
-function changes(before: Config, after: Config): string[] {
-  return keysOf(before, after).flatMap((key) => {
-    const [old, new_] = [(before as Section)[key], (after as Section)[key]];
-    if (isDeepStrictEqual(old, new_)) return [];
-    if (!isSection(old) || !isSection(new_)) return [key];
-    return keysOf(old, new_)
-      .filter((name) => !isDeepStrictEqual(old[name], new_[name]))
+/** The settings that differ: sections by their keys, the rest as a whole; tables by what their files say. */
+function changes(before: LoadedConfig, after: LoadedConfig): string[] {
+  const settings = ({ config, tableVersions }: LoadedConfig): Section => ({
+    ...config,
+    tables: tableVersions,
+  });
+  const [old, new_] = [settings(before), settings(after)];
+  return keysOf(old, new_).flatMap((key) => {
+    const [one, other] = [old[key], new_[key]];
+    if (isDeepStrictEqual(one, other)) return [];
+    if (!isSection(one) || !isSection(other)) return [key];
+    return keysOf(one, other)
+      .filter((name) => !isDeepStrictEqual(one[name], other[name]))
       .map((name) => `${key}.${name}`);
   });
 }
