@@ -257,7 +257,8 @@ export class Gateway {
     const freeBytes = async (): Promise<number> => {
       return Math.max(0, (await nodeFileSystem.freeBytes(config.dataDir)) - this.config.storage.minFree);
     };
-    const services = { log, groups, logger, logId: log.clusterId, freeBytes };
+    const isCommitting = () => log.isCommitting;
+    const services = { log, groups, logger, logId: log.clusterId, isCommitting, freeBytes };
     this.uplinks = new Uplinks(uplinkOptions(config), services);
     await this.startPart("uplinks", this.uplinks);
     await this.startPart("mqtt", this.broker);

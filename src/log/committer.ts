@@ -105,6 +105,11 @@ export class Committer {
     return (this.windows.at(-1) as Window).number;
   }
 
+  /** Somebody waits for a sync. */
+  get isCommitting(): boolean {
+    return this.running || this.scheduled;
+  }
+
   get isRefusing(): boolean {
     return this.refusal !== undefined;
   }

@@ -99,6 +99,7 @@ class Pass {
   private lastOpaque = -1;
   private opaqueBatches = 0;
   private records = 0;
+  private room = Buffer.alloc(0);
 
   constructor(
     partition: PartitionLog,
@@ -218,7 +219,14 @@ class Pass {
     }
     const isMet = tombstones > 0 && isKnown && known === undefined;
     if (kept === index && !isMet) return batch;
-    return kept === 0 ? undefined : keepRecords(batch, body, isKept, isMet ? horizon : undefined);
+    if (kept === 0) return undefined;
+    return keepRecords(batch, body, isKept, isMet ? horizon : undefined, (bytes) => this.roomFor(bytes));
+  }
+
+  /** The same for each batch: nothing of it is kept. */
+  private roomFor(bytes: number): Buffer {
+    if (this.room.length < bytes) this.room = Buffer.allocUnsafeSlow(bytes);
+    return this.room;
   }
 
   /** Segments come by in order, some of them twice. */
@@ -270,7 +278,8 @@ class Pass {
         const kept = await this.compacted(batch);
         if (kept === undefined) continue;
         output.add(kept, 0);
-        waiting.push(kept);
+        // The batch itself is there only until the next one comes.
+        waiting.push(kept === batch ? Buffer.from(batch) : kept);
         if (output.bytes - output.flushedBytes >= WRITE_BYTES) await flush();
       }
     }

@@ -59,7 +59,10 @@ export async function headerAt(file: File, position: number): Promise<Buffer> {
   return header.subarray(0, await file.read(header, position));
 }
 
-/** Sound batches from `from` on, until the end or the first that is not whole and sound; offsets are not looked at. */
+/**
+ * Sound batches from `from` on, until the end or the first that is not whole and sound; offsets are not looked at.
+ * Each is there until the next one is asked for: all are read into the same memory.
+ */
 export async function* scan(
   file: File,
   from: number,
@@ -67,30 +70,42 @@ export async function* scan(
 ): AsyncGenerator<{ batch: Buffer; at: number }> {
   let at = from;
   let wanted = SCAN_BYTES;
-  while (at < end) {
-    const chunk = Buffer.allocUnsafe(Math.min(wanted, end - at));
-    const read = chunk.subarray(0, await file.read(chunk, at));
-    let inside = 0;
-    while (read.length - inside >= BATCH_HEADER_BYTES) {
-      const size = batchBytes(read, inside);
-      if (size < BATCH_HEADER_BYTES || size > MAX_BATCH_BYTES) return;
-      if (size > read.length - inside) break;
-      if (batchProblem(read, inside, MAX_BATCH_BYTES) !== undefined) return;
-      yield { batch: read.subarray(inside, inside + size), at: at + inside };
-      inside += size;
+  let memory = readMemory.take(Math.min(wanted, Math.max(0, end - at)));
+  try {
+    while (at < end) {
+      const bytes = Math.min(wanted, end - at);
+      if (bytes > memory.length) {
+        readMemory.give(memory);
+        memory = readMemory.take(bytes);
+      }
+      const read = memory.subarray(0, await file.read(memory.subarray(0, bytes), at));
+      let inside = 0;
+      while (read.length - inside >= BATCH_HEADER_BYTES) {
+        const size = batchBytes(read, inside);
+        if (size < BATCH_HEADER_BYTES || size > MAX_BATCH_BYTES) return;
+        if (size > read.length - inside) break;
+        if (batchProblem(read, inside, MAX_BATCH_BYTES) !== undefined) return;
+        yield { batch: read.subarray(inside, inside + size), at: at + inside };
+        inside += size;
+      }
+      if (inside === 0) {
+        // Not one whole batch in it: a larger one, or the end of what is sound.
+        if (read.length < BATCH_HEADER_BYTES || at + batchBytes(read) > end) return;
+        wanted = batchBytes(read);
+      } else {
+        at += inside;
+        wanted = SCAN_BYTES;
+      }
     }
-    if (inside === 0) {
-      // Not one whole batch in it: a larger one, or the end of what is sound.
-      if (read.length < BATCH_HEADER_BYTES || at + batchBytes(read) > end) return;
-      wanted = batchBytes(read);
-    } else {
-      at += inside;
-      wanted = SCAN_BYTES;
-    }
+  } finally {
+    readMemory.give(memory);
   }
 }
 
-/** All batches of a closed segment's file, whose first `size` bytes count. Throws LogError DAMAGED. */
+/**
+ * All batches of a closed segment's file, whose first `size` bytes count; each is there until the next one is asked
+ * for. Throws LogError DAMAGED.
+ */
 export async function* allBatches(file: File, bounds: Bounds, size: number): AsyncGenerator<Buffer> {
   let position = 0;
   let next = bounds.baseOffset;

@@ -9,6 +9,7 @@ import type { Logger } from "../logger.ts";
 import type { Cluster } from "./cluster.ts";
 import { gather, type Load } from "./load.ts";
 import type { UplinkOptions } from "./options.ts";
+import type { Spent } from "./pace.ts";
 import { PartitionsError, type Place, type Producer, placeName, SLOW_BROKER_MS } from "./producer.ts";
 import type { Source } from "./source.ts";
 import { prepare } from "./topics.ts";
@@ -26,6 +27,8 @@ const METADATA_AGE_MS = 300_000;
 export interface LaneHost {
   readonly options: UplinkOptions;
   readonly logger: Logger;
+  /** Somebody of the gateway's own waits for a sync. */
+  readonly isCommitting: boolean;
   /** In the order of priority. */
   sourcesOf(lane: Lane): readonly Source[];
   /** The place as it is written into the cluster. */
@@ -37,7 +40,7 @@ export interface LaneHost {
   failed(source: Source): void;
   /** A record that will never go: by the rule, or nothing. */
   onPoison(source: Source): Promise<void>;
-  restMs(load: Load, tookMs: number): number;
+  restMs(load: Load, spent: Spent): number;
   mostNow(): { bytes: number; records: number };
 }
 
@@ -53,6 +56,8 @@ export class Lane {
   private startedAt = Number.NEGATIVE_INFINITY;
   private refreshedAt = Number.NEGATIVE_INFINITY;
   private turn = 0;
+  /** What the last load took to be gathered. */
+  private gatherMs = 0;
   /** When the last delivery was through, if more was waiting then. */
   private busySince: number | undefined;
 
@@ -163,15 +168,19 @@ export class Lane {
     return sound.length === sources.length && sources.every(({ state }) => state !== "asking");
   }
 
-  private gather(sources: readonly Source[]): Promise<Load> {
+  private async gather(sources: readonly Source[]): Promise<Load> {
     const { partitioning, maxTransactionBytes } = this.host.options;
     const most = this.host.mostNow();
-    return gather(sources, {
+    const startedAt = performance.now();
+    const load = await gather(sources, {
       partitioning,
       maxBytes: Math.min(this.targetBytes, maxTransactionBytes, most.bytes),
       maxRecords: most.records,
+      isCommitting: () => this.host.isCommitting,
       remotePartitions: (topic) => this.cluster.topic(topic)?.partitions.length ?? 0,
     });
+    this.gatherMs = performance.now() - startedAt;
+    return load;
   }
 
   /** Whether it is in the cluster. Rejects where the session has to begin anew. */
@@ -199,7 +208,7 @@ export class Lane {
     load.release();
     this.host.delivered(load, cycleMs);
     for (const place of slow) this.setAside(load.sourcesOf.get(place) ?? [], place, tookMs);
-    await this.pause(this.host.restMs(load, tookMs));
+    await this.pause(this.host.restMs(load, { tookMs, gatherMs: this.gatherMs }));
     return true;
   }
 

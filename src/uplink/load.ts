@@ -1,5 +1,5 @@
 /** What one delivery carries: gathered from sources in the order of their priority, within limits. */
-import { setImmediate as turn } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import type { Partition } from "../log/log.ts";
 import { readMemory } from "../log/reused-memory.ts";
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
@@ -13,6 +13,8 @@ import { NamedError } from "./words.ts";
 const MAX_BODY_BYTES = 64 << 20;
 /** Some half a millisecond's work: then whoever else waits for this thread, sensors first, has a turn. */
 const SLICE_BYTES = 64 << 10;
+/** And syncs under way are let through before the next slice, for so long at most. */
+const MAX_GIVE_WAY_MS = 8;
 
 export interface LoadPart {
   readonly source: Source;
@@ -57,6 +59,8 @@ export interface GatherOptions {
   readonly partitioning: "same" | "key" | "modulo";
   readonly maxBytes: number;
   readonly maxRecords: number;
+  /** Somebody waits for a sync: it is quick as long as a processor is free for it. */
+  readonly isCommitting: () => boolean;
   /** Partitions that the remote topic has. */
   readonly remotePartitions: (topic: string) => number;
 }
@@ -93,7 +97,7 @@ async function takeFrom(
   load: Load,
   leftBytes: number,
   leftRecords: number,
-  { partitioning, remotePartitions }: GatherOptions,
+  { partitioning, remotePartitions, isCommitting }: GatherOptions,
 ): Promise<void> {
   const { partition, maxBatchBytes, origin } = source;
   const remote = remotePartitions(source.topic);
@@ -135,7 +139,7 @@ async function takeFrom(
       sliceBytes += body.length;
       if (sliceBytes >= SLICE_BYTES) {
         sliceBytes = 0;
-        await turn();
+        await giveWay(isCommitting);
       }
       if (next < end || records >= maxRecords) break taking;
     }
@@ -146,6 +150,11 @@ async function takeFrom(
   load.bytes += bytesIn(load) - bytesBefore;
   if (next < waiting) load.isFull = true;
   if (next > from || source.mustWritePlace) load.parts.push({ source, from, next, records });
+}
+
+async function giveWay(isCommitting: () => boolean): Promise<void> {
+  await turn();
+  for (let waited = 0; waited < MAX_GIVE_WAY_MS && isCommitting(); waited++) await sleep(1);
 }
 
 function bytesIn({ batches }: Load): number {

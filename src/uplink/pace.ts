@@ -1,8 +1,26 @@
-/** How fast an uplink may go: caps by bytes and records, by the hour if wanted, and a share of the time. */
+/**
+ * How fast an uplink may go: caps by bytes and records, by the hour if wanted, and a share of the time. And a drain
+ * gives way to sensors that publish meanwhile, for their acknowledgements wait for the same processor and disk.
+ */
 import type { RateOptions, RateWindow } from "./options.ts";
 
 /** What may be sent at once after a rest: a second's worth. */
 const BURST_S = 1;
+/**
+ * Beside sensors a drain rests for so many times as long as gathering took it: on a slow link that is next to
+ * nothing, and on a machine that is busy gathering takes longer by itself.
+ */
+const COMPANY_REST = 2;
+/** And what a delivery carries at most then: a cluster on the same machine or network takes it in small pieces, too. */
+const COMPANY_BYTES = 1 << 20;
+
+/** What a delivery has cost, in milliseconds. */
+export interface Spent {
+  /** Reading and encoding, on this machine. */
+  readonly gatherMs: number;
+  /** Until the cluster had it. */
+  readonly tookMs: number;
+}
 
 /** A bucket that fills by the second; what was taken too much is waited for afterwards. */
 class Bucket {
@@ -28,11 +46,18 @@ export class Pace {
     this.options = options;
   }
 
-  /** How long to rest after a delivery: `tookMs` it lasted, `now` is monotonic, `date` says which window holds. */
-  restMs(sent: { bytes: number; records: number }, tookMs: number, now: number, date: Date): number {
+  /** How long to rest after a delivery; `now` is monotonic, `date` says which window holds. */
+  restMs(
+    sent: { bytes: number; records: number },
+    { gatherMs, tookMs }: Spent,
+    now: number,
+    date: Date,
+    isBesideSensors: boolean,
+  ): number {
     const caps = this.capsAt(date);
     const { share } = this.options;
     return Math.max(
+      isBesideSensors ? gatherMs * COMPANY_REST : 0,
       caps.bytes === undefined ? 0 : this.bytes.take(sent.bytes, caps.bytes, now),
       caps.records === undefined ? 0 : this.records.take(sent.records, caps.records, now),
       share >= 1 ? 0 : tookMs * (1 / share - 1),
@@ -40,9 +65,9 @@ export class Pace {
   }
 
   /** No delivery is larger than a second's worth, so that a cap is not kept only on the average. */
-  mostAt(date: Date): { bytes: number; records: number } {
+  mostAt(date: Date, isBesideSensors: boolean): { bytes: number; records: number } {
     const { bytes = Number.POSITIVE_INFINITY, records = Number.POSITIVE_INFINITY } = this.capsAt(date);
-    return { bytes, records };
+    return { bytes: isBesideSensors ? Math.min(bytes, COMPANY_BYTES) : bytes, records };
   }
 
   private capsAt(date: Date): { bytes?: number | undefined; records?: number | undefined } {

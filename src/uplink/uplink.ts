@@ -6,7 +6,7 @@ import type { Lane, LaneHost } from "./lane.ts";
 import type { Load } from "./load.ts";
 import type { Gap, Notes } from "./notes.ts";
 import type { UplinkOptions } from "./options.ts";
-import { Pace } from "./pace.ts";
+import { Pace, type Spent } from "./pace.ts";
 import { Placement } from "./placement.ts";
 import { readMark } from "./places.ts";
 import { Problem } from "./problem.ts";
@@ -27,6 +27,9 @@ const LOCAL_SAVE_MS = 1_000;
 /** Kafka forgets the offsets of a group that is silent for a week (`offsets.retention.minutes`). */
 const RENEW_MS = 6 * 3_600_000;
 
+/** Sensors that publish are there until they have been silent for so long. */
+const COMPANY_MS = 1_000;
+
 export interface UplinkServices {
   readonly log: Log;
   /** The data folder's identity. */
@@ -34,6 +37,7 @@ export interface UplinkServices {
   readonly groups: GroupCoordinator;
   readonly notes: Notes;
   readonly logger: Logger;
+  readonly isCommitting: () => boolean;
   /** What the data folder's disk still takes. */
   readonly freeBytes: () => Promise<number | undefined>;
 }
@@ -67,6 +71,8 @@ export class Uplink implements LaneHost {
   private timers: NodeJS.Timeout[] = [];
   private renewedAt = performance.now();
   private readonly meter = new RunwayMeter();
+  /** When something came in last. */
+  private newsAt = Number.NEGATIVE_INFINITY;
   private readonly marks: RunwayMarks;
   private freeBytes: number | undefined;
 
@@ -78,7 +84,10 @@ export class Uplink implements LaneHost {
     this.pace = new Pace(options.rate);
     this.marks = new RunwayMarks(options.warnAtMs);
     const { name } = options;
-    this.found = new Sources(options, services, (source) => this.laneOf(source)?.wake());
+    this.found = new Sources(options, services, (source) => {
+      this.newsAt = performance.now();
+      this.laneOf(source)?.wake();
+    });
     this.problem = new Problem(({ message, mend }) => {
       this.logger.warn({ uplink: name, mend }, `uplink ${name}: ${message}`);
     });
@@ -292,6 +301,10 @@ export class Uplink implements LaneHost {
     return source.state === "failing" ? session.side : session.lanes[mainLaneOf(source)];
   }
 
+  get isCommitting(): boolean {
+    return this.services.isCommitting();
+  }
+
   sourcesOf(lane: Lane): readonly Source[] {
     const all = this.sources;
     if (lane.isSide) return all.filter(({ state }) => state === "failing");
@@ -338,12 +351,16 @@ export class Uplink implements LaneHost {
     return skipped;
   }
 
-  restMs({ bytes, records }: Load, tookMs: number): number {
-    return this.pace.restMs({ bytes, records }, tookMs, performance.now(), new Date());
+  restMs(load: Load, spent: Spent): number {
+    return this.pace.restMs(load, spent, performance.now(), new Date(), load.isFull && this.isBesideSensors);
+  }
+
+  private get isBesideSensors(): boolean {
+    return performance.now() - this.newsAt < COMPANY_MS;
   }
 
   mostNow(): { bytes: number; records: number } {
-    return this.pace.mostAt(new Date());
+    return this.pace.mostAt(new Date(), this.isBesideSensors);
   }
 
   // ── the meter ──────────────────────────────────────────────────────────────────────────────────────────

@@ -124,17 +124,18 @@ export function lengthsProblem(batch: Buffer): string | undefined {
 /**
  * The batch with only those of its records whose place in `isKept` is not 0, at least one: offsets,
  * producer and sequence as they were. With `deleteHorizonMs` the batch carries that from now on, unless its
- * timestamps are too far from it to be exact.
+ * timestamps are too far from it to be exact. `room` gives memory to work in, which is the caller's again then.
  */
 export async function keepRecords(
   batch: Buffer,
   body: Buffer,
   isKept: Uint8Array,
   deleteHorizonMs: number | undefined,
+  room: (bytes: number) => Buffer = Buffer.allocUnsafe,
 ): Promise<Buffer> {
   const baseTimestamp = baseTimestampOf(batch);
   const newBase = deleteHorizonMs ?? baseTimestamp;
-  const kept = Buffer.allocUnsafe(body.length + isKept.length * MAX_DELTA_BYTES);
+  const kept = room(body.length + isKept.length * MAX_DELTA_BYTES);
   let end = 0;
   let count = 0;
   let maxDelta = Number.NEGATIVE_INFINITY;
@@ -148,7 +149,7 @@ export async function keepRecords(
       continue;
     }
     const delta = baseTimestamp + timestampDelta - newBase;
-    if (Math.abs(delta) > MAX_DELTA) return keepRecords(batch, body, isKept, undefined);
+    if (Math.abs(delta) > MAX_DELTA) return keepRecords(batch, body, isKept, undefined, room);
     end = putVarint(kept, end, zigZag(1 + varintBytes(zigZag(delta)) + to - restFrom));
     kept[end++] = 0; // attributes: none are defined
     end = putVarint(kept, end, zigZag(delta));

@@ -157,7 +157,7 @@ export async function ingestDuringDrain(): Promise<Figure[]> {
             figure: `${(busy / atRest).toFixed(1)}×`,
             target: "≤ 2×",
             met: busy / atRest <= 2 && to < BACKLOG,
-            detail: `${ms(busy)} against ${ms(atRest)}, ${PUBLISHES} publishes each, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, its processor time what the others leave`,
+            detail: `${ms(busy)} against ${ms(atRest)}, ${PUBLISHES} publishes each, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, on one processor`,
             values: { busy, atRest, rate },
           },
         ];
@@ -253,7 +253,7 @@ export async function idleUplink(): Promise<Figure[]> {
 }
 
 /** A week of 20 million records, 33 a second, takes more than a bench has time for; SLUICE_BENCH_WEEK=20000000 takes ten minutes. */
-const WEEK = Number(process.env.SLUICE_BENCH_WEEK ?? 4_000_000);
+const WEEK = Number(process.env.SLUICE_BENCH_WEEK ?? 6_000_000);
 const WEEK_PER_SECOND = 60_000;
 
 export async function outage(): Promise<Figure[]> {
@@ -263,11 +263,11 @@ export async function outage(): Promise<Figure[]> {
   const isNear = (ratio: number) => Math.abs(ratio - 1) <= 0.1;
   return [
     {
-      what: `an outage of ${k(WEEK)} records, until the disk is full and beyond`,
+      what: `two outages of ${k(WEEK)} records together, one until the disk is full`,
       figure: `lost ${lost}, twice ${repeated}, gaps ${gapRecords}`,
       target: "all delivered once",
       met: inKafka === WEEK && lost + repeated + gapRecords === 0,
-      detail: `${k(WEEK_PER_SECOND)} records/s, killed once; ${seconds} s`,
+      detail: `${k(WEEK_PER_SECOND)} records/s, the gateway killed in each; ${seconds} s`,
       values: { inKafka, lost, repeated, gapRecords },
     },
     {
@@ -275,7 +275,7 @@ export async function outage(): Promise<Figure[]> {
       figure: `${off(disk)}, ${off(drained)}`,
       target: "within 10%",
       met: isNear(disk) && isNear(drained),
-      detail: "foretold with half of the disk full, and with a fifth drained",
+      detail: "foretold with half of the disk full, and with a quarter drained",
       values: { disk, drain: drained },
     },
   ];

@@ -28,4 +28,6 @@ try {
 } finally {
   console.log(audit.gateway?.process.output.slice(-6_000));
   await audit.close();
+  // The tools' JVM would stay.
+  process.exit();
 }

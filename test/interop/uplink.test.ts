@@ -348,6 +348,37 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
     },
   );
 
+  test("several uplinks stand side by side, each with its place; topics are made as the policy says", async () => {
+    const [first, second] = [`remote-${++topics}`, `remote-${++topics}`];
+    const uplink = (name: string, to: string) => ({
+      ...{ name, to, brokers: [kafka.brokers], streams: ["telemetry"], ...QUICK },
+      create: { replication: 1, settings: { "retention.ms": "12345678" } },
+    });
+    const gateway = await Gateway.start({
+      streams: { telemetry: { partitions: 3 } },
+      mappings: [{ from: "sensors/+device/#", to: "telemetry", key: "$" + "{device}" }],
+      uplinks: [uplink("one", first), uplink("two", second)],
+    });
+    gateways.push(gateway);
+    await publish(gateway, 10);
+    await Promise.all([inKafka(first, 10), inKafka(second, 10)]);
+    await sluice(gateway, ["pause", "two"]);
+    await publish(gateway, 10, 10);
+    await inKafka(first, 20);
+    expect(await valuesIn(second)).toHaveLength(10);
+    await sluice(gateway, ["resume", "two"]);
+    await inKafka(second, 20);
+    for (const topic of [first, second]) expect((await valuesIn(topic)).sort()).toEqual(numbers(20));
+    const admin = kafka.client().admin();
+    await admin.connect();
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [{ type: 2, name: first, configNames: ["retention.ms"] }],
+    });
+    expect(resources[0]?.configEntries[0]?.configValue).toBe("12345678");
+    await admin.disconnect();
+  });
+
   // ── what the cluster refuses ───────────────────────────────────────────────────────────────────────────
 
   test("a record that is too large stops its partition only; by hand it is skipped, and the gap is shown", async () => {
@@ -422,6 +453,12 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
       ],
     });
     gateways.push(second);
+    // Offsets alone would not tell what it takes before it has read its place from what the first has sent.
+    const isReady = ({ state }: { state: string }) => state === "ready";
+    await eventually(
+      async () => (await report(second)).streams[0]?.partitions.every(isReady) === true,
+      "the second's places",
+    );
     await publish(second, 5, 100);
     await eventually(async () => (await valuesIn(topic)).includes("value 104"), "the second's records");
     await publish(first, 5, 15);

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
+import type { Endpoint } from "../../src/kafka/api.ts";
 import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
@@ -394,5 +395,28 @@ describe("the server", () => {
       }),
     );
     expect(seen).toMatchObject([broker.server.address, outside]);
+  });
+
+  it("opens and closes listeners while it runs, and tells who comes what holds then", async () => {
+    const listener = (name: string, host: string) =>
+      ({ name, bind: { host, port: 0 }, advertise: { host: `${name}.example`, port: 1 } }) as const;
+    const options = { ...OPTIONS, listeners: [listener("old", "127.0.0.2")] };
+    broker = await startBroker(options);
+    const { server } = broker;
+    const to = async ({ host, port }: { host: string; port: number }) => {
+      const socket = connect(port, host);
+      await once(socket, "connect");
+      return new Client(socket, apis);
+    };
+    const [stays, goes] = [await to(server.address), await to(server.addresses[1] as Endpoint)];
+    const changed = { ...options, listeners: [listener("new", "127.0.0.3")] };
+    await server.open(changed);
+    server.use(changed);
+    await goes.closed;
+    const news = await to(server.addresses[1] as Endpoint);
+    expect((await news.send("Metadata", 1, { topics: [] })).brokers).toMatchObject([{ host: "new.example" }]);
+    const { brokers } = await stays.send("Metadata", 1, { topics: [] });
+    expect(brokers).toMatchObject([server.address]);
+    for (const { socket } of [stays, news]) socket.destroy();
   });
 });

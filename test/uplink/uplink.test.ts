@@ -41,7 +41,11 @@ async function forwarding(cluster: FakeCluster, options: Partial<UplinkOptions> 
   const groups = new GroupCoordinator(log, {}, silentLogger);
   await groups.start();
   const brokers = [cluster.address(0)];
-  const services = { log, logId: "log", groups, logger: silentLogger, freeBytes: async () => undefined };
+  const services = {
+    ...{ log, groups, logId: "log", logger: silentLogger },
+    isCommitting: () => log.isCommitting,
+    freeBytes: async () => undefined,
+  };
   const uplinks = new Uplinks([{ ...OPTIONS, brokers, ...options }], services);
   await uplinks.start();
   onTestFinished(async () => {

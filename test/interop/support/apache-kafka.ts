@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Kafka, logLevel } from "kafkajs";
 import { freePort } from "./gateway.ts";
@@ -28,8 +28,8 @@ export interface ApacheKafkaOptions {
   readonly formatArgs?: readonly string[];
   readonly heap?: string;
   /**
-   * As far as one machine can show it: its files in memory instead of on the gateway's disk, and its processor time
-   * what the gateway leaves.
+   * As far as one machine can show it: its files in memory instead of on the gateway's disk, and on one processor
+   * only, where it yields to others. (Syncs take several times as long on a machine whose processors are all busy.)
    */
   readonly isElsewhere?: boolean;
 }
@@ -100,7 +100,8 @@ export class ApacheKafka {
 
   private spawn(): Running {
     const { heap = "512m", isElsewhere = false } = this.options;
-    const [command, ...first] = isElsewhere ? ["nice", "-n", "15", tool("java")] : [tool("java")];
+    const aside = ["taskset", "-c", String(cpus().length - 1), "nice", "-n", "15"];
+    const [command, ...first] = [...(isElsewhere ? aside : []), tool("java")];
     return new Running(command as string, [
       ...first,
       // Those of kafka-server-start.sh.

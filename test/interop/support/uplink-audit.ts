@@ -34,7 +34,6 @@ export interface AuditResult {
   readonly duplicates: number;
   readonly outOfOrder: number;
   readonly faults: Readonly<Record<string, number>>;
-  /** The largest number of records that one transaction may carry here. */
   readonly seconds: number;
 }
 

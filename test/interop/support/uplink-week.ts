@@ -1,7 +1,8 @@
 /**
  * A week without the cluster, in minutes: sensors' records come in at an even rate until the disk is full and they
- * have to wait; then the cluster is back, takes all of it, and retention gives the disk back. Compared: what the
- * runway meter said with what happened, and each record's offset with where it came to lie.
+ * have to wait; then the cluster is back, takes all of it, and retention gives the disk back. And a second time, with
+ * sensors that go on through the drain. Compared: what the runway meter said with what happened, and each record's
+ * offset with where it came to lie.
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,15 +11,17 @@ import { ApacheKafka } from "./apache-kafka.ts";
 import { Gateway, program } from "./gateway.ts";
 import { kafkaClient } from "./kafka.ts";
 import { MAINS } from "./kafka-tools.ts";
-import { eventually, Running } from "./process.ts";
+import { eventually, Running, run } from "./process.ts";
 import { javaArgs, tool } from "./tools.ts";
 
 const PARTITIONS = 6;
 const RECORD_BYTES = 200;
 /** What the log takes for each, in batches as ProducerPerformance makes them. */
 const STORED_BYTES = 215;
-/** The gateway's own state, and the journal's files. */
-const OWN_BYTES = 128 << 20;
+/** What the gateway leaves to others (`storage.minFree`). */
+const MIN_FREE_BYTES = 64 << 20;
+/** By which the journal grows at most. */
+const JOURNAL_BYTES = 40 << 20;
 /** Of all records so many find room on the disk. */
 const ROOM = 0.6;
 const TOPIC = "edge.interop.telemetry";
@@ -57,72 +60,106 @@ export async function week({ records, perSecond, say = () => {} }: WeekOptions):
   try {
     await kafka.createTopics({ [TOPIC]: PARTITIONS });
     await kafka.kill();
-    gateway = await away(kafka.brokers, records);
-    const { brokers } = gateway;
-    const own = gateway;
-    const status = () => statusOf(own);
-    const producing = produce(brokers, records, perSecond);
-    const filled = (part: number) =>
-      eventually(
-        async () => (await status()).waitingRecords > records * ROOM * part,
-        `${part} of the disk full`,
-        3_600_000,
-      );
-    // The power fails, too; and from then on the meter knows the rate of this week, and no time before it.
-    await filled(0.05);
-    await gateway.kill();
-    await gateway.again();
-    await filled(0.5);
-    const diskMs = (await status()).runway.diskMs ?? Number.NaN;
-    const diskAt = performance.now();
-    say(`the disk is said to last ${(diskMs / 1000).toFixed(0)} s`);
-    await eventually(() => /takes nothing|full/i.test(own.process.output), "a full disk", 3_600_000);
-    const disk = diskMs / (performance.now() - diskAt);
-    say(`it lasted ${((performance.now() - diskAt) / 1000).toFixed(0)} s`);
-    const waiting = (await status()).waitingRecords;
-    await kafka.again();
-    await eventually(
-      async () => (await status()).waitingRecords < waiting * 0.8,
-      "a fifth drained",
-      3_600_000,
-    );
-    const drainMs = (await status()).runway.drainMs ?? Number.NaN;
-    const drainAt = performance.now();
-    say(`the drain is said to take ${(drainMs / 1000).toFixed(0)} s more`);
-    await eventually(async () => (await status()).waitingRecords < perSecond / 2, "the drain", 3_600_000);
-    const drain = drainMs / (performance.now() - drainAt);
-    say(`it took ${((performance.now() - drainAt) / 1000).toFixed(0)} s`);
-    await producing;
-    await eventually(async () => (await status()).waitingRecords === 0, "the rest", 600_000);
+    const half = records / 2;
+    gateway = await away(kafka.brokers, half);
+    const outage = new Outage(gateway, kafka, half, perSecond, say);
+    const disk = await outage.fillsTheDisk();
     const retired = await retiredOf(gateway);
-    const { gapRecords } = await status();
-    return {
-      records,
-      ...(await audit(kafka)),
-      gapRecords,
-      disk,
-      drain,
-      retired,
-      seconds: Math.round((performance.now() - startedAt) / 1000),
-    };
+    const drain = await outage.drains();
+    const { gapRecords } = await statusOf(gateway);
+    const seconds = Math.round((performance.now() - startedAt) / 1000);
+    return { records, ...(await audit(kafka)), gapRecords, disk, drain, retired, seconds };
   } finally {
     await gateway?.dispose();
     await kafka.close();
   }
 }
 
+/** Two times the cluster is away for so many records; whatever is said of what will come is held against it. */
+class Outage {
+  private readonly gateway: Gateway;
+  private readonly kafka: ApacheKafka;
+  private readonly records: number;
+  private readonly perSecond: number;
+  private readonly say: (words: string) => void;
+
+  constructor(
+    gateway: Gateway,
+    kafka: ApacheKafka,
+    records: number,
+    perSecond: number,
+    say: (words: string) => void,
+  ) {
+    this.gateway = gateway;
+    this.kafka = kafka;
+    this.records = records;
+    this.perSecond = perSecond;
+    this.say = say;
+  }
+
+  private until(holds: (status: Status) => boolean, what: string): Promise<void> {
+    return eventually(async () => holds(await statusOf(this.gateway)), what, 3_600_000);
+  }
+
+  /** The power fails, too; and from then on the meter knows the rate of this week, and no time before it. */
+  private async begun(): Promise<void> {
+    await this.until(({ waitingRecords }) => waitingRecords > this.records * 0.05, "the outage");
+    await this.gateway.kill();
+    await this.gateway.again();
+  }
+
+  /** Until sensors have to wait; then the cluster is back, and the rest comes. What was foretold over what came. */
+  async fillsTheDisk(): Promise<number> {
+    const { gateway, records, say } = this;
+    const producing = produce(gateway.brokers, records, this.perSecond);
+    await this.begun();
+    await this.until(({ waitingRecords }) => waitingRecords > records * ROOM * 0.5, "half of the disk");
+    const diskMs = (await statusOf(gateway)).runway.diskMs ?? Number.NaN;
+    const saidAt = performance.now();
+    say(`the disk is said to last ${(diskMs / 1000).toFixed(0)} s`);
+    await eventually(() => /the disk is full/.test(gateway.process.output), "a full disk", 3_600_000);
+    const tookMs = performance.now() - saidAt;
+    say(`it lasted ${(tookMs / 1000).toFixed(0)} s`);
+    await this.kafka.again();
+    await producing;
+    await this.until(({ waitingRecords }) => waitingRecords === 0, "the drain");
+    return diskMs / tookMs;
+  }
+
+  /** The second outage ends long before the disk does, and sensors go on. What was foretold over what came. */
+  async drains(): Promise<number> {
+    const { gateway, records, say } = this;
+    await this.kafka.kill();
+    const producing = produce(gateway.brokers, records, this.perSecond);
+    await this.begun();
+    await this.until(({ waitingRecords }) => waitingRecords > records * ROOM * 0.8, "the outage's end");
+    await this.kafka.again();
+    await this.until(({ waitingRecords }) => waitingRecords < records * ROOM * 0.6, "a quarter of the drain");
+    const drainMs = (await statusOf(gateway)).runway.drainMs ?? Number.NaN;
+    const saidAt = performance.now();
+    say(`the drain is said to take ${(drainMs / 1000).toFixed(0)} s more`);
+    await this.until(({ waitingRecords }) => waitingRecords < this.perSecond / 4, "the drain");
+    const tookMs = performance.now() - saidAt;
+    say(`it took ${(tookMs / 1000).toFixed(0)} s`);
+    await producing;
+    await this.until(({ waitingRecords }) => waitingRecords === 0, "the rest");
+    return drainMs / tookMs;
+  }
+}
+
 /** On a disk of its own, with a retention that would long have taken what waits. */
 async function away(broker: string, records: number): Promise<Gateway> {
-  const retention = { time: "5s", size: "16MiB", waitForUplink: true };
-  const segment = { size: "4MiB", time: "10s" };
+  const retention = { time: "5s", size: "2MiB", waitForUplink: true };
+  const segment = { size: "1MiB", time: "10s" };
   const gateway = await Gateway.start({
     streams: { telemetry: { partitions: PARTITIONS, retention, segment } },
     mappings: [],
     uplinks: [{ name: "cloud", brokers: [broker], streams: ["telemetry"], maxBackoff: "1s" }],
     nodeArgs: ["--import", fileURLToPath(new URL("small-disk.mjs", import.meta.url))],
   });
-  const bytes = OWN_BYTES + Math.round(records * ROOM * STORED_BYTES);
-  await writeFile(join(gateway.folder, "small-disk"), String(bytes));
+  const { stdout } = await run("du", ["-sB1", gateway.dataDir]);
+  const bytes = Number.parseInt(stdout, 10) + MIN_FREE_BYTES + JOURNAL_BYTES + records * ROOM * STORED_BYTES;
+  await writeFile(join(gateway.folder, "small-disk"), String(Math.round(bytes)));
   return gateway;
 }
 
