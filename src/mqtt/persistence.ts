@@ -82,7 +82,7 @@ export class Persistence {
 
   /** A clean session begins: nothing of an earlier one is left [MQTT-3.1.2-6]. */
   async cleanSubscriptions({ id }: { readonly id: string }): Promise<void> {
-    const session = this.sessions.named(id);
+    const session = this.sessions.toEnd(id);
     if (session !== undefined) await this.sessions.forget(session);
   }
 
@@ -135,8 +135,11 @@ export class Persistence {
   async incomingStorePacket(client: Connection, packet: StoredPacket): Promise<void> {
     const { maxInFlight } = this.sessions.limits;
     const incoming = client.clean ? this.incomingOf(client) : this.sessions.of(client).incoming;
-    if (incoming.size >= maxInFlight) throw new Error(`${maxInFlight} QoS 2 messages were not released`);
     const id = packet.messageId as number;
+    const known = incoming.get(id);
+    // Both were looked for before either was stored: the later one is no second message, either.
+    if (known !== undefined) return known ?? undefined;
+    if (incoming.size >= maxInFlight) throw new Error(`${maxInFlight} QoS 2 messages were not released`);
     const stored = this.storeIncoming(client, packet).then(
       () => {
         if (incoming.get(id) === stored) incoming.set(id, null);

@@ -85,6 +85,8 @@ export class Sessions {
   private readonly sessions = new Map<string, Session>();
   /** The session that a connection began with, whatever its client id has by now. */
   private readonly bound = new WeakMap<Connection, Session>();
+  /** By client id: the newest session whose end is not on disk yet. */
+  private readonly ending = new Map<string, Session>();
   /** The numbers of the wills on disk. */
   private readonly wills = new WeakMap<Publisher, number>();
   private readonly trie = new FilterTrie<Subscriber>();
@@ -229,6 +231,11 @@ export class Sessions {
     return client.clean ? undefined : (this.bound.get(client) ?? this.named(client.id));
   }
 
+  /** The session that a clean one ends: also one whose end another connection has asked for, and is not on disk. */
+  toEnd(clientId: string): Session | undefined {
+    return this.sessions.get(clientId) ?? this.ending.get(clientId);
+  }
+
   named(clientId: string): Session | undefined {
     return this.sessions.get(clientId);
   }
@@ -277,9 +284,12 @@ export class Sessions {
 
   /** Resolves when a restart would not find it. */
   async forget(session: Session): Promise<void> {
-    this.remove(session);
     const { number, clientId, subscriptions, incoming } = session;
+    if (!session.isGone) this.remove(session);
+    this.ending.set(clientId, session);
     await this.store.write(this.store.entry("session", { clientId }, null));
+    if (this.ending.get(clientId) !== session) return;
+    this.ending.delete(clientId);
     for (const filter of subscriptions.keys()) {
       this.queue.deleteLater("subscription", { session: number, filter });
     }

@@ -230,7 +230,12 @@ export class Actor {
       await this.log.deleteRecords(partition, before);
     } catch (error) {
       const { code } = error as LogError;
-      if (REFUSALS.includes(code) || (this.options.isFaulty && REFUSED_BY_DISK.includes(code))) return;
+      if (
+        code === "CLOSED" ||
+        REFUSALS.includes(code) ||
+        (this.options.isFaulty && REFUSED_BY_DISK.includes(code))
+      )
+        return;
       throw error;
     }
     if (this.log.stream(name) !== partition.stream) return;

@@ -363,8 +363,8 @@ export class Guests {
   private areBack(clients: readonly ClientBook[]): boolean {
     let all = true;
     for (const { id, outgoing, subscription } of clients) {
+      if (this.links.get(id)?.isOpen !== true) this.connect(id);
       const link = this.links.get(id);
-      if (link === undefined || !link.isOpen) this.connect(id);
       const isSettled = subscription.state === "active" || subscription.state === "none";
       all &&= link?.isReady === true && outgoing.size === 0 && isSettled;
     }

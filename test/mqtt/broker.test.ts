@@ -78,6 +78,29 @@ describe("an acknowledgement", () => {
     await third.until("unsuback");
   });
 
+  it("of a clean session goes out when the old one's end is on disk, also of one that is asked for again", async () => {
+    const log = new FakeLog("all");
+    const { port } = await startBroker(log.log);
+    const old = await RawClient.connect(port, "c", { clean: false });
+    old.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "a", qos: 1 }] });
+    await old.until("suback");
+    log.hold = true;
+    const asking: RawClient[] = [];
+    for (let time = 1; time <= 2; time++) {
+      const client = await RawClient.open(port);
+      const protocol = { protocolId: "MQTT", protocolVersion: 4 };
+      client.send({ cmd: "connect", clientId: "c", clean: true, keepalive: 0, ...protocol });
+      asking.push(client);
+      await eventually(() => expect(log.held).toHaveLength(time));
+    }
+    const other = await RawClient.connect(port, "other");
+    await other.roundTrip();
+    expect(asking.flatMap((client) => client.of("connack"))).toEqual([]);
+    log.hold = false;
+    log.release();
+    await asking[1]?.until("connack");
+  });
+
   it("of a PUBREL goes out when the release is on disk, also of one that comes again over another connection", async () => {
     const log = new FakeLog("all");
     const { port } = await startBroker(log.log);

@@ -7,7 +7,7 @@ import type { Packet } from "mqtt-packet";
 import { onTestFinished } from "vitest";
 import type { File } from "../../src/log/file-system.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
-import type { MqttLimits } from "../../src/mqtt/broker.ts";
+import type { MqttLimits } from "../../src/mqtt/limits.ts";
 import { silentLogger } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 import { RawClient, type Running, startBroker } from "./support.ts";

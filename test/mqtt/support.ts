@@ -7,8 +7,9 @@ import type { Log } from "../../src/log/log.ts";
 import type { ReceivingClock } from "../../src/log/timekeeper.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
 import type { RuleDefinition } from "../../src/mapping/rule.ts";
-import { MqttBroker, type MqttLimits } from "../../src/mqtt/broker.ts";
+import { MqttBroker } from "../../src/mqtt/broker.ts";
 import { Ingest, type IngestOptions } from "../../src/mqtt/ingest.ts";
+import type { MqttLimits } from "../../src/mqtt/limits.ts";
 import { silentLogger } from "../support/log.ts";
 
 export const ALL: RuleDefinition[] = [{ name: "all", from: "#rest", to: "all", key: "${topic}" }];
