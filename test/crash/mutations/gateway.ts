@@ -141,16 +141,6 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     ],
   },
   {
-    name: "CONNACK of a clean session that is asked for again before the end of the old one is on disk",
-    edits: [
-      {
-        file: "mqtt/sessions.ts",
-        find: "return this.sessions.get(clientId) ?? this.ending.get(clientId);",
-        replace: "return this.sessions.get(clientId);",
-      },
-    ],
-  },
-  {
     name: "UNSUBACK before the subscription's end is on disk",
     edits: [
       {
