@@ -85,7 +85,8 @@ export class DiskSpace {
     // Once full, a little more than enough: not to and fro with each segment.
     const wanted = minFreeBytes * (this.isFull ? 1.05 : 1);
     let missing = wanted - free;
-    if (missing > 0 && whenFull === "dropOldest") missing -= await this.makeRoom(missing);
+    if (missing > 0)
+      missing -= await (whenFull === "dropOldest" ? this.makeRoom(missing) : this.expire(missing));
     const isFull = missing > 0;
     if (isFull === this.isFull) return;
     this.isFull = isFull;
@@ -104,17 +105,34 @@ export class DiskSpace {
     }
   }
 
-  /** Returns how much it could free. */
-  private async makeRoom(wanted: number): Promise<number> {
-    const { retain, checkpoint, partitions, logger } = this.options;
-    const mayGo = [...partitions()].filter(
+  private get mayGo(): PartitionLog[] {
+    return [...this.options.partitions()].filter(
       ({ stream: { internal, settings } }) => !internal && settings.cleanup === "delete",
     );
+  }
+
+  /**
+   * Has retention take what it wants. A checkpoint, without which it may not take the newest segments, comes by
+   * itself with more records only, and there are none while publishers are refused. Returns how much that freed.
+   */
+  private async expire(wanted: number): Promise<number> {
+    const { retain, checkpoint } = this.options;
+    const { mayGo } = this;
     const sizeOf = (): number => mayGo.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const before = sizeOf();
     await retain();
-    let freed = before - sizeOf();
-    if (freed < wanted && mayGo.some(({ isDirty }) => isDirty)) await checkpoint().catch(() => {});
+    if (before - sizeOf() < wanted && mayGo.some(({ isDirty }) => isDirty)) {
+      await checkpoint().catch(() => {});
+      await retain();
+    }
+    return before - sizeOf();
+  }
+
+  /** Returns how much it could free. */
+  private async makeRoom(wanted: number): Promise<number> {
+    const { logger } = this.options;
+    const { mayGo } = this;
+    let freed = await this.expire(wanted);
     const spent = new Set<PartitionLog>();
     while (freed < wanted) {
       // The newest segment of a partition only where nobody has another one.

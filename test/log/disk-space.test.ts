@@ -59,6 +59,18 @@ describe("a disk with less room than is to stay free", () => {
     expect(await values(partitionOf(store.stream("s")))).toEqual(["a", "d"]);
   });
 
+  it("takes records again when all that fills it is past its retention, in the newest segments too", async () => {
+    const { store, room } = await smallDisk(1 << 20, { minFreeBytes: 1000, whenFull: "refuse" });
+    await store.createStream("s", 1, { ...SEGMENT, retentionMs: 200 }, "config");
+    await add(store, "s", "a".padEnd(800));
+    room.bytes = 1800;
+    await until(() => store.stats.diskFull);
+    expect(await outcome(add(store, "s", "b"))).toBe("DISK_FULL");
+    await until(() => !store.stats.diskFull);
+    expect(partitionOf(store.stream("s")).logStartOffset).toBe(1);
+    await add(store, "s", "c");
+  });
+
   it("is made room on by the stream that takes most, oldest first, and by no other", async () => {
     const { store, room, disk } = await smallDisk(1 << 20, { minFreeBytes: 10_000, whenFull: "dropOldest" });
     for (const name of ["flood", "quiet"]) await store.createStream(name, 1, SEGMENT, "config");
