@@ -13,26 +13,6 @@ export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
     ],
   },
   {
-    name: "compaction removes old segments before the new one's name is synced",
-    edits: [
-      {
-        file: "log/replacement.ts",
-        find: "  onTaken();\n  await fileSystem.syncFolder(folder);\n",
-        replace: "  onTaken();\n",
-      },
-    ],
-  },
-  {
-    name: "compaction puts its segment in place before the removal of the others is synced",
-    edits: [
-      {
-        file: "log/replacement.ts",
-        find: "  await fileSystem.syncFolder(folder);\n  await fileSystem.rename(join(folder, taken)",
-        replace: "  await fileSystem.rename(join(folder, taken)",
-      },
-    ],
-  },
-  {
     name: "compaction removes the old segments first",
     edits: [
       {
