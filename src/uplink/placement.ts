@@ -16,8 +16,8 @@ import type { UplinkServices } from "./uplink.ts";
 
 export class Placement {
   readonly seenRuns: Set<string>;
-  /** Taken at the begin of the next session. */
-  readonly resets = new Map<string, { offset: number; why: Gap["why"] }>();
+  /** Where a source is to go on, by a person's word. It stands until the cluster has it: a session may end before. */
+  private readonly resets = new Map<string, { offset: number; why: Gap["why"]; isTaken: boolean }>();
   /** Sources that are elsewhere by now than the gateway's own group says. */
   readonly unsaved = new Set<Source>();
   clusterId: string | undefined;
@@ -43,6 +43,18 @@ export class Placement {
   placeOf({ place }: Source, offset: number): Place {
     const { run } = this;
     return { ...place, offset, metadata: markOf({ log: this.services.logId, run, offset }) };
+  }
+
+  /** Taken when the source's place is decided the next time, which is at the begin of a session at the latest. */
+  reset(source: Source, offset: number, why: Gap["why"]): void {
+    this.resets.set(source.name, { offset, why, isTaken: false });
+  }
+
+  /** The cluster has the source's place. */
+  delivered(source: Source): void {
+    if (this.resets.get(source.name)?.isTaken) this.resets.delete(source.name);
+    this.hold(source);
+    this.unsaved.add(source);
   }
 
   async settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void> {
@@ -78,8 +90,8 @@ export class Placement {
       const before = Math.max(remote?.offset ?? 0, source.next, 0);
       source.next = Math.min(Math.max(reset.offset, logStart), logEnd);
       source.mustWritePlace = true;
+      reset.isTaken = true;
       await this.gap(source, before, source.next, reset.why);
-      this.resets.delete(source.name);
       // Back here first: what is stored here is never to be ahead of the cluster.
       if (source.next < (local?.offset ?? 0)) {
         source.confirmed = source.next;
@@ -132,7 +144,7 @@ export class Placement {
     if (how === "dead-letter") await this.bury(source, poison);
     source.poison = undefined;
     await this.gap(source, poison.offset, poison.end, how === "skip" ? "skipped" : "dead-letter");
-    this.resets.set(source.name, { offset: poison.end, why: "skipped" });
+    this.reset(source, poison.end, "skipped");
     source.next = poison.end;
     source.retryNow();
     return { from: poison.offset, to: poison.end };

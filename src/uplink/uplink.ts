@@ -254,11 +254,10 @@ export class Uplink implements LaneHost {
     this.wakeUp?.();
   }
 
-  /** Sets where sources go on; taken at the begin of the next session, and written into the cluster. */
+  /** Sets where sources go on; written into the cluster by the next session. */
   reset(offsets: ReadonlyMap<Source, number>, why: Gap["why"]): void {
     for (const [source, offset] of offsets) {
-      this.placement.resets.set(source.name, { offset, why });
-      source.state = "new";
+      this.placement.reset(source, offset, why);
       source.recovered();
       source.state = "new";
     }
@@ -327,8 +326,7 @@ export class Uplink implements LaneHost {
     this.counts.bytes += bytes;
     for (const { source, records: own } of parts) {
       source.sentRecords += own;
-      this.placement.hold(source);
-      this.placement.unsaved.add(source);
+      this.placement.delivered(source);
     }
   }
 

@@ -133,6 +133,34 @@ test("a broker that is slow holds up what it leads, and nothing else", async () 
   await vi.waitFor(() => expect(uplink.report.streams[0]?.partitions[2]?.state).toBe("ready"), wait);
 });
 
+test("a reset stands until the cluster has it, however many sessions end before", async () => {
+  const cluster = await FakeCluster.start(TOPIC, [0], 1);
+  const { log, uplink } = await forwarding(cluster);
+  await send(log, 0, "first");
+  await arrives(cluster, 0, ["first"]);
+  let asked = 0;
+  cluster.onRequest = async (_nodeId, apiKey) => {
+    if (apiKey !== KEY.produce) return;
+    asked++;
+    await new Promise(() => {});
+  };
+  uplink.reset(new Map(uplink.sources.map((source) => [source, 0])), "reset");
+  for (let session = 1; session <= 2; session++) {
+    // It has been taken, and what is sent again is on its way.
+    await vi.waitFor(() => expect(asked).toBe(session), wait);
+    await cluster.stop(0);
+    await cluster.again(0);
+  }
+  cluster.onRequest = () => {};
+  await cluster.stop(0);
+  await cluster.again(0);
+  await arrives(cluster, 0, ["first", "first"]);
+  // From here on it stands no longer.
+  uplink.again();
+  await send(log, 0, "second");
+  await arrives(cluster, 0, ["first", "first", "second"]);
+});
+
 test("another broker is asked where the one that is configured goes away", async () => {
   const cluster = await FakeCluster.start(TOPIC, [1], 3);
   cluster.coordinator = 1;
