@@ -4,11 +4,22 @@ import { dirname, join, normalize, sep } from "node:path";
 import { describe, expect, test } from "vitest";
 
 /** Files at the top of src count as rooms by their name. */
-const BASE = ["errors", "logger", "record", "histogram", "ports", "clock", "young-heap", "end-signal"];
+const BASE = [
+  "errors",
+  "logger",
+  "record",
+  "histogram",
+  "ports",
+  "clock",
+  "young-heap",
+  "end-signal",
+  "plain",
+];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   "young-heap": [],
   "end-signal": [],
+  plain: [],
   errors: [],
   histogram: [],
   ports: [],

@@ -3,9 +3,9 @@ import type { Command } from "commander";
 import pc from "picocolors";
 import { grouped, plural } from "../config/units.ts";
 import type { DeadLetter, DeadLetterList, RetryProgress } from "../dead-letters.ts";
+import { plain } from "../plain.ts";
 import { wholeNumber } from "./arguments.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
-import { plain } from "./plain.ts";
 import { stopSignal } from "./stop.ts";
 
 interface Options extends GatewayOptions {

@@ -9,8 +9,8 @@ import { messageOf, SluiceError } from "../errors.ts";
 import type { ExplainRequest } from "../gateway.ts";
 import { type ExplainedRecord, type Explanation, explain } from "../mapping/explain.ts";
 import { Mapper } from "../mapping/mapper.ts";
+import { plain } from "../plain.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
-import { plain } from "./plain.ts";
 
 interface Options extends GatewayOptions {
   readonly running?: boolean;

@@ -3,8 +3,8 @@ import type { Command } from "commander";
 import pc from "picocolors";
 import { formatAddress, grouped, plural, roughDuration, roughSize } from "../config/units.ts";
 import type { GatewayStatus } from "../gateway.ts";
+import { plain } from "../plain.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
-import { plain } from "./plain.ts";
 import { uplinkLines } from "./uplink-text.ts";
 import { wearBetween, wearText } from "./wear.ts";
 

@@ -5,8 +5,8 @@ import { grouped, roughSize } from "../config/units.ts";
 import { messageOf, SluiceError } from "../errors.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
 import type { TapGap, TapLine } from "../mqtt/taps.ts";
+import { plain } from "../plain.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
-import { plain } from "./plain.ts";
 import { stopSignal } from "./stop.ts";
 import { writeLine } from "./subscribe.ts";
 

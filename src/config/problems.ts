@@ -4,6 +4,7 @@
  */
 import { distance } from "fastest-levenshtein";
 import { SluiceError } from "../errors.ts";
+import { plain } from "../plain.ts";
 
 /** `EX_CONFIG` of sysexits.h. */
 export const CONFIG_EXIT_CODE = 78;
@@ -63,10 +64,9 @@ function formatProblem({ place, message, mend }: Problem, width: number): string
 const MAX_LINE = 160;
 const BEFORE = 60;
 
-/** The line, or what stands around the mark in a long one; what would move a terminal's cursor as dots. */
+/** The line, or what stands around the mark in a long one; tabs stay tabs, so that the caret is where it belongs. */
 function excerptOf({ text, column, length }: NonNullable<Place["source"]>) {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly those
-  const line = text.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g, "·");
+  const line = text.split("\t").map(plain).join("\t");
   if (line.length <= MAX_LINE) return { text: line, column, length };
   const from = column > BEFORE ? column - BEFORE : 0;
   const [open, close] = [from > 0 ? "…" : "", from + MAX_LINE < line.length ? "…" : ""];

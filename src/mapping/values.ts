@@ -116,8 +116,8 @@ export function setField(map: object, name: string, value: unknown): void {
 export function isEqual(a: unknown, b: unknown, budget: Budget | undefined, depth = 0): boolean {
   if (a === b) return true;
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) {
-    // A bigint is a whole number beyond the safe ones: == compares them exactly.
-    // biome-ignore lint/suspicious/noDoubleEquals: across number and bigint
+    // A bigint is a whole number beyond the safe ones.
+    // biome-ignore lint/suspicious/noDoubleEquals: between a number and a bigint only == compares, and exactly
     return typeof a !== typeof b && kindOf(a) === "number" && kindOf(b) === "number" && a == b;
   }
   const kind = kindOf(a);

@@ -9,8 +9,8 @@
  * commit: what follows is taken meanwhile, up to `maxInFlight` messages and `READ_AHEAD_BYTES`; beyond that
  * nothing is read, and TCP slows the client.
  *
- * PUBACKs go out in the order of the PUBLISH packets [MQTT-4.6.0-2], since from CONNACK on all of QoS 1 goes this
- * way and commits end in the order in which they began.
+ * PUBACKs go out in the order of the PUBLISH packets [MQTT-4.6.0-2], though one that no rule takes has no commit to
+ * wait for, and one that makes a new stream waits for that: from CONNACK on all of QoS 1 goes this way.
  */
 import type { Socket } from "node:net";
 import type { FramingGuard } from "./framing.ts";
@@ -21,6 +21,8 @@ export const READ_AHEAD_BYTES = 1 << 18;
 /** Pieces of one packet are joined when there are so many. */
 const MAX_PIECES = 64;
 const PUBACK_BYTES = 4;
+/** The queue of those that wait forgets its head when that has so many. */
+const MAX_DONE = 1_024;
 const NO_BYTES = Buffer.alloc(0);
 
 /** With aedes' names for what it has, so that it can go on as it is. */
@@ -35,6 +37,8 @@ export interface LanePublish {
   readonly messageId: number;
   /** What the packet took of the stream. */
   readonly bytes: number;
+  /** It may be acknowledged, when those before it may. */
+  isDone: boolean;
 }
 
 /** The client whose lane it is, once aedes has connected it. */
@@ -71,6 +75,9 @@ export class PublishLane {
   private pieces: Buffer[] = [];
   private piecesBytes = 0;
   private neededBytes = 0;
+  /** QoS 1 messages in the order in which they came; those before `oldest` are acknowledged. */
+  private waiting: LanePublish[] = [];
+  private oldest = 0;
   /** Packet ids whose PUBACK is due. */
   private acknowledged: number[] = [];
   /** A sensor mostly has one topic: decoded and checked once. */
@@ -93,9 +100,20 @@ export class PublishLane {
     this.client = client;
   }
 
-  /** A message is on disk. PUBACKs of one turn are written together. */
-  acknowledge({ qos, messageId }: LanePublish): void {
-    if (qos === 1 && this.acknowledged.push(messageId) === 1) queueMicrotask(() => this.writeAcks());
+  /** A message is on disk, or has no place to go. PUBACKs of one turn are written together. */
+  acknowledge(publish: LanePublish): void {
+    if (publish.qos === 0) return;
+    publish.isDone = true;
+    const { waiting, acknowledged } = this;
+    const before = acknowledged.length;
+    for (; waiting[this.oldest]?.isDone; this.oldest++) {
+      acknowledged.push((waiting[this.oldest] as LanePublish).messageId);
+    }
+    if (this.oldest === waiting.length || this.oldest >= MAX_DONE) {
+      this.waiting = waiting.slice(this.oldest);
+      this.oldest = 0;
+    }
+    if (before === 0 && acknowledged.length > 0) queueMicrotask(() => this.writeAcks());
   }
 
   /** A message is where it goes, or on its way to those who may be waited for no longer. */
@@ -235,9 +253,19 @@ export class PublishLane {
     const bytes = end - at;
     this.inFlight++;
     this.inFlightBytes += bytes;
-    const retain = (first & 0x01) !== 0;
-    const payload = chunk.subarray(payloadAt, end);
-    client.take({ cmd: "publish", topic: this.topic, payload, qos, retain, dup: false, messageId, bytes });
+    const publish: LanePublish = {
+      cmd: "publish",
+      topic: this.topic,
+      payload: chunk.subarray(payloadAt, end),
+      qos,
+      retain: (first & 0x01) !== 0,
+      dup: false,
+      messageId,
+      bytes,
+      isDone: false,
+    };
+    if (qos === 1) this.waiting.push(publish);
+    client.take(publish);
     return true;
   }
 

@@ -95,6 +95,9 @@ function nameOf(packet: object): string {
   return `publish ${qos} ${messageId || "-"} ${topic} ${retain} ${(payload as Buffer).toString("hex")}`;
 }
 
+/** An ordinary reading. */
+const ONE = { cmd: "publish", qos: 1, messageId: 1, topic: "a", payload: "1", retain: false, dup: false };
+
 const turns = () => new Promise((resolve) => setImmediate(resolve));
 
 const publish = (qos: 0 | 1 | 2) =>
@@ -159,13 +162,12 @@ describe("the straight way of a PUBLISH", () => {
 
   it("begins with the packet after what aedes was given when the client was not connected yet", async () => {
     const harness = new Harness();
-    const one = { cmd: "publish", qos: 1, messageId: 1, topic: "a", payload: "1", retain: false, dup: false };
-    const bytes = bytesOf([one, { ...one, messageId: 2 }]);
+    const bytes = bytesOf([ONE, { ...ONE, messageId: 2 }]);
     harness.socket.push(bytes.subarray(0, bytes.length / 2 + 3));
     await turns();
     harness.open();
     harness.socket.push(
-      Buffer.concat([bytes.subarray(bytes.length / 2 + 3), bytesOf([{ ...one, messageId: 3 }])]),
+      Buffer.concat([bytes.subarray(bytes.length / 2 + 3), bytesOf([{ ...ONE, messageId: 3 }])]),
     );
     await turns();
     expect(harness.seen.map((name) => name.slice(0, 17))).toEqual([
@@ -179,14 +181,34 @@ describe("the straight way of a PUBLISH", () => {
     const harness = new Harness().open();
     harness.onTake = () => {};
     const ids = [7, 3, 65_535, 1];
-    const one = { cmd: "publish", qos: 1, topic: "a", payload: "1", retain: false, dup: false };
-    harness.send(...ids.map((messageId) => ({ ...one, messageId })), { ...one, qos: 0 });
+    harness.send(...ids.map((messageId) => ({ ...ONE, messageId })), { ...ONE, qos: 0 });
     await turns();
     expect(harness.written).toEqual([]);
     for (const taken of harness.taken) harness.settle(taken);
     await turns();
     expect(harness.written).toHaveLength(1);
     expect(harness.acknowledged).toEqual(ids);
+  });
+
+  it("acknowledges in that order though a later one is done before [MQTT-4.6.0-2]", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(), { minLength: 1, maxLength: 40 }), async (order) => {
+        const harness = new Harness().open();
+        harness.onTake = () => {};
+        const ids = order.map((_, index) => index + 1);
+        harness.send(...ids.map((messageId) => ({ ...ONE, messageId })));
+        await turns();
+        const doneInOrder = ids.toSorted((a, b) => (order[a - 1] as number) - (order[b - 1] as number));
+        for (const id of doneInOrder) {
+          harness.settle(harness.taken[id - 1] as LanePublish);
+          await turns();
+          // As far as all before are done, and no further.
+          const done = new Set(doneInOrder.slice(0, doneInOrder.indexOf(id) + 1));
+          const first = ids.find((one) => !done.has(one)) ?? ids.length + 1;
+          expect(harness.acknowledged).toEqual(ids.slice(0, first - 1));
+        }
+      }),
+    );
   });
 
   it("takes no more than may be in flight, in messages and in bytes, and goes on when there is room", async () => {
@@ -198,7 +220,7 @@ describe("the straight way of a PUBLISH", () => {
       harness.onTake = () => {};
       const count = 350;
       for (let messageId = 1; messageId <= count; messageId++) {
-        harness.send({ cmd: "publish", qos: 1, messageId, topic: "a", payload, retain: false, dup: false });
+        harness.send({ ...ONE, messageId, payload });
       }
       await turns();
       expect(harness.taken).toHaveLength(most);
@@ -214,9 +236,8 @@ describe("the straight way of a PUBLISH", () => {
   it("reads no further while the client does not read its acknowledgements", async () => {
     const harness = new Harness().open();
     harness.reads = false;
-    const one = { cmd: "publish", qos: 1, topic: "a", payload: "1", retain: false, dup: false };
     const acknowledgements = harness.socket.writableHighWaterMark / 4;
-    const batch = Array.from({ length: 100 }, (_, index) => ({ ...one, messageId: index + 1 }));
+    const batch = Array.from({ length: 100 }, (_, index) => ({ ...ONE, messageId: index + 1 }));
     for (let sent = 0; sent < 2 * acknowledgements; sent += batch.length) {
       harness.send(...batch);
       await turns();
@@ -236,7 +257,7 @@ describe("the straight way of a PUBLISH", () => {
   it("joins a packet that comes a byte at a time", async () => {
     const harness = new Harness().open();
     const payload = Buffer.from("x".repeat(900));
-    const one = { cmd: "publish", qos: 1, messageId: 1, topic: "a", payload, retain: true, dup: true };
+    const one = { ...ONE, payload, retain: true, dup: true };
     for (const byte of bytesOf([one])) {
       harness.socket.push(Buffer.from([byte]));
       await Promise.resolve();
@@ -251,16 +272,7 @@ describe("the straight way of a PUBLISH", () => {
     ["an empty topic", Buffer.from([0x30, 2, 0, 0])],
   ])("leaves %s to aedes, with its place in the order", async (_name, bytes) => {
     const harness = new Harness().open();
-    const fine = {
-      cmd: "publish",
-      qos: 1,
-      messageId: 2,
-      topic: "a",
-      payload: "1",
-      retain: false,
-      dup: false,
-    };
-    harness.socket.push(Buffer.concat([bytesOf([fine]), bytes, bytesOf([fine])]));
+    harness.socket.push(Buffer.concat([bytesOf([ONE]), bytes, bytesOf([ONE])]));
     await turns();
     expect(harness.seen.map((name) => name.split(" ")[0])).toEqual(["lane", "aedes", "lane"]);
   });
@@ -273,16 +285,7 @@ describe("the straight way of a PUBLISH", () => {
     ["text that is none", Buffer.from([0x32, 5, 0, 1, 0xff, 0, 1]), /UTF-8/],
   ])("ends the connection for %s, also behind others", async (_name, bytes, words) => {
     const harness = new Harness().open();
-    const fine = {
-      cmd: "publish",
-      qos: 1,
-      messageId: 2,
-      topic: "a",
-      payload: "1",
-      retain: false,
-      dup: false,
-    };
-    harness.socket.push(Buffer.concat([bytesOf([fine]), bytes]));
+    harness.socket.push(Buffer.concat([bytesOf([ONE]), bytes]));
     await turns();
     expect(harness.error?.message).toMatch(words);
     expect(harness.taken).toHaveLength(1);
@@ -290,6 +293,22 @@ describe("the straight way of a PUBLISH", () => {
 });
 
 describe("in the broker", () => {
+  it("a message that no rule takes is acknowledged behind the one before it that waits for its commit", async () => {
+    const log = new FakeLog("all");
+    log.hold = true;
+    const rules = [{ name: "a", from: "a", to: "all" }];
+    const { port, ingest } = await startBroker(log.log, { rules });
+    const client = await RawClient.connect(port, "c");
+    client.publish("a", "1", 1, 1);
+    client.publish("elsewhere", "2", 1, 2);
+    await eventually(() => expect(ingest.stats.droppedUnmatched).toBe(1));
+    await client.roundTrip();
+    expect(client.of("puback")).toEqual([]);
+    log.release();
+    await client.until("puback", 2);
+    expect(client.of("puback").map(({ messageId }) => messageId)).toEqual([1, 2]);
+  });
+
   it("what was sent before DISCONNECT is stored, also when more than may be in flight waits for its turn", async () => {
     const log = new FakeLog("all");
     log.hold = true;
