@@ -12,7 +12,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes";
-import { type LogError, messageOf, SluiceError } from "../errors.ts";
+import { LogError, messageOf, SluiceError } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
@@ -22,7 +22,7 @@ import type { Companions, Done, Ingest } from "./ingest.ts";
 import { DEFAULT_MQTT_LIMITS, type MqttLimits } from "./limits.ts";
 import { type Listener, Listeners } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
-import { Persistence } from "./persistence.ts";
+import { ONLY_PRESENT, Persistence } from "./persistence.ts";
 import { type LanePublish, type PublishLane, READ_AHEAD_BYTES } from "./publish-lane.ts";
 import type { WillValue } from "./records.ts";
 import { type Publisher, Sessions, type StoredPacket } from "./sessions.ts";
@@ -67,10 +67,13 @@ export interface MqttStats {
 
 const SYS = "$SYS";
 const MAX_TOPIC_LEVELS = 100;
+const COMES_AGAIN = new LogError("READ_ONLY", "one before it was not taken");
 
 type ConnectedClient = Client & {
   username?: string | undefined;
   will?: unknown;
+  /** A message of it was not taken, and it will be told; what it sends meanwhile is not taken either: it comes again in its order. */
+  isRefused?: true;
   /** aedes 1.2.0, lib/handlers/connect.js: set when the client wants a keep alive. */
   _keepaliveTimer?: NodeJS.Timeout | null;
   /** aedes 1.2.0, lib/client.js: one timer of `drainTimeout` for all that wait. */
@@ -116,7 +119,10 @@ export class MqttBroker {
     const wills = await this.sessions.start();
     const aedes = new Aedes({
       mq: this.deliveries,
-      persistence: new Persistence(this.sessions, (client, packet) => this.storeIncoming(client, packet)),
+      persistence: new Persistence(this.sessions, {
+        store: (client, packet) => this.storeIncoming(client, packet),
+        refusalTold: (error) => new Promise((resolve) => this.tellLater(error, resolve)),
+      }),
       concurrency: 0,
       connectTimeout: limits.connectTimeoutMs,
       drainTimeout: limits.drainTimeoutMs,
@@ -129,6 +135,10 @@ export class MqttBroker {
       authorizePublish: (client, packet, done) =>
         this.authorizePublish(client as ConnectedClient | null, packet, done),
       authorizeSubscribe: (_client, subscription, done) => {
+        if (subscription === ONLY_PRESENT) {
+          done(null, null);
+          return;
+        }
         const problem = filterProblem(subscription.topic);
         done(problem === undefined ? null : new Error(problem), subscription);
       },
@@ -285,23 +295,24 @@ export class MqttBroker {
       return;
     }
     const isWill = client !== null && client.will === packet;
-    if (this.stopping !== undefined && !isWill) return; // unacknowledged: the client sends it again
+    // Unacknowledged: the client sends it again.
+    if ((this.stopping !== undefined || client?.isRefused) && !isWill) return;
     if (packet.qos === 2 && !isWill)
       done(); // appended where its packet id is stored
     else {
       this.append(client, packet as StoredPacket, isWill, (error) => {
         if (error === null) done();
-        else this.refuse(error, () => done(error));
+        else this.refuse(client, error, () => done(error));
       });
     }
   }
 
   /** A PUBLISH of QoS 0 or 1 that did not go by aedes. */
   private take(client: ConnectedClient, publish: LanePublish, lane: PublishLane): void {
-    if (this.stopping !== undefined) return; // as above
+    if (this.stopping !== undefined || client.isRefused) return; // as above
     this.append(client, publish, false, (error) => {
       if (error !== null) {
-        this.refuse(error, () => client.conn.destroy(error));
+        this.refuse(client, error, () => client.conn.destroy(error));
         return;
       }
       lane.acknowledge(publish);
@@ -313,9 +324,17 @@ export class MqttBroker {
   private storeIncoming(client: Connection, packet: StoredPacket): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.stopping !== undefined) return; // as above
+      if ((client as unknown as ConnectedClient).isRefused) {
+        reject(COMES_AGAIN);
+        return;
+      }
       this.append(client, packet, false, (error) => {
-        if (error === null) resolve();
-        else this.refuse(error, () => reject(error));
+        if (error === null) {
+          resolve();
+          return;
+        }
+        (client as unknown as ConnectedClient).isRefused = true;
+        reject(error);
       });
     });
   }
@@ -375,9 +394,14 @@ export class MqttBroker {
   }
 
   /** Tells a client that its message was not taken, which ends its connection. */
-  private refuse({ code }: LogError, tell: () => void): void {
+  private refuse(client: ConnectedClient | null, error: LogError, tell: () => void): void {
+    if (client !== null) client.isRefused = true;
+    this.tellLater(error, tell);
+  }
+
+  /** Told at once it would be back at once, and so would all others, for as long as the disk is away. */
+  private tellLater({ code }: LogError, tell: () => void): void {
     const { refusalDelayMs } = this.limits;
-    // Told at once it would be back at once, and so would all others, for as long as the disk is away.
     const isTheDisks = code === "READ_ONLY" || code === "DISK_FULL";
     if (isTheDisks) setTimeout(tell, refusalDelayMs * (0.5 + Math.random())).unref();
     else tell();

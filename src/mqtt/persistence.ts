@@ -4,6 +4,7 @@
  * to store, and nothing to forward to a session that is kept: the session's outbox sends by itself.
  */
 import { Readable } from "node:stream";
+import type { LogError } from "../errors.ts";
 import type { Connection } from "./outbox.ts";
 import type { Granted, Incoming, Publisher, Sessions, StoredPacket } from "./sessions.ts";
 
@@ -23,20 +24,31 @@ class Settled<T> {
 
 const DONE = new Settled<undefined>(undefined);
 const NOBODY = new Settled<never[]>([]);
+/**
+ * What a session without subscriptions subscribes to, which is nothing: only who has some is told by aedes that
+ * its session is present [MQTT-3.2.2-2], and a client that hears the contrary may publish anew at QoS 2 what it
+ * has published. `authorizeSubscribe` has to know it.
+ */
+export const ONLY_PRESENT: Granted = { topic: "$", qos: 0 };
 const NOT_FOUND = new Error("no such packet");
+
+/** What becomes of QoS 2 messages from clients. */
+export interface Incomings {
+  /** Makes a message durable, its packet id with it; rejects with LogError when nothing was written. */
+  store(client: Connection, packet: StoredPacket): Promise<void>;
+  /** Resolves when the client may hear of it. */
+  refusalTold(error: LogError): Promise<void>;
+}
 
 export class Persistence {
   private readonly sessions: Sessions;
-  private readonly storeIncoming: (client: Connection, packet: StoredPacket) => Promise<void>;
+  private readonly incomings: Incomings;
   private readonly incomingOfClean = new WeakMap<Connection, Incoming>();
 
-  /** `storeIncoming` makes a QoS 2 message durable, its packet id with it; it is called once per id. */
-  constructor(
-    sessions: Sessions,
-    storeIncoming: (client: Connection, packet: StoredPacket) => Promise<void>,
-  ) {
+  /** `incomings.store` is called once per packet id, and again when it failed. */
+  constructor(sessions: Sessions, incomings: Incomings) {
     this.sessions = sessions;
-    this.storeIncoming = storeIncoming;
+    this.incomings = incomings;
   }
 
   // aedes insists on an async function here.
@@ -76,8 +88,11 @@ export class Persistence {
   }
 
   async subscriptionsByClient({ id }: { readonly id: string }): Promise<Granted[]> {
-    const subscriptions = this.sessions.named(id)?.subscriptions.values() ?? [];
-    return [...subscriptions].map(({ topic, qos }) => ({ topic, qos }));
+    const subscriptions = this.sessions.named(id)?.subscriptions;
+    if (subscriptions === undefined) return [];
+    return subscriptions.size === 0
+      ? [ONLY_PRESENT]
+      : [...subscriptions.values()].map(({ topic, qos }) => ({ topic, qos }));
   }
 
   /** A clean session begins: nothing of an earlier one is left [MQTT-3.1.2-6]. */
@@ -140,7 +155,7 @@ export class Persistence {
     // Both were looked for before either was stored: the later one is no second message, either.
     if (known !== undefined) return known ?? undefined;
     if (incoming.size >= maxInFlight) throw new Error(`${maxInFlight} QoS 2 messages were not released`);
-    const stored = this.storeIncoming(client, packet).then(
+    const stored = this.incomings.store(client, packet).then(
       () => {
         if (incoming.get(id) === stored) incoming.set(id, null);
       },
@@ -150,14 +165,24 @@ export class Persistence {
       },
     );
     incoming.set(id, stored);
-    return stored;
+    try {
+      await stored;
+    } catch (error) {
+      // Only the connection waits for that: over a new one the message may come again at once, before the next.
+      await this.incomings.refusalTold(error as LogError);
+      throw error;
+    }
   }
 
-  /** Found once the message is on disk: a retransmission waits for the first one instead of being a second. */
+  /**
+   * Found once the message is on disk: a retransmission waits for the first one instead of being a second. A
+   * PUBREL waits for nothing: were it taken for one of an unknown id because an earlier one fails, the id would
+   * stay, and its next message be taken for this one.
+   */
   async incomingGetPacket(client: Connection, packet: StoredPacket): Promise<StoredPacket> {
     const stored = this.incomingOf(client).get(packet.messageId as number);
     if (stored === undefined) throw NOT_FOUND;
-    await stored;
+    if (packet.cmd !== "pubrel") await stored;
     return packet;
   }
 

@@ -63,6 +63,8 @@ export class Session {
   readonly incoming: Incoming = new Map();
   /** By topic filter: the newest write of what its subscription is, until it is on disk. */
   readonly unsaved = new Map<string, Promise<void>>();
+  /** A start would not find it, and would take what belongs to it for an earlier one's. */
+  isUnwritten = false;
   /** A clean session has begun, or it made way. Whoever still works on it works for nothing. */
   isGone = false;
 
@@ -242,19 +244,30 @@ export class Sessions {
 
   /** The session of a connection that wants one to be kept; made when there is something to keep. */
   of(client: Connection): Session {
-    let session = this.bound.get(client);
-    if (session !== undefined) return session;
-    session = this.sessions.get(client.id);
-    if (session === undefined) {
-      if (this.sessions.size >= this.limits.maxSessions) this.evict();
-      session = this.add(client.id, this.store.newNumber());
-      // Appended before whatever belongs to it; if it cannot be written, neither can that.
-      const entry = this.store.entry("session", { clientId: client.id }, { number: session.number });
-      this.store.append([entry], () => {});
+    const bound = this.bound.get(client);
+    const session = bound ?? this.sessions.get(client.id) ?? this.begin(client.id);
+    if (session.isUnwritten && !session.isGone) this.write(session);
+    if (bound === undefined) {
+      this.bound.set(client, session);
+      session.outbox.attach(client);
     }
-    this.bound.set(client, session);
-    session.outbox.attach(client);
     return session;
+  }
+
+  private begin(clientId: string): Session {
+    if (this.sessions.size >= this.limits.maxSessions) this.evict();
+    const session = this.add(clientId, this.store.newNumber());
+    session.isUnwritten = true;
+    return session;
+  }
+
+  /** Before whatever belongs to it. If it cannot be written, neither can that; what comes later needs it again. */
+  private write(session: Session): void {
+    const { clientId, number } = session;
+    session.isUnwritten = false;
+    this.store.append([this.store.entry("session", { clientId }, { number })], (error) => {
+      if (error !== null) session.isUnwritten = true;
+    });
   }
 
   private add(clientId: string, number: number): Session {

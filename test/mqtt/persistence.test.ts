@@ -6,11 +6,14 @@ it("a QoS 2 message and its retransmission are stored once, when both are looked
   const stored: unknown[] = [];
   let commit = (): void => {};
   const sessions = { limits: { maxInFlight: 10 }, find: () => undefined } as unknown as Sessions;
-  const persistence = new Persistence(sessions, (_client, packet) => {
-    stored.push(packet);
-    return new Promise((resolve) => {
-      commit = resolve;
-    });
+  const persistence = new Persistence(sessions, {
+    store: (_client, packet) => {
+      stored.push(packet);
+      return new Promise((resolve) => {
+        commit = resolve;
+      });
+    },
+    refusalTold: async () => {},
   });
   const client = { id: "c", clean: true } as Parameters<Persistence["incomingStorePacket"]>[0];
   const packet = { cmd: "publish", messageId: 7 } as Parameters<Persistence["incomingStorePacket"]>[1];
