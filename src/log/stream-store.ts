@@ -124,12 +124,12 @@ export class StreamStore implements Log {
     });
   }
 
-  /** Kafka's `cluster.id`: made with the data folder. */
   /** Somebody waits for a sync: whoever has time had better not take the processor from it. */
   get isCommitting(): boolean {
     return this.committer?.isCommitting ?? false;
   }
 
+  /** Kafka's `cluster.id`: made with the data folder. */
   get clusterId(): string {
     return (this.folder as FolderMeta).clusterId;
   }

@@ -7,7 +7,7 @@
  */
 import type { Logger } from "../logger.ts";
 import type { Cluster } from "./cluster.ts";
-import { gather, type Load } from "./load.ts";
+import { gather, type Load, type LoadPart } from "./load.ts";
 import type { UplinkOptions } from "./options.ts";
 import type { Spent } from "./pace.ts";
 import { PartitionsError, type Place, type Producer, placeName, SLOW_BROKER_MS } from "./producer.ts";
@@ -32,7 +32,7 @@ export interface LaneHost {
   /** In the order of priority. */
   sourcesOf(lane: Lane): readonly Source[];
   /** The place as it is written into the cluster. */
-  placeOf(source: Source, offset: number): Place;
+  placeOf(part: LoadPart): Place;
   /** Decides where sources begin, by what the cluster holds. */
   settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void>;
   /** `tookMs` is from the end of the delivery before, where more was waiting by then. */
@@ -186,7 +186,7 @@ export class Lane {
   /** Whether it is in the cluster. Rejects where the session has to begin anew. */
   private async deliver(load: Load): Promise<boolean> {
     this.startedAt = performance.now();
-    const places = load.parts.map(({ source, next }) => this.host.placeOf(source, next));
+    const places = load.parts.map((part) => this.host.placeOf(part));
     let slow: ReadonlySet<string>;
     try {
       slow = await this.producer.deliver([...load.batches.values()], places);
@@ -200,8 +200,9 @@ export class Lane {
     const cycleMs = now - (this.busySince ?? this.startedAt);
     this.busySince = load.isFull ? now : undefined;
     this.adapt(load, tookMs);
-    for (const { source, next } of load.parts) {
+    for (const { source, next, last } of load.parts) {
       source.next = next;
+      source.last = last;
       source.confirmed = next;
       source.mustWritePlace = false;
     }

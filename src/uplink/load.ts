@@ -5,7 +5,8 @@ import { readMemory } from "../log/reused-memory.ts";
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
 import { bodyOf } from "../wire/raw-records.ts";
 import { BATCH_HEADER_BYTES, batchBytes, codecOf, isControl, lastOffsetOf } from "../wire/record-batch.ts";
-import { RemoteBatch, takeRecords } from "./remote-batch.ts";
+import type { Witness } from "./places.ts";
+import { Origin, RemoteBatch, takeRecords } from "./remote-batch.ts";
 import type { Source } from "./source.ts";
 import { NamedError } from "./words.ts";
 
@@ -21,6 +22,7 @@ export interface LoadPart {
   readonly from: number;
   readonly next: number;
   readonly records: number;
+  readonly last: Witness | undefined;
 }
 
 export class Load {
@@ -107,6 +109,7 @@ async function takeFrom(
   const waiting = partition.highWatermark;
   let next = from;
   let records = 0;
+  let { last } = source;
   const bytesBefore = bytesIn(load);
   const buffers = await read(partition, from, Math.min(leftBytes, maxBatchBytes));
   // With room for the headers that are added.
@@ -136,6 +139,7 @@ async function takeFrom(
       const took = takeRecords({ header: batch, body }, end, origin, limits, batchFor);
       records += took.taken;
       next = took.next;
+      last = took.last ?? last;
       sliceBytes += body.length;
       if (sliceBytes >= SLICE_BYTES) {
         sliceBytes = 0;
@@ -149,7 +153,25 @@ async function takeFrom(
   load.records += records;
   load.bytes += bytesIn(load) - bytesBefore;
   if (next < waiting) load.isFull = true;
-  if (next > from || source.mustWritePlace) load.parts.push({ source, from, next, records });
+  if (next > from || source.mustWritePlace) load.parts.push({ source, from, next, records, last });
+}
+
+/** The record at an offset, or undefined where there is none (any more), or it cannot be read. */
+export async function witnessAt(partition: Partition, offset: number): Promise<Witness | undefined> {
+  for (const buffer of await partition.read(offset, 1)) {
+    for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; at += batchBytes(buffer, at)) {
+      const header = buffer.subarray(at, at + batchBytes(buffer, at));
+      if (isControl(header) || lastOffsetOf(header) < offset) continue;
+      const body = await bodyOf(header, MAX_BODY_BYTES);
+      if (body === undefined) return undefined;
+      const nowhere = new RemoteBatch("", 0, body.length);
+      const limits = { from: offset, maxRecords: 1, maxBatchBytes: Number.POSITIVE_INFINITY };
+      const { last } = takeRecords({ header, body }, 0, new Origin(undefined), limits, () => nowhere);
+      nowhere.release();
+      return last?.offset === offset ? last : undefined;
+    }
+  }
+  return undefined;
 }
 
 async function giveWay(isCommitting: () => boolean): Promise<void> {

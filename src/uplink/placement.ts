@@ -7,9 +7,10 @@ import { SluiceError } from "../errors.ts";
 import type { CommittedOffset } from "../groups/types.ts";
 import type { Logger } from "../logger.ts";
 import { encodeHeaders, recordsOf } from "../wire/record-batch.ts";
+import { type LoadPart, witnessAt } from "./load.ts";
 import type { Gap } from "./notes.ts";
 import type { UplinkOptions } from "./options.ts";
-import { decide, markOf, readMark } from "./places.ts";
+import { decide, isWitness, markOf, readMark, type Witness } from "./places.ts";
 import { type Place, placeName } from "./producer.ts";
 import type { Source } from "./source.ts";
 import type { UplinkServices } from "./uplink.ts";
@@ -40,9 +41,9 @@ export class Placement {
     return `uplink-${this.options.name}`;
   }
 
-  placeOf({ place }: Source, offset: number): Place {
+  placeOf({ source: { place }, next: offset, last }: LoadPart): Place {
     const { run } = this;
-    return { ...place, offset, metadata: markOf({ log: this.services.logId, run, offset }) };
+    return { ...place, offset, metadata: markOf({ log: this.services.logId, run, offset, last }) };
   }
 
   /** Taken when the source's place is decided the next time, which is at the begin of a session at the latest. */
@@ -106,12 +107,16 @@ export class Placement {
     const { logId } = this.services;
     const { from, onPlaceLost } = this.options;
     const { clusterId } = this;
-    const decision = decide({ remote, local, logStart, logEnd, logId, clusterId, from, onPlaceLost });
+    const mark = readMark(remote?.metadata ?? "");
+    const isOtherLog = mark.log === logId && mark.run !== this.run && (await isElsewhere(source, mark.last));
+    const rules = { clusterId, from, onPlaceLost, isOtherLog };
+    const decision = decide({ remote, local, logStart, logEnd, logId, ...rules });
     if ("ask" in decision) {
       source.next = -1;
       return source.ask(decision.ask);
     }
     source.next = decision.next;
+    if (!isOtherLog && isWitness(mark.last)) source.last ??= mark.last;
     if (remote !== undefined) source.confirmed = Math.min(remote.offset, decision.next);
     source.mustWritePlace ||= decision.writePlace;
     if (source.next < logStart) {
@@ -216,6 +221,15 @@ export class Placement {
       .committedOffsets(this.localGroup)
       .find(({ stream, partition }) => `${stream}/${partition}` === name)?.offset;
   }
+}
+
+/** Whether the log has another record at that offset. One that compaction or retention took says nothing. */
+async function isElsewhere({ partition }: Source, last: Witness | undefined): Promise<boolean> {
+  if (!isWitness(last)) return false;
+  const { offset, timestamp, crc } = last;
+  if (offset < partition.logStartOffset || offset >= partition.highWatermark) return false;
+  const found = await witnessAt(partition, offset);
+  return found !== undefined && (found.timestamp !== timestamp || found.crc !== crc);
 }
 
 function clusterIn(metadata: string): string | undefined {

@@ -13,6 +13,16 @@ export interface PlaceMark {
   readonly run: string;
   /** Once more: a committed offset has no checksum. */
   readonly offset: number;
+  /** The last record that was delivered, if any was: a data folder from a backup may have another one there. */
+  readonly last?: Witness | undefined;
+}
+
+/** A record by which the log that it came from is known again. */
+export interface Witness {
+  readonly offset: number;
+  readonly timestamp: number;
+  /** CRC-32C of the record as it lies in the log, from its key on. */
+  readonly crc: number;
 }
 
 export const markOf = (mark: PlaceMark): string => JSON.stringify(mark);
@@ -26,6 +36,12 @@ export function readMark(metadata: string): Partial<PlaceMark> {
   }
 }
 
+/** What a mark says may be anything: somebody else may have written it. */
+export function isWitness(last: unknown): last is Witness {
+  const { offset, timestamp, crc } = (last ?? {}) as Partial<Record<keyof Witness, unknown>>;
+  return [offset, timestamp, crc].every((one) => Number.isSafeInteger(one));
+}
+
 export interface Known {
   readonly remote: Pick<Place, "offset" | "metadata"> | undefined;
   /** The gateway's own group: never ahead of the cluster. */
@@ -36,6 +52,8 @@ export interface Known {
   readonly clusterId: string | undefined;
   readonly from: "beginning" | "latest";
   readonly onPlaceLost: "ask" | "resume" | "restart";
+  /** The log has another record where the mark of the place has its last one. */
+  readonly isOtherLog?: boolean;
 }
 
 export type Decision =
@@ -90,6 +108,12 @@ function whatIsLost(known: Known): readonly [code: string, words: string] | unde
   }
   if (offset > logEnd) {
     return ["PLACE_BEYOND", `the cluster has it up to ${offset}, but the log here ends at ${logEnd}`];
+  }
+  if (known.isOtherLog) {
+    return [
+      "PLACE_DIVERGED",
+      `the cluster has it up to ${offset}, but the log here has other records there: was the data folder restored from a backup?`,
+    ];
   }
   if (local === undefined) return undefined;
   if (offset < local.offset) {

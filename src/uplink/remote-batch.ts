@@ -22,6 +22,7 @@ import {
   writeInt64,
   zigZag,
 } from "../wire/record-batch.ts";
+import type { Witness } from "./places.ts";
 
 /** Kafka's codec numbers. */
 export const CODECS = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
@@ -182,6 +183,14 @@ export class RemoteBatch {
   }
 }
 
+export interface Taken {
+  readonly taken: number;
+  /** The offset behind the last record that was added. */
+  readonly next: number;
+  /** The last record that was added. */
+  readonly last: Witness | undefined;
+}
+
 export interface TakeLimits {
   /** Records below it are not wanted: a read begins at the batch that contains what was asked for. */
   readonly from: number;
@@ -192,7 +201,7 @@ export interface TakeLimits {
 
 /**
  * Adds the records of a source batch, in order, to what `batchFor` gives for each; stops where a batch is full.
- * Returns how many were added, and the offset behind the last that was (`end` when all were).
+ * `next` is `end` when all were added.
  */
 export function takeRecords(
   { header: head, body }: SourceBatch,
@@ -200,12 +209,21 @@ export function takeRecords(
   origin: Origin,
   limits: TakeLimits,
   batchFor: (key: Buffer | null) => RemoteBatch,
-): { taken: number; next: number } {
+): Taken {
   const reader = new Reader(body);
   const baseOffset = baseOffsetOf(head);
   const baseTimestamp = baseTimestampOf(head);
   const appendTime = hasAppendTime(head) ? maxTimestampOf(head) : undefined;
   let taken = 0;
+  let last = { offset: -1, timestamp: 0, from: 0, to: 0 };
+  const result = (next: number): Taken => {
+    const { offset, timestamp, from, to } = last;
+    return {
+      taken,
+      next,
+      last: taken === 0 ? undefined : { offset, timestamp, crc: crc32c(body.subarray(from, to)) },
+    };
+  };
   for (let left = recordCountOf(head); left > 0; left--) {
     const to = reader.varint() + reader.position;
     reader.int8();
@@ -217,7 +235,7 @@ export function takeRecords(
       reader.position = to;
       continue;
     }
-    if (taken === limits.maxRecords) return { taken, next: offset };
+    if (taken === limits.maxRecords) return result(offset);
     const keyFrom = reader.position;
     const keyBytes = reader.varint();
     const key = keyBytes < 0 ? null : reader.raw(keyBytes);
@@ -229,10 +247,11 @@ export function takeRecords(
     if (headersFrom > to) throw new ProtocolError(`a record at offset ${offset} that does not parse`);
     const batch = batchFor(key);
     const bound = to - keyFrom + origin.fixed.length + 48;
-    if (batch.count > 0 && batch.bytes + bound > limits.maxBatchBytes) return { taken, next: offset };
+    if (batch.count > 0 && batch.bytes + bound > limits.maxBatchBytes) return result(offset);
     batch.add(body, keyFrom, headersFrom, headerCountFrom, headerCount, to, timestamp, origin, offset);
     taken++;
+    last = { offset, timestamp, from: keyFrom, to };
     reader.position = to;
   }
-  return { taken, next: end };
+  return result(end);
 }

@@ -2,6 +2,7 @@
 import type { Partition } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import type { UplinkOptions } from "./options.ts";
+import type { Witness } from "./places.ts";
 import { Problem } from "./problem.ts";
 import type { PlaceKey } from "./producer.ts";
 import { Origin } from "./remote-batch.ts";
@@ -41,6 +42,8 @@ export class Source {
   next = -1;
   /** What the cluster has acknowledged, or said that it holds; never ahead of it. */
   confirmed = -1;
+  /** The last record that is in the cluster; undefined before the first that this process knows of. */
+  last: Witness | undefined;
   /** A place that is to be written though nothing is sent: after a reset, a skip, a first start. */
   mustWritePlace = false;
   /** Both shrink while a refused batch is searched for the record that is to blame. */

@@ -3,7 +3,7 @@ import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import { compressorFor } from "./compressors.ts";
 import type { Lane, LaneHost } from "./lane.ts";
-import type { Load } from "./load.ts";
+import type { Load, LoadPart } from "./load.ts";
 import type { Gap, Notes } from "./notes.ts";
 import type { UplinkOptions } from "./options.ts";
 import { Pace, type Spent } from "./pace.ts";
@@ -311,8 +311,8 @@ export class Uplink implements LaneHost {
     return all.filter((source) => source.state !== "failing" && mainLaneOf(source) === index);
   }
 
-  placeOf(source: Source, offset: number): Place {
-    return this.placement.placeOf(source, offset);
+  placeOf(part: LoadPart): Place {
+    return this.placement.placeOf(part);
   }
 
   settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void> {

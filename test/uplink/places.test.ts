@@ -31,6 +31,13 @@ describe("the place", () => {
     ["it is beyond our log", { remote: at(101) }, "PLACE_BEYOND", /up to 101.* ends at 100/, 48],
     ["it is behind what was acknowledged", { remote: at(40) }, "PLACE_BEHIND", /up to 40 only.* 48/, 40],
     ["another gateway wrote it", { remote: at(50, "X") }, "PLACE_FOREIGN", /another gateway.* X/, 48],
+    [
+      "the log has other records there",
+      { isOtherLog: true },
+      "PLACE_DIVERGED",
+      /up to 50.* restored from a backup/,
+      48,
+    ],
     ["it is damaged", { remote: { ...at(50), offset: 51 } }, "PLACE_DAMAGED", /51 and 50/, 48],
     ["the cluster is another one", { clusterId: "D" }, "CLUSTER_CHANGED", /another one \(D, it was C\)/, 48],
     [

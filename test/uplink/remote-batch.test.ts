@@ -123,7 +123,7 @@ describe("records on their way to the cluster", () => {
       headers: [],
     }));
     const { took, batch } = await forwarded(records, 10, new Origin(undefined), 12);
-    expect(took).toEqual({ taken: 1, next: 13 });
+    expect(took).toMatchObject({ taken: 1, next: 13, last: { offset: 12, timestamp: 1 } });
     expect([...recordsOf([batch as Buffer])].map(({ value }) => value?.toString())).toEqual(["c"]);
   });
 });

@@ -35,9 +35,15 @@ const OPTIONS: Omit<UplinkOptions, "brokers"> = {
   warnAtMs: [],
 };
 
-async function forwarding(cluster: FakeCluster, options: Partial<UplinkOptions> = {}) {
+/** With `values` in its first partition before the uplink starts. */
+async function forwarding(
+  cluster: FakeCluster,
+  options: Partial<UplinkOptions> = {},
+  values: readonly string[] = [],
+) {
   const log = await openStore(await temporaryFolder());
   await log.createStream("telemetry", cluster.leaders.length, {}, "config");
+  for (const value of values) await send(log, 0, value);
   const groups = new GroupCoordinator(log, {}, silentLogger);
   await groups.start();
   const brokers = [cluster.address(0)];
@@ -48,11 +54,12 @@ async function forwarding(cluster: FakeCluster, options: Partial<UplinkOptions> 
   };
   const uplinks = new Uplinks([{ ...OPTIONS, brokers, ...options }], services);
   await uplinks.start();
-  onTestFinished(async () => {
+  const close = async (): Promise<void> => {
     await uplinks.close();
     await groups.close();
-  });
-  return { log, uplink: uplinks.named("cloud") };
+  };
+  onTestFinished(close);
+  return { log, uplink: uplinks.named("cloud"), close };
 }
 
 const send = (log: StreamStore, partition: number, value: string): Promise<void> =>
@@ -159,6 +166,29 @@ test("a reset stands until the cluster has it, however many sessions end before"
   uplink.again();
   await send(log, 0, "second");
   await arrives(cluster, 0, ["first", "first", "second"]);
+});
+
+test("a restored data folder that has other records below its place is known by the last one that was delivered", async () => {
+  const cluster = await FakeCluster.start(TOPIC, [0], 1);
+  const before = await forwarding(cluster, {}, ["kept", "lost"]);
+  await arrives(cluster, 0, ["kept", "lost"]);
+  await before.close();
+  const { uplink } = await forwarding(cluster, {}, ["kept", "new", "newer"]);
+  const [source] = uplink.sources;
+  await vi.waitFor(() => expect(source?.problem.report?.code).toBe("PLACE_DIVERGED"), wait);
+  expect(source?.state).toBe("asking");
+  expect(cluster.valuesOf(0)).toEqual(["kept", "lost"]);
+  uplink.reset(new Map(uplink.sources.map((one) => [one, 1])), "reset");
+  await arrives(cluster, 0, ["kept", "lost", "new", "newer"]);
+});
+
+test("the same data folder under another process goes on where it was", async () => {
+  const cluster = await FakeCluster.start(TOPIC, [0], 1);
+  const before = await forwarding(cluster, {}, ["first", "second"]);
+  await arrives(cluster, 0, ["first", "second"]);
+  await before.close();
+  await forwarding(cluster, {}, ["first", "second", "third"]);
+  await arrives(cluster, 0, ["first", "second", "third"]);
 });
 
 test("another broker is asked where the one that is configured goes away", async () => {
