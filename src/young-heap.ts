@@ -1,14 +1,52 @@
 /**
- * V8's young generation doubles while a start allocates, and an idle gateway never gives that back: 12 of some
- * 100 MB. So it is kept at its first size until the gateway runs, and may grow from then on as the load asks for.
+ * The size of V8's young generation. By itself it doubles up to 16 MiB a half while much of it lives on, and an idle
+ * gateway never gives that back: 12 of some 100 MB after a start. Under load it is worse: what a socket was read into
+ * lies outside of the heap and is let go only by the next collection, so a young heap of twice the size leaves twice
+ * as much of that behind, too. So it stays at its first size, and where there is work it grows once, to half of what
+ * V8 would take: some 25 MB less beside a client that floods, for up to a tenth more processor time for each message.
  */
-import { setFlagsFromString } from "node:v8";
+import { performance } from "node:perf_hooks";
+import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
+
+/** From 1 MiB to 8 MiB a half. */
+const GROWTH = 8;
+const GROWN_BYTES = 2 * (GROWTH << 20);
+const LOOK_MS = 1_000;
+/** The part of the time that the event loop is busy from which on there is work. */
+const BUSY = 0.25;
+/** More than it takes in any version of Node that there is. */
+const MAX_PIECES = 2_000;
+
+const growsBy = (factor: number): void => setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 
 export function keepYoungHeapSmall(): void {
-  setFlagsFromString("--semi-space-growth-factor=1");
+  growsBy(1);
 }
 
-/** As V8 has it by itself. */
+/** For as long as the process runs: V8 makes it small again while there is little to do. */
 export function letYoungHeapGrow(): void {
-  setFlagsFromString("--semi-space-growth-factor=2");
+  let before = performance.eventLoopUtilization();
+  const timer = setInterval(() => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
+    if (utilization > BUSY && youngBytes() < GROWN_BYTES) growOnce();
+  }, LOOK_MS);
+  timer.unref();
+}
+
+/** It grows in a collection that much survives: one is caused here, some milliseconds of work. */
+function growOnce(): void {
+  const before = youngBytes();
+  const survivors: object[] = [];
+  growsBy(GROWTH);
+  while (youngBytes() === before && survivors.length < MAX_PIECES) {
+    survivors.push(Array.from({ length: 200 }, (_, index) => ({ index })));
+  }
+  growsBy(1);
+}
+
+/** Both halves. */
+export function youngBytes(): number {
+  return getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")?.space_size ?? 0;
 }

@@ -53,7 +53,13 @@ describe.skipIf(!MAY_MOUNT)("a full disk", () => {
       const areBack = (): boolean =>
         produced.size >= fromProduced &&
         sensors.every(({ acknowledged }, index) => acknowledged.size >= (from[index] as number));
-      await eventually(areBack, "acknowledgements when there is room", 60_000);
+      await eventually(areBack, "acknowledgements when there is room", 60_000).catch((error) => {
+        const state = sensors.map(
+          ({ name, sent, acknowledged }) => `${name}: ${acknowledged.size} of ${sent}`,
+        );
+        const last = gateway.process.output.slice(-3_000);
+        throw new Error(`${error.message}; ${state.join(", ")}, produced: ${produced.size}\n${last}`);
+      });
       for (const sensor of sensors) sensor.finish();
       stopped = true;
       await producing;

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { generate, type Packet, parser } from "mqtt-packet";
 import { describe, expect, it } from "vitest";
 import { FramingGuard } from "../../src/mqtt/framing.ts";
-import { type LanePublish, PublishLane } from "../../src/mqtt/publish-lane.ts";
+import { type LanePublish, PublishLane, READ_AHEAD_BYTES } from "../../src/mqtt/publish-lane.ts";
 import { FakeLog } from "./fake-log.ts";
 import { eventually, RawClient, startBroker } from "./support.ts";
 
@@ -214,7 +214,7 @@ describe("the straight way of a PUBLISH", () => {
   it("takes no more than may be in flight, in messages and in bytes, and goes on when there is room", async () => {
     for (const [maxInFlight, payload, most] of [
       [3, "1", 3],
-      [1_000_000, "x".repeat(900), Math.ceil((1 << 18) / 908)],
+      [1_000_000, "x".repeat(900), Math.ceil(READ_AHEAD_BYTES / 908)],
     ] as const) {
       const harness = new Harness(maxInFlight).open();
       harness.onTake = () => {};

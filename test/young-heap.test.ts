@@ -1,0 +1,34 @@
+import { execFile } from "node:child_process";
+import { expect, it } from "vitest";
+
+/** In a process of its own: V8's flags are the whole process's. */
+const PROGRAM = `
+  import { keepYoungHeapSmall, letYoungHeapGrow, youngBytes } from "./src/young-heap.ts";
+  keepYoungHeapSmall();
+  const work = () => {
+    const kept = [];
+    for (let n = 0; n < 100_000; n++) kept[n % 20_000] = { n, list: [n] };
+  };
+  for (let n = 0; n < 20; n++) work();
+  const small = youngBytes();
+  letYoungHeapGrow();
+  setInterval(work, 1);
+  setInterval(() => {
+    if (youngBytes() === small) return;
+    console.log(JSON.stringify({ small, grown: youngBytes() }));
+    process.exit();
+  }, 50);
+`;
+
+it("the young heap stays small at first, and grows once there is work", async () => {
+  const args = ["--import", "tsx", "--input-type=module", "--eval", PROGRAM];
+  const output = await new Promise<string>((resolve, reject) => {
+    execFile(process.execPath, args, { timeout: 30_000 }, (error, stdout) => {
+      if (error === null) resolve(stdout);
+      else reject(error);
+    });
+  });
+  const { small, grown } = JSON.parse(output);
+  expect(small).toBeLessThanOrEqual(4 << 20);
+  expect(grown).toBeGreaterThanOrEqual(8 << 20);
+});
