@@ -35,6 +35,7 @@ export class CountedDisk implements FileSystem {
   list: FileSystem["list"] = (path) => this.inner.list(path);
   makeFolder: FileSystem["makeFolder"] = (path) => this.inner.makeFolder(path);
   rename: FileSystem["rename"] = (from, to) => this.inner.rename(from, to);
+  link: FileSystem["link"] = (from, to) => this.inner.link(from, to);
   remove: FileSystem["remove"] = (path) => this.inner.remove(path);
   freeBytes: FileSystem["freeBytes"] = (path) => this.inner.freeBytes(path);
   readFile: FileSystem["readFile"] = (path) => this.inner.readFile(path);

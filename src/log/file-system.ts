@@ -33,6 +33,11 @@ export interface FileSystem {
   list(path: string): Promise<string[]>;
   makeFolder(path: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
+  /**
+   * A second name, which is not there yet, for a file. Where the file system has no such thing (FAT), its new name:
+   * whoever goes on to remove the first one gets the same, as safe as the file system's renames are.
+   */
+  link(from: string, to: string): Promise<void>;
   /** A file or a folder with all that is in it; nothing when it is not there. */
   remove(path: string): Promise<void>;
   syncFolder(path: string): Promise<void>;
@@ -62,6 +67,9 @@ const FLAGS: Record<OpenMode, number> = {
   // sync follows the write.
   durable: fs.constants.O_RDWR | fs.constants.O_CREAT | (fs.constants.O_DSYNC ?? 0),
 };
+
+/** What file systems without links answer (link(2)). */
+const NO_LINKS = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
 
 class NodeFile implements File {
   private readonly fd: number;
@@ -164,6 +172,14 @@ export const nodeFileSystem: FileSystem = {
     await fs.promises.mkdir(path, { recursive: true });
   },
   rename: (from, to) => fs.promises.rename(from, to),
+  async link(from, to) {
+    try {
+      await fs.promises.link(from, to);
+    } catch (error) {
+      if (!NO_LINKS.has((error as NodeJS.ErrnoException).code ?? "")) throw error;
+      await fs.promises.rename(from, to);
+    }
+  },
   remove: (path) => fs.promises.rm(path, { recursive: true, force: true }),
   async syncFolder(path) {
     // Windows cannot open a folder; its file systems order these changes by themselves.

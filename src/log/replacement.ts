@@ -6,11 +6,13 @@
  *                                   run: [a, b) [b, c) [c, end)
  * 1  <a>.compacting                 written and synced; worth nothing yet
  * 2  <a>.<end>.compacted            renamed, folder synced: from here on it counts, the run does not
- * 3  a's indexes, b, c              removed, folder synced
- * 4  <a>.log                        renamed over a, folder synced
+ * 3  a, b, c and their indexes      removed, folder synced
+ * 4  <a>.log                        linked to it as a second name, folder synced
+ * 5  <a>.<end>.compacted            removed, folder synced
  * ```
- * A start removes what stands at 1, and does 3 and 4 for what stands at 2. The name says what it stands for,
- * so nothing has to be looked into, and doing it twice does no harm.
+ * A start removes what stands at 1, and does 3 to 5 for what stands at 2. The name says what it stands for,
+ * so nothing has to be looked into, and doing it twice does no harm. A rename in place of 4 and 5 would do on every
+ * journaling file system; here nothing is taken away before what it stands for is safe, whatever a rename may tear.
  */
 import { join } from "node:path";
 import type { FileSystem } from "./file-system.ts";
@@ -53,7 +55,7 @@ export async function replaceRun(
   });
 }
 
-/** Steps 3 and 4; `onMoved` is called as soon as the file has its last name, whether that is safe yet or not. */
+/** Steps 3 to 5; `onMoved` is called as soon as the file has its last name, whether that is safe yet or not. */
 async function moveIn(
   fileSystem: FileSystem,
   folder: string,
@@ -65,12 +67,14 @@ async function moveIn(
     const [base, ending] = name.split(".") as [string, string?];
     const isIndex = ending === "index" || ending === "timeindex";
     // Offsets of 20 digits are in order as text.
-    const isOfRun = base >= from && base < to && (isIndex || (ending === "log" && base !== from));
+    const isOfRun = base >= from && base < to && (isIndex || ending === "log");
     if (isOfRun) await fileSystem.remove(join(folder, name));
   }
   await fileSystem.syncFolder(folder);
-  await fileSystem.rename(join(folder, taken), join(folder, `${from}.log`));
+  await fileSystem.link(join(folder, taken), join(folder, `${from}.log`));
   onMoved();
+  await fileSystem.syncFolder(folder);
+  await fileSystem.remove(join(folder, taken));
   await fileSystem.syncFolder(folder);
 }
 

@@ -347,6 +347,12 @@ export class SimulatedDisk implements FileSystem {
     await this.step(`rename ${from} to ${to}`, rename, undefined, { spoil: () => {} });
   }
 
+  async link(from: string, to: string): Promise<void> {
+    const id = this.find(from)?.id;
+    if (id === undefined) throw missing(from);
+    await this.step(`link ${from} to ${to}`, () => this.setName(to, id), undefined, { spoil: () => {} });
+  }
+
   async remove(path: string): Promise<void> {
     await this.alive();
     const node = this.find(path)?.node;

@@ -266,7 +266,7 @@ class Life {
   /** Says of a step that compaction is putting a segment in place: what is otherwise ordinary matters then. */
   private inContext(step: string): string {
     if (/during rename .*compacting to/.test(step)) this.isReplacing = true;
-    if (/during rename .*compacted to/.test(step)) this.isReplacing = false;
+    if (/during remove .*compacted$/.test(step)) this.isReplacing = false;
     return this.isReplacing ? `${step} while compaction replaces segments` : step;
   }
 

@@ -545,7 +545,7 @@ describe("a crash while segments are replaced", () => {
   /** Every state of the disk between two of its operations, while `work` runs. */
   async function statesWhile(disk: MemoryFileSystem, work: () => Promise<unknown>) {
     const states: MemoryFileSystem[] = [];
-    const watched = ["open", "rename", "remove", "syncFolder"] as const;
+    const watched = ["open", "rename", "link", "remove", "syncFolder"] as const;
     const original = watched.map((name) => [name, disk[name]] as const);
     for (const [name, operation] of original) {
       Object.assign(disk, {

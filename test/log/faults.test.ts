@@ -207,7 +207,7 @@ describe("a segment", () => {
     await store.checkpoint();
     let isInPlace = false;
     faulty.fault = (step, path) => {
-      isInPlace ||= step === "rename" && /s-0\/0+\.log$/.test(path);
+      isInPlace ||= step === "link" && /s-0\/0+\.log$/.test(path);
       return isInPlace && step === "sync folder" ? EIO : undefined;
     };
     await store.compact();

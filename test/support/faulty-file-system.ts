@@ -1,7 +1,16 @@
 /** A disk that refuses: each step is shown to `fault` first, and ends with the error that this returns. */
 import type { File, FileSystem, OpenMode } from "../../src/log/file-system.ts";
 
-export type Step = "open" | "read" | "write" | "sync" | "truncate" | "rename" | "remove" | "sync folder";
+export type Step =
+  | "open"
+  | "read"
+  | "write"
+  | "sync"
+  | "truncate"
+  | "rename"
+  | "link"
+  | "remove"
+  | "sync folder";
 
 export interface Fault {
   readonly code: string;
@@ -62,6 +71,11 @@ export class FaultyFileSystem implements FileSystem {
   async rename(from: string, to: string): Promise<void> {
     this.check("rename", to);
     return this.disk.rename(from, to);
+  }
+
+  async link(from: string, to: string): Promise<void> {
+    this.check("link", to);
+    return this.disk.link(from, to);
   }
 
   async remove(path: string): Promise<void> {

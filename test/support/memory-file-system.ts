@@ -111,6 +111,12 @@ export class MemoryFileSystem implements FileSystem {
     }
   }
 
+  async link(from: string, to: string): Promise<void> {
+    const node = this.nodes.get(from);
+    if (node === undefined) throw missing(from);
+    this.nodes.set(to, node);
+  }
+
   async remove(path: string): Promise<void> {
     for (const one of this.paths) if (one === path || one.startsWith(`${path}/`)) this.nodes.delete(one);
   }

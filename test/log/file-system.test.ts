@@ -1,0 +1,31 @@
+import fs from "node:fs";
+import { join } from "node:path";
+import { afterEach, expect, it, vi } from "vitest";
+import { nodeFileSystem } from "../../src/log/file-system.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
+
+afterEach(() => vi.restoreAllMocks());
+
+async function linked(): Promise<{ names: string[]; removed: string[]; content: string }> {
+  const folder = await temporaryFolder();
+  const [from, to] = [join(folder, "from"), join(folder, "to")];
+  fs.writeFileSync(from, "content");
+  await nodeFileSystem.link(from, to);
+  const names = fs.readdirSync(folder).sort();
+  await nodeFileSystem.remove(from);
+  return { names, removed: fs.readdirSync(folder), content: fs.readFileSync(to, "utf8") };
+}
+
+it("gives a file a second name, which stays when the first one goes", async () => {
+  expect(await linked()).toEqual({ names: ["from", "to"], removed: ["to"], content: "content" });
+});
+
+it.each(["EPERM", "ENOTSUP", "ENOSYS"])("renames it where there are no links (%s)", async (code) => {
+  vi.spyOn(fs.promises, "link").mockRejectedValue(Object.assign(new Error(code), { code }));
+  expect(await linked()).toEqual({ names: ["to"], removed: ["to"], content: "content" });
+});
+
+it("says what else is wrong with a link", async () => {
+  vi.spyOn(fs.promises, "link").mockRejectedValue(Object.assign(new Error("no room"), { code: "ENOSPC" }));
+  await expect(linked()).rejects.toThrow("no room");
+});
