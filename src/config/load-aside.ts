@@ -10,12 +10,18 @@ import { ConfigError, type Problem } from "./problems.ts";
 export interface LoadQuestion {
   readonly file: string;
   readonly inputs: ConfigInputs;
-  /** Of tables that need not be handed over: a large one takes 100 ms to get from thread to thread. */
+  /** Of tables that need not be handed over. */
   readonly tableVersions: LoadedConfig["tableVersions"];
 }
 
+/** Some rows of a table that is new. The next ones come when these have been taken in, so that messages pass between. */
+export interface TablePiece {
+  readonly table: string;
+  readonly rows: readonly (readonly [key: string, value: unknown])[];
+}
+
 export type LoadAnswer =
-  /** Without the tables that are as they were. */
+  /** Without its tables: those that are new came before it, in pieces. */
   | { readonly loaded: LoadedConfig }
   | { readonly problems: readonly Problem[] }
   | { readonly failure: Pick<SluiceError, "code" | "message" | "mend" | "exitCode"> };
@@ -34,21 +40,35 @@ export async function loadConfigAside(
 ): Promise<LoadedConfig> {
   const question: LoadQuestion = { file, inputs, tableVersions: current?.tableVersions ?? {} };
   const worker = new Worker(WORKER, { workerData: question, execArgv: [] });
+  const tables = new Map<string, Map<string, unknown>>();
   const answer = await new Promise<LoadAnswer>((resolve, reject) => {
-    worker.once("message", resolve);
+    worker.on("message", (message: LoadAnswer | TablePiece) => {
+      if (!("rows" in message)) {
+        resolve(message);
+        return;
+      }
+      const table = tables.get(message.table) ?? new Map<string, unknown>();
+      tables.set(message.table, table);
+      for (const [key, value] of message.rows) table.set(key, value);
+      worker.postMessage("taken in");
+    });
     worker.once("error", reject);
     worker.once("exit", (code) => reject(new Error(`the thread that loads ended with ${code}`)));
   });
   if ("problems" in answer) throw new ConfigError(answer.problems);
-  if (!("failure" in answer)) return withTables(answer.loaded, current);
+  if (!("failure" in answer)) return withTables(answer.loaded, tables, current);
   const { code, message, mend, exitCode } = answer.failure;
   throw new SluiceError(code, message, { exitCode, ...(mend === undefined ? {} : { mend }) });
 }
 
-function withTables(loaded: LoadedConfig, current: LoadedConfig | undefined): LoadedConfig {
+function withTables(
+  loaded: LoadedConfig,
+  fresh: ReadonlyMap<string, ReadonlyMap<string, unknown>>,
+  current: LoadedConfig | undefined,
+): LoadedConfig {
   const { config, tableVersions } = loaded;
   const tables = Object.keys(tableVersions).map((name) => {
-    const table = config.tables.get(name) ?? current?.config.tables.get(name);
+    const table = fresh.get(name) ?? current?.config.tables.get(name);
     if (table === undefined) throw new Error(`the table ${name} is nowhere`);
     return [name, table] as const;
   });

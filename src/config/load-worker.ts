@@ -1,24 +1,41 @@
 /** The thread that `load-aside.ts` starts: loads, runs the tests, answers once, ends. */
+import { once } from "node:events";
 import { readlinkSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { basename } from "node:path";
-import { parentPort, workerData } from "node:worker_threads";
+import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { SluiceError } from "../errors.ts";
-import type { LoadAnswer, LoadQuestion } from "./load-aside.ts";
+import type { LoadAnswer, LoadQuestion, TablePiece } from "./load-aside.ts";
 import { ConfigError } from "./problems.ts";
+
+/** Some of a millisecond's work for the gateway's own thread. */
+const PIECE_ROWS = 500;
+
+const port = parentPort as MessagePort;
 
 async function answer({ file, inputs, tableVersions }: LoadQuestion): Promise<LoadAnswer> {
   try {
     const { loadTested } = await import("./tests.ts");
     const loaded = await loadTested(file, inputs);
-    const isNew = ([name]: readonly [string, unknown]) => loaded.tableVersions[name] !== tableVersions[name];
-    const tables = new Map([...loaded.config.tables].filter(isNew));
-    return { loaded: { ...loaded, config: { ...loaded.config, tables } } };
+    for (const [name, rows] of loaded.config.tables) {
+      if (loaded.tableVersions[name] !== tableVersions[name]) await handOver(name, rows);
+    }
+    return { loaded: { ...loaded, config: { ...loaded.config, tables: new Map() } } };
   } catch (error) {
     if (error instanceof ConfigError) return { problems: error.problems };
     if (!(error instanceof SluiceError)) throw error;
     const { code, message, mend, exitCode } = error;
     return { failure: { code, message, mend, exitCode } };
+  }
+}
+
+async function handOver(table: string, rows: ReadonlyMap<string, unknown>): Promise<void> {
+  const all = [...rows];
+  // Also of a table without rows there is a piece.
+  for (let from = 0; from === 0 || from < all.length; from += PIECE_ROWS) {
+    const takenIn = once(port, "message");
+    port.postMessage({ table, rows: all.slice(from, from + PIECE_ROWS) } satisfies TablePiece);
+    await takenIn;
   }
 }
 
@@ -33,4 +50,4 @@ function stepBack(): void {
 
 // Before anything else: what reads configurations takes a good tenth of a second to load.
 stepBack();
-parentPort?.postMessage(await answer(workerData as LoadQuestion));
+port.postMessage(await answer(workerData as LoadQuestion));

@@ -42,6 +42,15 @@ test("a table that is as it was is not handed over, one that has changed or come
   expect(second).toEqual(await loadTested(file));
 });
 
+test("a table of many pieces is handed over whole, and one without rows", async () => {
+  const rows = Array.from({ length: 1_501 }, (_, index) => `t${index},room ${index}`);
+  await writeFile(join(folder, "rooms.csv"), `id,room\n${rows.join("\n")}\n`);
+  await writeFile(join(folder, "limits.yaml"), "{}\n");
+  const { config } = await loadConfigAside(file, {});
+  expect(config).toEqual((await loadTested(file)).config);
+  expect(["rooms", "limits"].map((name) => config.tables.get(name)?.size)).toEqual([1_501, 0]);
+});
+
 test("what is wrong comes back as it is", async () => {
   await writeFile(file, CONFIG.replace("to: s,", "to: t,"));
   const wrong = await loadConfigAside(file, {}).catch((error: unknown) => error);
