@@ -2,7 +2,7 @@
  * The uplink against Apache Kafka: what is refused, lost, moved, fenced or misconfigured, one after another.
  * kafkajs, on which a forwarder might have been built, would fail the tests that begin with "trap": see docs/uplink.md.
  */
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer as createHttpServer, type Server } from "node:http";
 import type { AddressInfo, Server as NetServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -604,6 +604,60 @@ suite("the uplink", ["java", "kafka's jars", "kcat", "openssl"], () => {
     } finally {
       tokens.close();
     }
+  });
+
+  test("SASL OAUTHBEARER with a token file, which is read anew at each try to connect", async () => {
+    const tokenFile = join(folder, "token");
+    await writeFile(tokenFile, "no token\n");
+    const sasl = { mechanism: "oauthbearer", tokenFile };
+    const { gateway, topic } = await forwarding({ brokers: [`127.0.0.1:${port.SASL}`], sasl });
+    await publish(gateway, 10);
+    await withProblem(gateway, /token|SASL/);
+    const seconds = Math.floor(Date.now() / 1000);
+    await writeFile(tokenFile, `${unsecured({ sub: "sensor", iat: seconds, exp: seconds + 3_600 })}\n`);
+    await inKafka(topic, 10);
+    expect((await valuesIn(topic)).sort()).toEqual(numbers(10));
+  });
+
+  test("certificates that are renewed in their files are taken without a restart", async () => {
+    const files = {
+      ca: join(folder, "renewed-ca"),
+      cert: join(folder, "renewed-cert"),
+      key: join(folder, "renewed-key"),
+    };
+    const renew = async (from: Certificates): Promise<void> => {
+      for (const name of ["ca", "cert", "key"] as const) await copyFile(from[name], files[name]);
+    };
+    await renew(foreign);
+    const { gateway, topic } = await forwarding({ brokers: [`127.0.0.1:${port.MUTUAL}`], tls: files });
+    await publish(gateway, 10);
+    await withProblem(gateway, /signed by nobody whom this machine trusts/);
+    await copyFile(certificates.ca, files.ca);
+    await withProblem(gateway, /another client certificate|closed the connection/);
+    await renew(certificates);
+    await inKafka(topic, 10);
+    expect((await valuesIn(topic)).sort()).toEqual(numbers(10));
+  });
+
+  test("the streams that come first in the configuration go first, however much of the others waits", async () => {
+    const first = `first-${++topics}`;
+    const { gateway, topic } = await forwarding(
+      { streams: [{ stream: "alarms", to: first }, "telemetry"], rate: { records: 100 } },
+      {
+        streams: { telemetry: { partitions: 1 }, alarms: { partitions: 1 } },
+        mappings: [
+          { from: "alarms/#", to: "alarms" },
+          { from: "sensors/#", to: "telemetry" },
+        ],
+      },
+    );
+    const backlog = 1_000;
+    await publish(gateway, backlog);
+    const client = await connectMqtt(gateway.mqttUrl);
+    await client.publishAsync("alarms/fire", "now", { qos: 1 });
+    await client.endAsync();
+    await inKafka(first, 1);
+    expect((await valuesIn(topic)).length).toBeLessThan(backlog);
   });
 
   // ── bad input ──────────────────────────────────────────────────────────────────────────────────────────
