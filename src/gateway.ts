@@ -10,7 +10,7 @@
  */
 import { resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { LoadedConfig } from "./config/load.ts";
+import type { LoadedConfig } from "./config/loaded.ts";
 import { CONFIG_EXIT_CODE, ConfigError, didYouMean, type Place } from "./config/problems.ts";
 import { type ConfigStatus, type LoadConfig, type Reloaded, Reloader } from "./config/reloader.ts";
 import type { Address, Config } from "./config/schema.ts";

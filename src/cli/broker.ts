@@ -1,7 +1,8 @@
 /** Which broker a verb asks: the one named, or the one that the configuration opens on this machine. */
 import { existsSync } from "node:fs";
 import type { Command } from "commander";
-import { DEFAULT_CONFIG_FILE, loadConfig, parseConfig } from "../config/load.ts";
+import { loadConfig, parseConfig } from "../config/load.ts";
+import { DEFAULT_CONFIG_FILE } from "../config/loaded.ts";
 import { didYouMean } from "../config/problems.ts";
 import { formatAddress, parseAddress, reachable } from "../config/units.ts";
 import { SluiceError } from "../errors.ts";

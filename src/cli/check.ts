@@ -1,7 +1,8 @@
 /** `sluice check [file]`: says all that is wrong with a configuration, runs its tests, or sums up what it sets. */
 import type { Command } from "commander";
 import pc from "picocolors";
-import { DEFAULT_CONFIG_FILE, type LoadedConfig, loadConfig } from "../config/load.ts";
+import { loadConfig } from "../config/load.ts";
+import { DEFAULT_CONFIG_FILE, type LoadedConfig } from "../config/loaded.ts";
 import { ConfigError, formatProblems } from "../config/problems.ts";
 import { resultText, runTests, type TestResult } from "../config/tests.ts";
 import { formatAddress, plural } from "../config/units.ts";

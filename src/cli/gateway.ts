@@ -2,7 +2,8 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { DEFAULT_CONFIG_FILE, loadConfig, parseConfig } from "../config/load.ts";
+import { loadConfig, parseConfig } from "../config/load.ts";
+import { DEFAULT_CONFIG_FILE } from "../config/loaded.ts";
 import { ControlClient } from "../control/client.ts";
 
 export interface GatewayOptions {

@@ -6,7 +6,8 @@ import { createInterface, type Interface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import pc from "picocolors";
-import { DEFAULT_CONFIG_FILE, loadConfig } from "../config/load.ts";
+import { loadConfig } from "../config/load.ts";
+import { DEFAULT_CONFIG_FILE } from "../config/loaded.ts";
 import { didYouMean } from "../config/problems.ts";
 import { SluiceError } from "../errors.ts";
 

@@ -3,12 +3,11 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import pc from "picocolors";
-import { flag } from "../config/environment.ts";
-import { DEFAULT_CONFIG_FILE, type LoadedConfig, loadConfig, shiftPorts } from "../config/load.ts";
 import { loadConfigAside } from "../config/load-aside.ts";
+import { DEFAULT_CONFIG_FILE, flag, type LoadedConfig, shiftPorts } from "../config/loaded.ts";
 import type { Address, Config } from "../config/schema.ts";
 import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
-import { Gateway, type GatewayAddresses } from "../gateway.ts";
+import type { Gateway, GatewayAddresses } from "../gateway.ts";
 import { createLogger, type Logger } from "../logger.ts";
 import { letYoungHeapGrow } from "../young-heap.ts";
 import { wholeNumber } from "./arguments.ts";
@@ -47,7 +46,9 @@ async function run({ config: file, data, logLevel, portOffset }: Options): Promi
   ];
   const inputs = { env: { ...process.env }, flags };
   const shifted = (one: LoadedConfig) => ({ ...one, config: shiftPorts(one.config, portOffset) });
-  const loaded = shifted(await loadConfig(file, inputs));
+  // What serves is read meanwhile.
+  const [first, { Gateway }] = await Promise.all([loadConfigAside(file, inputs), import("../gateway.ts")]);
+  const loaded = shifted(first);
   const { config } = loaded;
   const logger = createLogger(config.logLevel);
   for (const warning of loaded.warnings) logger.warn(warning);

@@ -9,27 +9,11 @@
 import { parse } from "yaml";
 import type { z } from "zod";
 import { messageOf } from "../errors.ts";
+import type { Override } from "./loaded.ts";
 import { nearest, type Place, type Problem } from "./problems.ts";
 import type { Path } from "./yaml-source.ts";
 
 const PREFIX = "SLUICE_";
-
-/** One setting from outside of the file. */
-export interface Override {
-  readonly path: Path;
-  readonly value: unknown;
-  readonly place: Place;
-}
-
-/** A flag as an override: `flag("--data", ["dataDir"], "/var/lib/sluice")`. */
-export function flag(name: string, path: Path, value: string): Override {
-  const text = `${name} ${value}`;
-  return {
-    path,
-    value,
-    place: { label: name, source: { text, column: name.length + 1, length: Math.max(1, value.length) } },
-  };
-}
 
 /**
  * The variables that name a setting. One that names none is only warned of: Kubernetes and Docker links set

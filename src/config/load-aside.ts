@@ -1,17 +1,17 @@
 /**
- * Loads and tests a configuration in a thread of its own: reading a thousand rules takes a good part of a second, in
- * which a gateway that runs has acknowledgements to send.
+ * Loads a configuration in a thread of its own: reading a thousand rules takes a good part of a second, in which a
+ * gateway that runs has acknowledgements to send; and what reads them goes with the thread, some 4 of 90 MB.
  */
 import { Worker } from "node:worker_threads";
 import { SluiceError } from "../errors.ts";
-import type { ConfigInputs, LoadedConfig } from "./load.ts";
+import type { ConfigInputs, LoadedConfig } from "./loaded.ts";
 import { ConfigError, type Problem } from "./problems.ts";
 
 export interface LoadQuestion {
   readonly file: string;
   readonly inputs: ConfigInputs;
-  /** Of tables that need not be handed over. */
-  readonly tableVersions: LoadedConfig["tableVersions"];
+  /** Undefined at the start; else its tests are run, and tables of these versions need not be handed over. */
+  readonly tableVersions: LoadedConfig["tableVersions"] | undefined;
 }
 
 /** Some rows of a table that is new. The next ones come when these have been taken in, so that messages pass between. */
@@ -32,13 +32,13 @@ const WORKER = new URL(
   import.meta.url,
 );
 
-/** As `loadTested`; tables that are as they were are taken from `current`. */
+/** As `loadConfig`; in the place of `current` as `loadTested`, with those of its tables that are as they were. */
 export async function loadConfigAside(
   file: string,
   inputs: ConfigInputs,
   current?: LoadedConfig,
 ): Promise<LoadedConfig> {
-  const question: LoadQuestion = { file, inputs, tableVersions: current?.tableVersions ?? {} };
+  const question: LoadQuestion = { file, inputs, tableVersions: current?.tableVersions };
   const worker = new Worker(WORKER, { workerData: question, execArgv: [] });
   const tables = new Map<string, Map<string, unknown>>();
   const answer = await new Promise<LoadAnswer>((resolve, reject) => {

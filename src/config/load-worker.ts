@@ -1,4 +1,4 @@
-/** The thread that `load-aside.ts` starts: loads, runs the tests, answers once, ends. */
+/** The thread that `load-aside.ts` starts: loads, runs the tests of a reload, answers once, ends. */
 import { once } from "node:events";
 import { readlinkSync } from "node:fs";
 import { constants, setPriority } from "node:os";
@@ -15,10 +15,11 @@ const port = parentPort as MessagePort;
 
 async function answer({ file, inputs, tableVersions }: LoadQuestion): Promise<LoadAnswer> {
   try {
-    const { loadTested } = await import("./tests.ts");
-    const loaded = await loadTested(file, inputs);
+    const isReload = tableVersions !== undefined;
+    const load = isReload ? (await import("./tests.ts")).loadTested : (await import("./load.ts")).loadConfig;
+    const loaded = await load(file, inputs);
     for (const [name, rows] of loaded.config.tables) {
-      if (loaded.tableVersions[name] !== tableVersions[name]) await handOver(name, rows);
+      if (loaded.tableVersions[name] !== tableVersions?.[name]) await handOver(name, rows);
     }
     return { loaded: { ...loaded, config: { ...loaded.config, tables: new Map() } } };
   } catch (error) {
@@ -48,6 +49,7 @@ function stepBack(): void {
   }
 }
 
+const question = workerData as LoadQuestion;
 // Before anything else: what reads configurations takes a good tenth of a second to load.
-stepBack();
-port.postMessage(await answer(workerData as LoadQuestion));
+if (question.tableVersions !== undefined) stepBack();
+port.postMessage(await answer(question));

@@ -8,40 +8,14 @@ import { messageOf } from "../errors.ts";
 import type { RuleDefinition } from "../mapping/rule.ts";
 import { Attachments } from "./attachments.ts";
 import { crossCheck } from "./cross-checks.ts";
-import { applyOverrides, keysOf, type Override, readEnvironment, schemaAt } from "./environment.ts";
+import { applyOverrides, keysOf, readEnvironment, schemaAt } from "./environment.ts";
 import { IncludedSources, readIncluded } from "./included.ts";
 import { type Checked, placeOf, problemsOf } from "./issue-words.ts";
-import { ConfigError, type Place, type Problem } from "./problems.ts";
+import { type ConfigInputs, deepFreeze, type LoadedConfig } from "./loaded.ts";
+import { ConfigError, type Problem } from "./problems.ts";
 import { type Config, configSchema, type ParsedConfig } from "./schema.ts";
 import { readTextFile } from "./text-file.ts";
 import { type Path, YamlSource } from "./yaml-source.ts";
-
-export const DEFAULT_CONFIG_FILE = "config/gateway.yaml";
-
-export interface ConfigInputs {
-  readonly env?: Readonly<Record<string, string | undefined>>;
-  /** From flags, made by `flag()`. */
-  readonly flags?: readonly Override[];
-}
-
-export interface LoadedConfig {
-  readonly config: Config;
-  readonly file: string;
-  /** All that was read, `file` among them; tables and schemas, too. */
-  readonly files: readonly string[];
-  /** A hash of what the files say: the same text, the same version. */
-  readonly version: string;
-  /** A hash of each table, by its name. */
-  readonly tableVersions: Readonly<Record<string, string>>;
-  /** Where each of `tests` stands: file, line, column. */
-  readonly testPlaces: readonly string[];
-  /** Where each stream says its partitions: only the log knows whether they are fewer than there are. */
-  readonly partitionPlaces: Readonly<Record<string, Place>>;
-  /** Sentences for the log: what was set but is not known. */
-  readonly warnings: readonly string[];
-  /** What is no mistake, but worth a look. */
-  readonly notes: readonly Problem[];
-}
 
 /** Throws `ConfigError`, also when the file cannot be read. */
 export async function loadConfig(file: string, inputs: ConfigInputs = {}): Promise<LoadedConfig> {
@@ -153,27 +127,6 @@ function completed(
   return { ...rest, mappings: rules, tables: new Map(read) };
 }
 
-/** The configuration with `offset` added to every port that is fixed; refused beyond 65535. */
-export function shiftPorts(config: Config, offset: number): Config {
-  const shift = <A extends { host: string; port: number }>(address: A): A => {
-    const port = address.port === 0 ? 0 : address.port + offset;
-    if (port >= 0 && port <= 65_535) return { ...address, port };
-    const message = `brings port ${address.port} to ${port}, which is none`;
-    throw new ConfigError([{ place: { label: `--port-offset ${offset}` }, message }]);
-  };
-  const shiftKafka = <L extends Pick<Config["kafka"], "bind" | "advertise">>(one: L): L => ({
-    ...one,
-    bind: shift(one.bind),
-    advertise: one.advertise === "auto" ? one.advertise : shift(one.advertise),
-  });
-  const { mqtt, kafka } = config;
-  return deepFreeze({
-    ...config,
-    mqtt: { ...mqtt, listeners: mqtt.listeners.map((one) => ({ ...one, bind: shift(one.bind) })) },
-    kafka: { ...shiftKafka(kafka), listeners: kafka.listeners.map(shiftKafka) },
-  });
-}
-
 function versionOf(sources: readonly YamlSource[], attachments: Attachments): string {
   const hash = createHash("sha256");
   for (const { text } of sources) hash.update(`${Buffer.byteLength(text)}\n`).update(text);
@@ -193,10 +146,4 @@ function inOrder(problems: readonly Problem[], files: readonly string[]): Proble
 
 function isPrefix(prefix: Path, path: Path): boolean {
   return prefix.every((key, index) => key === path[index]);
-}
-
-function deepFreeze<T>(value: T): T {
-  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
-  for (const item of Object.values(value)) deepFreeze(item);
-  return Object.freeze(value);
 }

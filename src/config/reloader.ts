@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from "node:util";
 import { messageOf, type SluiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { FileWatcher } from "./file-watcher.ts";
-import type { LoadedConfig } from "./load.ts";
+import type { LoadedConfig } from "./loaded.ts";
 
 /** How the configuration is loaded, everything that stands outside of the files included; `current` is what runs. */
 export type LoadConfig = (current: LoadedConfig) => Promise<LoadedConfig>;

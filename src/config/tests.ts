@@ -9,7 +9,8 @@ import { Mapper } from "../mapping/mapper.ts";
 import type { Mapping } from "../mapping/outcome.ts";
 import { KEYLESS, type MappedRecord, type PublishPacket } from "../record.ts";
 import { decodeHeaders } from "../wire/record-batch.ts";
-import { type ConfigInputs, type LoadedConfig, loadConfig } from "./load.ts";
+import { loadConfig } from "./load.ts";
+import type { ConfigInputs, LoadedConfig } from "./loaded.ts";
 import type { Config } from "./schema.ts";
 import type { expectedSchema } from "./test-schema.ts";
 

@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { loadConfig } from "../../src/config/load.ts";
 import { loadConfigAside } from "../../src/config/load-aside.ts";
 import { ConfigError } from "../../src/config/problems.ts";
 import { loadTested } from "../../src/config/tests.ts";
@@ -28,7 +29,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 test("with environment, tables and all", async () => {
   const inputs = { env: { SLUICE_NAME: "north" } };
   const aside = await loadConfigAside(file, inputs);
-  expect(aside).toEqual(await loadTested(file, inputs));
+  expect(aside).toEqual(await loadConfig(file, inputs));
   expect(aside.config.name).toBe("north");
 });
 
@@ -47,7 +48,7 @@ test("a table of many pieces is handed over whole, and one without rows", async 
   await writeFile(join(folder, "rooms.csv"), `id,room\n${rows.join("\n")}\n`);
   await writeFile(join(folder, "limits.yaml"), "{}\n");
   const { config } = await loadConfigAside(file, {});
-  expect(config).toEqual((await loadTested(file)).config);
+  expect(config).toEqual((await loadConfig(file)).config);
   expect(["rooms", "limits"].map((name) => config.tables.get(name)?.size)).toEqual([1_501, 0]);
 });
 
@@ -58,6 +59,14 @@ test("what is wrong comes back as it is", async () => {
   expect((wrong as Error).message).toMatch(
     /gateway\.yaml:4:\d+ {2}mappings\[0\]\.to: stream "t" is not declared/,
   );
+});
+
+test("tests that fail keep it from taking the place of another one, and from nothing else", async () => {
   await writeFile(file, CONFIG.replace("key: t1", "key: t2"));
-  await expect(loadConfigAside(file, {})).rejects.toMatchObject({ code: "TESTS_FAILED", exitCode: 1 });
+  const loaded = await loadConfigAside(file, {});
+  expect(loaded.config.tests).toHaveLength(1);
+  await expect(loadConfigAside(file, {}, loaded)).rejects.toMatchObject({
+    code: "TESTS_FAILED",
+    exitCode: 1,
+  });
 });

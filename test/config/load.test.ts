@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { flag } from "../../src/config/environment.ts";
-import { loadConfig, parseConfig, shiftPorts } from "../../src/config/load.ts";
+import { loadConfig, parseConfig } from "../../src/config/load.ts";
+import { flag, shiftPorts } from "../../src/config/loaded.ts";
 import { ConfigError } from "../../src/config/problems.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
 

@@ -23,8 +23,9 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     edits: [
       {
         file: "mqtt/broker.ts",
-        find: "        if (error === null) resolve();\n        else this.refuse(error, () => reject(error));\n      });",
-        replace: "        if (error !== null) reject(error);\n      });\n      resolve();",
+        find: "      this.append(client, packet, false, (error) => {\n        if (error === null) {",
+        replace:
+          "      queueMicrotask(resolve);\n      this.append(client, packet, false, (error) => {\n        if (error === null) {",
       },
     ],
   },
@@ -33,8 +34,8 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     edits: [
       {
         file: "mqtt/persistence.ts",
-        find: "    await stored;\n",
-        replace: "    // await stored;\n",
+        find: 'if (packet.cmd !== "pubrel") await stored;',
+        replace: "void packet.cmd;",
       },
     ],
   },
