@@ -26,6 +26,7 @@ export function downlinkRules({ downlinks, tables }: Config): DownlinkRules {
 export function mqttOptions({ mqtt }: Config): MqttBrokerOptions {
   return {
     listeners: mqtt.listeners.map(({ bind }) => bind),
+    access: { users: mqtt.users, anonymous: mqtt.anonymous },
     limits: {
       maxPacketBytes: mqtt.maxPacket,
       maxConnections: mqtt.maxConnections,

@@ -92,6 +92,19 @@ describe("what is new holds from the next message on", () => {
     expect(gateway.stats.mqtt).toMatchObject({ queuedMessages: 2, queueOverflows: 3 });
   });
 
+  test("users: who is no longer one is disconnected, and nobody else", async () => {
+    const port = await start(TO_ONE.replace("mqtt: {", "mqtt: { users: { a: first, b: second },"));
+    const login = (username: string, password: string) =>
+      connectAsync(`mqtt://127.0.0.1:${port}`, { username, password, reconnectPeriod: 0 });
+    const [a, b] = await Promise.all([login("a", "first"), login("b", "second")]);
+    onTestFinished(() => a.endAsync(true));
+    await reloadWith(TO_ONE.replace("mqtt: {", "mqtt: { users: { a: first, c: third },"));
+    await isClosed(b);
+    await a.publishAsync("s/t", "1", { qos: 1 });
+    await expect(login("b", "second")).rejects.toThrow("Bad username or password");
+    await (await login("c", "third")).endAsync();
+  });
+
   test("a table, which is named among what has changed", async () => {
     await writeFile(join(folder, "rooms.csv"), "id,stream\na,one\n");
     const looked = `${BASE}tables: { rooms: rooms.csv }\nmappings: [{ from: "s/+d", to: '\${lookup("rooms", d)}', limit: 2 }]\n`;

@@ -14,12 +14,14 @@ const BASE = [
   "young-heap",
   "end-signal",
   "plain",
+  "password",
 ];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
   "young-heap": [],
   "end-signal": [],
   plain: [],
+  password: [],
   errors: [],
   histogram: [],
   ports: [],

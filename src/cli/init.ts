@@ -100,7 +100,11 @@ async function ask(options: Options, examples: readonly Example[]): Promise<Answ
     const example = await choose(lines, examples);
     const open =
       network ??
-      /^y/i.test(await lines.question("May other machines connect? There are no passwords [y/N]: "));
+      /^y/i.test(
+        await lines.question(
+          "May other machines connect? Without passwords, until you set mqtt.users [y/N]: ",
+        ),
+      );
     return { example, name, network: open, data };
   } catch (error) {
     // Ctrl-C or Ctrl-D instead of an answer.
@@ -149,7 +153,7 @@ function textOf(example: string, { name, network, data }: Omit<Answers, "example
     `name: ${JSON.stringify(name)}`,
     `dataDir: ${JSON.stringify(data)} # all that the gateway keeps; relative to where it is started`,
     network
-      ? "# 0.0.0.0 lets in the whole network, without passwords: only where you trust it."
+      ? "# 0.0.0.0 lets in the whole network, without passwords but for mqtt.users: only where you trust it."
       : '# 127.0.0.1 is this machine only; "0.0.0.0:1883" lets in the whole network.',
     "mqtt:",
     "  listeners:",

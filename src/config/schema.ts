@@ -8,6 +8,7 @@ import { z } from "zod";
 import type { Tables } from "../mapping/functions.ts";
 import { PAYLOAD_KINDS } from "../mapping/payload.ts";
 import type { RuleDefinition } from "../mapping/rule.ts";
+import { passwordProblem } from "../password.ts";
 import { testsSchema } from "./test-schema.ts";
 import {
   type Address,
@@ -101,6 +102,21 @@ const mqtt = {
     .min(1)
     .max(16)
     .prefault([{ type: "tcp", bind: "127.0.0.1:1883" }]),
+  /**
+   * Who may connect: passwords by user name, as text or as mosquitto_passwd hashes them. Without users everybody may.
+   */
+  users: z
+    .record(z.string().min(1), z.string())
+    .superRefine((users, context) => {
+      for (const [name, password] of Object.entries(users)) {
+        const problem = passwordProblem(password);
+        const mend = "Write it as text, or as mosquitto_passwd -H sha512-pbkdf2 hashes it ($7$…).";
+        if (problem !== undefined) refuse(context, problem, mend, [name]);
+      }
+    })
+    .default({}),
+  /** Whether clients without a user name may connect though there are users. */
+  anonymous: z.boolean().default(false),
   /** The largest MQTT packet; a client that sends a larger one is disconnected. */
   // A message, its queue record and its retained one go into one commit, which the log bounds.
   maxPacket: size({ min: KiB, max: MiB }).prefault("256KiB"),

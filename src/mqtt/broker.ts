@@ -17,6 +17,7 @@ import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
+import { type Access, EVERYBODY, mayConnect, mayStay } from "./access.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Companions, Done, Ingest } from "./ingest.ts";
 import { DEFAULT_MQTT_LIMITS, type MqttLimits } from "./limits.ts";
@@ -29,6 +30,8 @@ import { type Publisher, Sessions, type StoredPacket } from "./sessions.ts";
 
 export interface MqttBrokerOptions {
   readonly listeners: readonly Listener[];
+  /** Everybody may connect when left out. */
+  readonly access?: Access;
   readonly limits?: Partial<MqttLimits>;
 }
 
@@ -67,6 +70,8 @@ export interface MqttStats {
 
 const SYS = "$SYS";
 const MAX_TOPIC_LEVELS = 100;
+/** CONNACK 4 (MQTT 3.1.1, section 3.2.2.3). */
+const BAD_LOGIN = Object.assign(new Error("bad user name or password"), { returnCode: 4 });
 const COMES_AGAIN = new LogError("READ_ONLY", "one before it was not taken");
 
 type ConnectedClient = Client & {
@@ -87,6 +92,7 @@ export class MqttBroker {
   private readonly options: MqttBrokerOptions;
   /** One object that all parts look at; `use` changes it. */
   private readonly limits: MqttLimits;
+  private access: Access;
   private readonly log: Log;
   private readonly ingest: Ingest;
   private readonly logger: Logger;
@@ -102,6 +108,7 @@ export class MqttBroker {
   constructor(options: MqttBrokerOptions, log: Log, ingest: Ingest, logger: Logger) {
     this.options = options;
     this.limits = { ...DEFAULT_MQTT_LIMITS, ...options.limits };
+    this.access = options.access ?? EVERYBODY;
     this.log = log;
     this.ingest = ingest;
     this.logger = logger;
@@ -132,6 +139,12 @@ export class MqttBroker {
       // Packets sent right after CONNECT; `READ_AHEAD_BYTES` bounds them.
       queueLimit: READ_AHEAD_BYTES,
       preConnect: (client, packet, done) => this.preConnect(client as ConnectedClient, packet, done),
+      authenticate: (_client, username, password, done) => {
+        this.mayConnect(username, password).then(
+          (may) => done(may ? null : BAD_LOGIN, may),
+          (error) => done(error, false),
+        );
+      },
       authorizePublish: (client, packet, done) =>
         this.authorizePublish(client as ConnectedClient | null, packet, done),
       authorizeSubscribe: (_client, subscription, done) => {
@@ -166,11 +179,26 @@ export class MqttBroker {
     return this.tcp.open(listeners);
   }
 
+  /** Again when the users have changed meanwhile. */
+  private async mayConnect(username: string | undefined, password: Buffer | undefined): Promise<boolean> {
+    for (;;) {
+      const { access } = this;
+      const may = await mayConnect(access, username, password);
+      if (access === this.access) return may;
+    }
+  }
+
   /**
-   * From now on these listeners, which are open, and limits. Clients stay, but for those of a listener that is
-   * gone; a packet's size and the time to CONNECT are those of the limits that a client connected under.
+   * From now on these listeners, which are open, users and limits. Clients stay, but for those of a listener that
+   * is gone, and those whose user is gone or has another password; a packet's size and the time to CONNECT are those of the limits that a client connected under.
    */
-  use({ listeners, limits }: MqttBrokerOptions): void {
+  use({ listeners, access = EVERYBODY, limits }: MqttBrokerOptions): void {
+    const before = this.access;
+    this.access = access;
+    for (const client of this.clients.values()) {
+      const { username } = client as ConnectedClient;
+      if (!mayStay(before, access, username)) client.close();
+    }
     Object.assign(this.limits, limits);
     const { connectTimeoutMs: connectTimeout, maxInFlight: maxInflightInbound, drainTimeoutMs } = this.limits;
     const aedes = this.aedes as Aedes & { opts: AedesOptions };

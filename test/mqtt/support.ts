@@ -7,6 +7,7 @@ import type { Log } from "../../src/log/log.ts";
 import type { ReceivingClock } from "../../src/log/timekeeper.ts";
 import { Mapper } from "../../src/mapping/mapper.ts";
 import type { RuleDefinition } from "../../src/mapping/rule.ts";
+import type { Access } from "../../src/mqtt/access.ts";
 import { MqttBroker } from "../../src/mqtt/broker.ts";
 import { Ingest, type IngestOptions } from "../../src/mqtt/ingest.ts";
 import type { MqttLimits } from "../../src/mqtt/limits.ts";
@@ -26,6 +27,7 @@ export async function startBroker(
   options: {
     rules?: RuleDefinition[];
     limits?: Partial<MqttLimits>;
+    access?: Access;
     ingest?: IngestOptions;
     clock?: ReceivingClock;
   } = {},
@@ -33,7 +35,11 @@ export async function startBroker(
   const mapper = new Mapper(options.rules ?? ALL, (stream) => log.stream(stream)?.partitions.length ?? 0);
   const ingest = new Ingest(mapper, log, silentLogger, options.ingest, options.clock);
   const broker = new MqttBroker(
-    { listeners: [{ host: "127.0.0.1", port: 0 }], limits: { stopTimeoutMs: 1_000, ...options.limits } },
+    {
+      listeners: [{ host: "127.0.0.1", port: 0 }],
+      limits: { stopTimeoutMs: 1_000, ...options.limits },
+      ...(options.access === undefined ? {} : { access: options.access }),
+    },
     log,
     ingest,
     silentLogger,

@@ -48,6 +48,7 @@ export const nodeRedFolder = join(homedir(), ".cache/sluice-ci/node-red-4.1.8");
 export const TOOLS = {
   kcat: { path: inPath("kcat"), get: "apt install kcat" },
   mosquitto: { path: inPath("mosquitto"), get: "apt install mosquitto" },
+  mosquitto_passwd: { path: inPath("mosquitto_passwd"), get: "apt install mosquitto" },
   mosquitto_pub: { path: inPath("mosquitto_pub"), get: "apt install mosquitto-clients" },
   mosquitto_sub: { path: inPath("mosquitto_sub"), get: "apt install mosquitto-clients" },
   openssl: { path: inPath("openssl"), get: "apt install openssl" },
