@@ -130,6 +130,7 @@ export class Gateway {
       onVisitor: this.control.accept,
       lingerMs: config.commit.linger,
       storage: storageRules(config),
+      awaitsHolders: true,
     });
     this.groups = new GroupCoordinator(this.log, groupOptions(config), logger);
     this.mapper = new Mapper(config.mappings, this.partitionsOf, { tables: config.tables });
@@ -261,6 +262,7 @@ export class Gateway {
     const services = { log, groups, logger, logId: log.clusterId, isCommitting, freeBytes };
     this.uplinks = new Uplinks(uplinkOptions(config), services);
     await this.startPart("uplinks", this.uplinks);
+    await this.log.lookAfter();
     await this.startPart("mqtt", this.broker);
     await this.startPart("downlinks", this.downlinks);
     if (this.reloader !== undefined) await this.startPart("configuration", this.reloader);

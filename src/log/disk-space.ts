@@ -35,6 +35,7 @@ export interface DiskSpaceOptions {
 
 export class DiskSpace {
   rules: StorageRules = { minFreeBytes: 0, whenFull: "refuse" };
+  private mayFree = false;
   private readonly options: DiskSpaceOptions;
   private timer: NodeJS.Timeout | undefined;
   private checking: Promise<void> | undefined;
@@ -48,7 +49,13 @@ export class DiskSpace {
     this.options = options;
   }
 
+  /** Once, and frees nothing. */
+  look(): Promise<void> {
+    return this.check();
+  }
+
   async start(): Promise<void> {
+    this.mayFree = true;
     await this.check();
     this.timer = setInterval(() => void this.check(), this.options.checkMs);
     this.timer.unref();
@@ -85,7 +92,7 @@ export class DiskSpace {
     // Once full, a little more than enough: not to and fro with each segment.
     const wanted = minFreeBytes * (this.isFull ? 1.05 : 1);
     let missing = wanted - free;
-    if (missing > 0)
+    if (missing > 0 && this.mayFree)
       missing -= await (whenFull === "dropOldest" ? this.makeRoom(missing) : this.expire(missing));
     const isFull = missing > 0;
     if (isFull === this.isFull) return;

@@ -49,6 +49,8 @@ export interface StreamStoreOptions {
   readonly spaceCheckMs?: number;
   /** From a failed attempt to write the journal to the next; each wait is twice the one before, up to a hundred times this. */
   readonly retryMs?: number;
+  /** Nothing is deleted before `lookAfter`. */
+  readonly awaitsHolders?: boolean;
   /** Keys that compaction knows at a time, 32 bytes each. */
   readonly maxCompactionKeys?: number;
 }
@@ -202,6 +204,15 @@ export class StreamStore implements Log {
       throw error;
     }
     this.progress = undefined;
+    await this.space.look();
+    if (this.options.awaitsHolders !== true) await this.lookAfter();
+  }
+
+  /**
+   * From now on retention, compaction and a full disk take what they may. With `awaitsHolders` this is to be called
+   * when everybody who needs records (`Partition.hold`) has said so: what a start would take before is gone for them.
+   */
+  async lookAfter(): Promise<void> {
     await this.space.start();
     this.upkeep.start();
     if (this.wasKilled) void this.upkeep.check();

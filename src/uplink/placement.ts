@@ -209,7 +209,8 @@ export class Placement {
   /** Until the place is known, what was known of it here: never ahead of the cluster. */
   hold(source: Source): void {
     const { options } = this;
-    const isWanted = options.waitFor.includes(source.stream) && !this.isClosed;
+    if (this.isClosed) return;
+    const isWanted = options.waitFor.includes(source.stream);
     const from =
       source.next >= 0 ? source.next : (this.localPlace(source.name) ?? source.partition.logStartOffset);
     source.partition.hold(this.options.name, isWanted ? from : undefined);

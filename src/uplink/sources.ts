@@ -69,11 +69,17 @@ export class Sources {
     }
   }
 
-  /** Nothing is heard of them any more, and retention may have what they held. */
+  /** Nothing is heard of them any more. What they hold stays held: retention goes on when a gateway stops, too. */
   close(): void {
     for (const stop of this.listening.values()) stop();
-    for (const { partition } of this.byName.values()) partition.hold(this.options.name, undefined);
     this.listening.clear();
+  }
+
+  /** Retention may have what these held, but for what `successor` carries. */
+  release(successor: Sources | undefined): void {
+    for (const [name, { partition }] of this.byName) {
+      if (successor?.byName.get(name)?.partition !== partition) partition.hold(this.options.name, undefined);
+    }
   }
 
   private add(partition: Partition, rank: number): void {

@@ -127,6 +127,11 @@ export class Uplink implements LaneHost {
     this.become("stopped");
   }
 
+  /** It is gone from the configuration, or another one has taken its place. */
+  release(successor: Uplink | undefined): void {
+    this.found.release(successor?.found);
+  }
+
   // ── the life ───────────────────────────────────────────────────────────────────────────────────────────
 
   private async live(): Promise<void> {

@@ -47,6 +47,8 @@ export class Uplinks {
       this.uplinks.set(one.name, uplink);
       uplink.start();
     }
+    // Not before: between the two retention could take what the new one needs.
+    for (const uplink of ended) uplink.release(this.uplinks.get(uplink.name));
   }
 
   /** The one of that name, or the only one. */

@@ -71,6 +71,29 @@ describe("a disk with less room than is to stay free", () => {
     await add(store, "s", "c");
   });
 
+  it("gives up nothing at a start before those who hold records have said so", async () => {
+    const rules = { minFreeBytes: 1000, whenFull: "refuse" } as const;
+    const { store, disk } = await smallDisk(1 << 20, rules);
+    await store.createStream("s", 1, { ...SEGMENT, retentionMs: 1 }, "config");
+    for (const value of ["a", "b", "c"]) await add(store, "s", value.padEnd(800));
+    await store.close();
+    const faulty = new FaultyFileSystem(disk);
+    faulty.freeBytes = async () => 0;
+    const options = { fileSystem: faulty, storage: rules, spaceCheckMs: 1, upkeepMs: 1, awaitsHolders: true };
+    const again = await openStore("/data", options);
+    const partition = partitionOf(again.stream("s"));
+    expect(again.stats.diskFull).toBe(true);
+    await new Promise((next) => setTimeout(next, 20));
+    expect(partition.logStartOffset).toBe(0);
+    partition.hold("somebody", 1);
+    await again.lookAfter();
+    await until(() => partition.logStartOffset === 1);
+    await new Promise((next) => setTimeout(next, 20));
+    expect(partition.logStartOffset).toBe(1);
+    partition.hold("somebody", undefined);
+    await until(() => partition.logStartOffset > 1);
+  });
+
   it("is made room on by the stream that takes most, oldest first, and by no other", async () => {
     const { store, room, disk } = await smallDisk(1 << 20, { minFreeBytes: 10_000, whenFull: "dropOldest" });
     for (const name of ["flood", "quiet"]) await store.createStream(name, 1, SEGMENT, "config");

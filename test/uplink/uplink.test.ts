@@ -59,7 +59,7 @@ async function forwarding(
     await groups.close();
   };
   onTestFinished(close);
-  return { log, uplink: uplinks.named("cloud"), close };
+  return { log, uplinks, brokers, uplink: uplinks.named("cloud"), close };
 }
 
 const send = (log: StreamStore, partition: number, value: string): Promise<void> =>
@@ -180,6 +180,29 @@ test("a restored data folder that has other records below its place is known by 
   expect(cluster.valuesOf(0)).toEqual(["kept", "lost"]);
   uplink.reset(new Map(uplink.sources.map((one) => [one, 1])), "reset");
   await arrives(cluster, 0, ["kept", "lost", "new", "newer"]);
+});
+
+test("what an uplink waits for is held while another one takes its place and through a stop, until it is gone for good", async () => {
+  const cluster = await FakeCluster.start(TOPIC, [0, 0], 1);
+  const wanted = { waitFor: ["telemetry"] };
+  const { log, uplinks, brokers, close } = await forwarding(cluster, wanted, ["first"]);
+  await arrives(cluster, 0, ["first"]);
+  const partitions = log.stream("telemetry")?.partitions ?? [];
+  const letGo = partitions.map((partition) => {
+    const hold = vi.spyOn(partition, "hold");
+    return () => hold.mock.calls.some(([, offset]) => offset === undefined);
+  });
+  await uplinks.use([{ ...OPTIONS, ...wanted, brokers, intervalMs: 2 }]);
+  expect(letGo.map((one) => one())).toEqual([false, false]);
+  await uplinks.use([]);
+  expect(letGo.map((one) => one())).toEqual([true, true]);
+  await uplinks.use([{ ...OPTIONS, ...wanted, brokers }]);
+  vi.restoreAllMocks();
+  const stopping = partitions.map((partition) => vi.spyOn(partition, "hold"));
+  await close();
+  for (const hold of stopping)
+    expect(hold.mock.calls.filter(([, offset]) => offset === undefined)).toEqual([]);
+  vi.restoreAllMocks();
 });
 
 test("the same data folder under another process goes on where it was", async () => {
