@@ -2,7 +2,7 @@
  * How expressions see a payload. What is not what it claims to be is said in words, and bounded: nesting, numbers
  * that cannot be exact, names that are there twice, bytes that are no UTF-8.
  */
-import { isUtf8 } from "node:buffer";
+import { isAscii, isUtf8 } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { decode as decodeCbor } from "cborg";
 import { messageOf } from "../errors.ts";
@@ -31,11 +31,11 @@ export function decodePayload(kind: PayloadKind, bytes: Buffer): unknown {
 }
 
 function decodeAuto(bytes: Buffer): unknown {
-  if (!isUtf8(bytes)) return bytes;
+  const text = textOf(bytes);
+  if (text === undefined) return bytes;
   try {
-    return decodeJson(bytes);
+    return parseJson(bytes, text);
   } catch (error) {
-    const text = bytes.toString();
     // What opens like JSON was meant to be JSON: as text it would only hide what is wrong with it.
     if (/^\s*[[{]/.test(text)) throw error;
     return text;
@@ -45,8 +45,15 @@ function decodeAuto(bytes: Buffer): unknown {
 const notUtf8 = (): RenderError => new RenderError("the payload is not text: its bytes are no UTF-8");
 
 function textOfPayload(bytes: Buffer): string {
-  if (!isUtf8(bytes)) throw notUtf8();
-  return bytes.toString();
+  const text = textOf(bytes);
+  if (text === undefined) throw notUtf8();
+  return text;
+}
+
+/** Undefined for what is no UTF-8. Most payloads are ASCII, of which a string is a mere copy. */
+function textOf(bytes: Buffer): string | undefined {
+  if (isAscii(bytes)) return bytes.toString("latin1");
+  return isUtf8(bytes) ? bytes.toString() : undefined;
 }
 
 const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
@@ -61,9 +68,11 @@ function numberOf(text: string): number | bigint {
 
 /** Throws `RenderError`. A whole number beyond 2^53 becomes a bigint. */
 export function decodeJson(bytes: Buffer): unknown {
-  if (!isUtf8(bytes)) throw notUtf8();
+  return parseJson(bytes, textOfPayload(bytes));
+}
+
+function parseJson(bytes: Buffer, text: string): unknown {
   const { colons, longNumber } = scan(bytes);
-  const text = bytes.toString();
   let value: unknown;
   try {
     value = longNumber ? parseExactly(text) : JSON.parse(text);
@@ -90,11 +99,12 @@ const [OPEN_LIST, CLOSE_LIST, OPEN_MAP, CLOSE_MAP] = [0x5b, 0x5d, 0x7b, 0x7d];
 
 /** One pass over the bytes before they are parsed. */
 function scan(bytes: Buffer): { colons: number; longNumber: boolean } {
+  const { length } = bytes;
   let colons = 0;
   let depth = 0;
   let digits = 0;
   let longNumber = false;
-  for (let at = 0; at < bytes.length; at++) {
+  for (let at = 0; at < length; at++) {
     const byte = bytes[at] as number;
     if (byte >= 0x30 && byte <= 0x39) {
       if (++digits >= 16) longNumber = true;
@@ -103,7 +113,7 @@ function scan(bytes: Buffer): { colons: number; longNumber: boolean } {
     // What follows a point is no whole number, however long.
     digits = byte === POINT ? Number.NEGATIVE_INFINITY : 0;
     if (byte === QUOTE) {
-      for (at++; at < bytes.length && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
+      for (at++; at < length && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
     } else if (byte === COLON) colons++;
     else if (byte === OPEN_LIST || byte === OPEN_MAP) {
       if (++depth > MAX_DEPTH) throw new RenderError(`the payload nests more than ${MAX_DEPTH} deep`);
