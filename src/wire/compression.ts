@@ -6,9 +6,9 @@
 import { promisify } from "node:util";
 import { gunzip, gunzipSync } from "node:zlib";
 import { Decompress } from "fzstd";
-import { uncompress } from "snappyjs";
 import { messageOf, ProtocolError } from "../errors.ts";
 import { decompressLz4 } from "./lz4.ts";
+import { decompressSnappy } from "./snappy.ts";
 
 /** `attributes`, bits 0–2. */
 export const Codec = { NONE: 0, GZIP: 1, SNAPPY: 2, LZ4: 3, ZSTD: 4 } as const;
@@ -48,26 +48,6 @@ export async function decompressLater(codec: number, body: Buffer, maxBytes: num
   } catch (error) {
     throw new ProtocolError(`a body that cannot be decompressed: ${messageOf(error)}`);
   }
-}
-
-/** snappy-java's framing: magic, two i32 versions, then i32 length and a block, again and again. */
-const SNAPPY_JAVA = Buffer.from("\x82SNAPPY\0", "latin1");
-const SNAPPY_JAVA_HEADER_BYTES = 16;
-
-/** Java's clients and kafkajs frame it as snappy-java does, librdkafka may send one raw block. */
-function decompressSnappy(body: Buffer, maxBytes: number): Buffer {
-  if (!body.subarray(0, SNAPPY_JAVA.length).equals(SNAPPY_JAVA)) return uncompress(body, maxBytes);
-  const blocks: Buffer[] = [];
-  let bytes = 0;
-  for (let at = SNAPPY_JAVA_HEADER_BYTES; at < body.length; ) {
-    const end = at + 4 + body.readUInt32BE(at);
-    if (end > body.length) throw new ProtocolError("a snappy block that is cut short");
-    const block = uncompress(body.subarray(at + 4, end), maxBytes - bytes);
-    bytes += block.length;
-    blocks.push(block);
-    at = end;
-  }
-  return Buffer.concat(blocks, bytes);
 }
 
 const ZSTD_MAGIC = 0xfd2fb528;

@@ -5,6 +5,7 @@
  * Checksums are not looked at (a record batch has its own), dictionaries are not there in Kafka.
  */
 import { ProtocolError } from "../errors.ts";
+import { Unpacked } from "./unpacked.ts";
 
 const MAGIC = 0x184d2204;
 const VERSION = 0b01;
@@ -17,7 +18,7 @@ const MIN_MATCH = 4;
 
 /** Throws ProtocolError on what is no frame, and on more than `maxBytes`. */
 export function decompressLz4(source: Buffer, maxBytes: number): Buffer {
-  const output = new Output(maxBytes, source.length * 4);
+  const output = new Unpacked("an LZ4 frame", maxBytes, source.length * 4);
   let at = 0;
   try {
     while (at < source.length) at = readFrame(source, at, output);
@@ -30,7 +31,7 @@ export function decompressLz4(source: Buffer, maxBytes: number): Buffer {
 }
 
 /** Returns where the frame ends. */
-function readFrame(source: Buffer, start: number, output: Output): number {
+function readFrame(source: Buffer, start: number, output: Unpacked): number {
   const flags = source.readUInt8(start + 4);
   if (source.readUInt32LE(start) !== MAGIC || flags >> 6 !== VERSION || (flags & DICTIONARY) !== 0) {
     throw new ProtocolError("no LZ4 frame");
@@ -49,7 +50,7 @@ function readFrame(source: Buffer, start: number, output: Output): number {
   }
 }
 
-function readBlock(source: Buffer, start: number, end: number, output: Output): void {
+function readBlock(source: Buffer, start: number, end: number, output: Unpacked): void {
   let at = start;
   /** The rest of a length of which 15 are known: bytes that add up, as long as they are 255. */
   const more = (length: number): number => {
@@ -72,44 +73,5 @@ function readBlock(source: Buffer, start: number, end: number, output: Output): 
     const distance = source.readUInt16LE(at);
     at += 2;
     output.match(distance, MIN_MATCH + ((token & 15) === 15 ? more(15) : token & 15));
-  }
-}
-
-class Output {
-  readonly maxBytes: number;
-  private buffer: Buffer;
-  private length = 0;
-
-  constructor(maxBytes: number, guessBytes: number) {
-    this.maxBytes = maxBytes;
-    this.buffer = Buffer.allocUnsafe(Math.min(maxBytes, guessBytes));
-  }
-
-  get content(): Buffer {
-    return this.buffer.subarray(0, this.length);
-  }
-
-  private grow(bytes: number): void {
-    const needed = this.length + bytes;
-    if (needed > this.maxBytes) throw new ProtocolError(`more than ${this.maxBytes} bytes in an LZ4 frame`);
-    if (needed <= this.buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.min(this.maxBytes, Math.max(needed, this.buffer.length * 2)));
-    this.buffer.copy(larger, 0, 0, this.length);
-    this.buffer = larger;
-  }
-
-  literals(source: Buffer, from: number, to: number): void {
-    this.grow(to - from);
-    this.length += source.copy(this.buffer, this.length, from, to);
-  }
-
-  match(distance: number, length: number): void {
-    if (distance === 0 || distance > this.length) throw new ProtocolError("an LZ4 match from nowhere");
-    this.grow(length);
-    // Byte by byte where it overlaps itself: that is how a run is written.
-    const from = this.length - distance;
-    if (distance >= length) this.buffer.copyWithin(this.length, from, from + length);
-    else for (let at = 0; at < length; at++) this.buffer[this.length + at] = this.buffer[from + at] as number;
-    this.length += length;
   }
 }

@@ -1,6 +1,6 @@
 /** Record batches as producers send them, for tests. */
 import { gzipSync } from "node:zlib";
-import { compress } from "snappyjs";
+import { compressSync as compress } from "snappy";
 import { crc32c } from "../../src/wire/crc32c.ts";
 import { BATCH_HEADER_BYTES, batchOf, NO_HEADERS } from "../../src/wire/record-batch.ts";
 

@@ -1,6 +1,6 @@
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
-import { compress } from "snappyjs";
+import { compressSync } from "snappy";
 import { describe, expect, it } from "vitest";
 import { ProtocolError } from "../../src/errors.ts";
 import { Codec, decompress, decompressLater } from "../../src/wire/compression.ts";
@@ -41,9 +41,11 @@ const TEXT =
   Array.from({ length: 4000 }, (_, at) => `sensor ${at % 5} reads ${at % 9}\n`).join("") + "A".repeat(300);
 
 const bytes = (base64: string): Buffer => Buffer.from(base64, "base64");
+const compress = (text: Buffer): Buffer => Buffer.from(compressSync(text));
+
 /** snappy-java's framing, in blocks of 32 KiB as Kafka's clients write it. */
 function snappyJava(text: Buffer): Buffer {
-  const pieces = [Buffer.from("\x82SNAPPY\0\0\0\0\x01\0\0\0\x01", "latin1")];
+  const pieces: Buffer[] = [Buffer.from("\x82SNAPPY\0\0\0\0\x01\0\0\0\x01", "latin1")];
   for (let at = 0; at < text.length; at += 32 << 10) {
     const block = compress(Buffer.from(text.subarray(at, at + (32 << 10))));
     const length = Buffer.alloc(4);
@@ -110,6 +112,40 @@ describe("a compressed body", () => {
     for (const body of [header, Buffer.concat([frame, header])]) {
       expect(() => decompress(Codec.ZSTD, body, 200_000)).toThrow(/window of 1073741824/);
     }
+  });
+
+  it("of snappy with a literal of 2^32 bytes is refused at once, wherever it stands", () => {
+    const endless = Buffer.from([63 << 2, 0xff, 0xff, 0xff, 0xff]);
+    for (const before of [[], [4 << 2, 1, 2, 3, 4, 5]]) {
+      const body = Buffer.concat([Buffer.from([94, ...before]), endless, Buffer.alloc(70)]);
+      expect(() => decompress(Codec.SNAPPY, body, 1 << 20)).toThrow(/cut short/);
+    }
+  });
+
+  it("of snappy that copies from before its beginning, or says another length than it has, is refused", () => {
+    for (const body of [
+      [4, 0b01, 1],
+      [4, 0b10, 1, 0],
+      [4, 0b11, 0, 0, 0, 0x80],
+      [4, 0, 65, 0b01, 0],
+    ]) {
+      expect(() => decompress(Codec.SNAPPY, Buffer.from(body), 100)).toThrow(/from nowhere/);
+    }
+    for (const body of [[], [0x80], [2, 0, 65], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [2, 60 << 2, 5]]) {
+      expect(() => decompress(Codec.SNAPPY, Buffer.from(body), 100)).toThrow(ProtocolError);
+    }
+    expect(decompress(Codec.SNAPPY, Buffer.from([0]), 100)).toHaveLength(0);
+  });
+
+  it("of snappy gives back whatever was compressed", () => {
+    const piece = fc.tuple(fc.uint8Array({ maxLength: 200 }), fc.integer({ min: 1, max: 400 }));
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 6 }), (pieces) => {
+        const text = Buffer.concat(pieces.flatMap(([bytes, times]) => Array<Uint8Array>(times).fill(bytes)));
+        expect(decompress(Codec.SNAPPY, compress(text), text.length).equals(text)).toBe(true);
+      }),
+      { numRuns: 100 },
+    );
   });
 
   it("of a codec that there is not is refused", () => {
