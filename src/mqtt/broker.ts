@@ -302,7 +302,8 @@ export class MqttBroker {
       problem = `a client id of more than ${this.limits.maxClientIdBytes} bytes`;
     }
     if (problem !== undefined) {
-      client.conn.write(Buffer.from([0x20, 2, 0, 2])); // CONNACK, identifier rejected
+      // CONNACK: server unavailable, or identifier rejected.
+      client.conn.write(Buffer.from([0x20, 2, 0, this.stopping === undefined ? 2 : 3]));
     } else if (will !== undefined) {
       const topicProblem = publishProblem(will.topic);
       if (topicProblem !== undefined) problem = `a will to ${topicProblem}`;

@@ -28,6 +28,8 @@ export interface Incoming {
   readonly retain: boolean;
   readonly payload: string;
   readonly sessionPresent: boolean;
+  /** Of CONNACK. */
+  readonly returnCode: number;
 }
 
 /** What a client says next. */

@@ -63,7 +63,7 @@ export class Guests {
     const wallClock = { now: () => Date.now(), isSet: true };
     const ingest = new program.Ingest(mapper, store, silent, { autoCreate }, wallClock);
     this.broker = new program.MqttBroker(
-      { listeners: [], limits: { stopTimeoutMs: 50 } },
+      { listeners: [], limits: { stopTimeoutMs: 50, refusalDelayMs: 1 } },
       store,
       ingest,
       silent,
@@ -222,6 +222,11 @@ export class Guests {
       ...(will && { will }),
       onPacket: (packet) => {
         if (this.links.get(id) !== link || this.isOver) return;
+        // A gateway that stops.
+        if (packet.cmd === "connack" && packet.returnCode !== 0) {
+          link.close();
+          return;
+        }
         if (packet.cmd === "connack" && clean) {
           this.tell((books) => books.wiped(id, packet.sessionPresent));
           link.close();

@@ -174,7 +174,7 @@ export async function runHistory(seed: number, level: Level, program: Program = 
     cleanup: isCompacting ? ["compact"] : cleanup,
     compaction: isCompacting ? 0.15 : 0.05,
     hasGuests,
-    faults: hasGuests ? 0 : random.pick([0, 0, 0.01, 0.05]),
+    faults: hasGuests ? ([0, 0, 0.02][seed % 3] as number) : random.pick([0, 0, 0.01, 0.05]),
     maxCommitTurns: hasGuests ? random.pick([4, 4, 60]) : 4,
   };
   const chronicle = new Chronicle();
@@ -302,8 +302,8 @@ class Life {
     chronicle.now.judge(content, this.starts);
     chronicle.tell((oracle) => oracle.recovered(content));
     this.isOpen = true;
-    this.faults.isOn = true;
     await this.guests?.start(random);
+    this.faults.isOn = true;
     for (const batches of [...chronicle.now.producers.values()]) await actor.resend(batches);
     const stopsByItself = random.chance(0.4);
     for (let rounds = 0; !this.isOver && rounds < MAX_ROUNDS; rounds++) {

@@ -30,6 +30,36 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     ],
   },
   {
+    name: "take what follows a refused message",
+    edits: [
+      {
+        file: "mqtt/broker.ts",
+        find: "if (this.stopping !== undefined || client.isRefused) return; // as above",
+        replace: "if (this.stopping !== undefined) return;",
+      },
+    ],
+  },
+  {
+    name: "take a PUBREL for one of an unknown id when an earlier one is refused",
+    edits: [
+      {
+        file: "mqtt/persistence.ts",
+        find: 'if (packet.cmd !== "pubrel") await stored;',
+        replace: "await stored;",
+      },
+    ],
+  },
+  {
+    name: "never write a session whose beginning was refused",
+    edits: [
+      {
+        file: "mqtt/sessions.ts",
+        find: "      if (error !== null) session.isUnwritten = true;\n",
+        replace: "      void error;\n",
+      },
+    ],
+  },
+  {
     name: "answer a retransmission before the first one is on disk",
     edits: [
       {
