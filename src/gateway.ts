@@ -27,8 +27,9 @@ import type { Logger } from "./logger.ts";
 import { type Explanation, explain } from "./mapping/explain.ts";
 import { compileInSlices, Mapper } from "./mapping/mapper.ts";
 import type { TopicCount } from "./mapping/topic-census.ts";
-import { MqttBroker, type MqttStats, publishProblem } from "./mqtt/broker.ts";
+import { MqttBroker, type MqttStats } from "./mqtt/broker.ts";
 import { DEAD_LETTERS, Ingest, type IngestStats } from "./mqtt/ingest.ts";
+import { publishProblem } from "./mqtt/topic-rules.ts";
 import {
   downlinkRules,
   groupOptions,

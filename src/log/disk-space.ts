@@ -35,6 +35,7 @@ export interface DiskSpaceOptions {
 
 export class DiskSpace {
   rules: StorageRules = { minFreeBytes: 0, whenFull: "refuse" };
+  /** Before `start` it is only looked whether there is room. */
   private mayFree = false;
   private readonly options: DiskSpaceOptions;
   private timer: NodeJS.Timeout | undefined;
@@ -47,11 +48,6 @@ export class DiskSpace {
 
   constructor(options: DiskSpaceOptions) {
     this.options = options;
-  }
-
-  /** Once, and frees nothing. */
-  look(): Promise<void> {
-    return this.check();
   }
 
   async start(): Promise<void> {

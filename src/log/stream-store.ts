@@ -204,7 +204,7 @@ export class StreamStore implements Log {
       throw error;
     }
     this.progress = undefined;
-    await this.space.look();
+    await this.space.check();
     if (this.options.awaitsHolders !== true) await this.lookAfter();
   }
 

@@ -15,8 +15,6 @@ import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes
 import { LogError, messageOf, SluiceError } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { MappingSyntaxError } from "../mapping/syntax-error.ts";
-import { TopicFilter } from "../mapping/topic-filter.ts";
 import { type Access, EVERYBODY, mayConnect, mayStay } from "./access.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Companions, Done, Ingest } from "./ingest.ts";
@@ -27,6 +25,13 @@ import { ONLY_PRESENT, Persistence } from "./persistence.ts";
 import { type LanePublish, type PublishLane, READ_AHEAD_BYTES } from "./publish-lane.ts";
 import type { WillValue } from "./records.ts";
 import { type Publisher, Sessions, type StoredPacket } from "./sessions.ts";
+import {
+  filterProblem,
+  grantedQos,
+  MAX_TOPIC_LEVELS,
+  publishProblem,
+  type Subscriptions,
+} from "./topic-rules.ts";
 
 export interface MqttBrokerOptions {
   readonly listeners: readonly Listener[];
@@ -68,8 +73,6 @@ export interface MqttStats {
   readonly notRetained: number;
 }
 
-const SYS = "$SYS";
-const MAX_TOPIC_LEVELS = 100;
 /** CONNACK 4 (MQTT 3.1.1, section 3.2.2.3). */
 const BAD_LOGIN = Object.assign(new Error("bad user name or password"), { returnCode: 4 });
 const COMES_AGAIN = new LogError("READ_ONLY", "one before it was not taken");
@@ -83,7 +86,7 @@ type ConnectedClient = Client & {
   _keepaliveTimer?: NodeJS.Timeout | null;
   /** aedes 1.2.0, lib/client.js: one timer of `drainTimeout` for all that wait. */
   waitForDrain(drained: () => void): void;
-  subscriptions: Record<string, { readonly qos: 0 | 1 | 2 }>;
+  subscriptions: Subscriptions;
 };
 type Publish = Parameters<NonNullable<AedesOptions["authorizePublish"]>>[1];
 type Forwarded = { topic: string; qos: number; retain: boolean; brokerId?: string | null };
@@ -350,10 +353,11 @@ export class MqttBroker {
     });
   }
 
-  private storeIncoming(client: Connection, packet: StoredPacket): Promise<void> {
+  private storeIncoming(publisher: Connection, packet: StoredPacket): Promise<void> {
+    const client = publisher as Connection & ConnectedClient;
     return new Promise((resolve, reject) => {
       if (this.stopping !== undefined) return; // as above
-      if ((client as unknown as ConnectedClient).isRefused) {
+      if (client.isRefused) {
         reject(COMES_AGAIN);
         return;
       }
@@ -362,7 +366,7 @@ export class MqttBroker {
           resolve();
           return;
         }
-        (client as unknown as ConnectedClient).isRefused = true;
+        client.isRefused = true;
         reject(error);
       });
     });
@@ -444,37 +448,10 @@ export class MqttBroker {
   private authorizeForward<P extends Forwarded>(client: ConnectedClient, packet: P): P | null {
     if (packet.qos === 0) return packet;
     if (client.clean && packet.qos === 1 && !packet.retain) return packet;
-    const qos = Math.min(packet.qos, grantedQos(client, packet.topic));
+    const qos = Math.min(packet.qos, grantedQos(client.subscriptions, packet.topic));
     if (client.clean || qos === 0) return qos === packet.qos ? packet : { ...packet, qos };
     // A retained message for a new subscription comes without the broker's name on it.
     if (packet.brokerId) return null;
     return { ...packet, qos, messageId: this.sessions.retainedPacketId(client as unknown as Connection) };
   }
-}
-
-/** Why nobody may publish there, in words that follow "a publish to", or undefined. */
-export function publishProblem(mqttTopic: string): string | undefined {
-  if (mqttTopic === "") return "an empty MQTT topic"; // [MQTT-4.7.3-1]
-  if (/[+#\0]/.test(mqttTopic)) return "an MQTT topic with a wildcard or U+0000"; // [MQTT-3.3.2-2], [MQTT-4.7.3-2]
-  if (mqttTopic.startsWith(SYS)) return `${SYS}, which is the broker's own`; // section 4.7.2
-  return undefined;
-}
-
-function filterProblem(filter: string): string | undefined {
-  try {
-    const { names } = TopicFilter.parse(filter);
-    return names.length === 0 ? undefined : "a subscription to a wildcard with a name";
-  } catch (error) {
-    if (error instanceof MappingSyntaxError) return `a subscription: ${error.message}`;
-    throw error;
-  }
-}
-
-/** The highest QoS of the client's subscriptions that match. */
-function grantedQos(client: ConnectedClient, mqttTopic: string): number {
-  let granted = 0;
-  for (const [filter, { qos }] of Object.entries(client.subscriptions)) {
-    if (qos > granted && TopicFilter.parse(filter).matches(mqttTopic)) granted = qos;
-  }
-  return granted;
 }

@@ -3,7 +3,7 @@ import { onTestFinished } from "vitest";
 import { Downlinks, type FailedRecord } from "../../src/downlink/downlink.ts";
 import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import type { DownlinkDefinition } from "../../src/mapping/downlink-rule.ts";
-import { publishProblem } from "../../src/mqtt/broker.ts";
+import { publishProblem } from "../../src/mqtt/topic-rules.ts";
 import { Disk, type Gateway, startGateway } from "../mqtt/killed.ts";
 import { append, partitionOf, record, silentLogger } from "../support/log.ts";
 
