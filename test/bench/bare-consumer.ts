@@ -49,24 +49,27 @@ export class BareConsumer {
   private readonly wish: Wish;
   private readonly socket: Socket;
   private readonly frames = new FrameReader(MAX_FRAME_BYTES);
-  private readonly onBatch: (source: Buffer, at: number) => void;
+  private readonly onRecords: (source: Buffer) => void;
 
-  private constructor(wish: Wish, socket: Socket, onBatch: (source: Buffer, at: number) => void) {
+  private constructor(wish: Wish, socket: Socket, onRecords: (source: Buffer) => void) {
     this.wish = wish;
     this.socket = socket;
-    this.onBatch = onBatch;
+    this.onRecords = onRecords;
     this.offsets = new Array(wish.partitions).fill(0);
   }
 
-  /** Connects; `onBatch` gets each batch where it lies. An error or the end of the connection ends the process. */
+  /**
+   * Connects; `onRecords` gets what an answer brings of a partition, from its first whole batch on. An error or the
+   * end of the connection ends the process.
+   */
   static open(
     port: number,
     wish: Wish,
-    onBatch: (source: Buffer, at: number) => void = () => {},
+    onRecords: (source: Buffer) => void = () => {},
   ): Promise<BareConsumer> {
     return new Promise((resolve, reject) => {
       const socket = connect({ port, host: "127.0.0.1", noDelay: true }, () => resolve(consumer));
-      const consumer = new BareConsumer(wish, socket, onBatch);
+      const consumer = new BareConsumer(wish, socket, onRecords);
       socket.once("error", reject);
       socket.on("data", (chunk) => consumer.take(chunk));
       socket.on("close", () => {
@@ -88,7 +91,9 @@ export class BareConsumer {
         for (const { partitionIndex, errorCode, records } of partitions) {
           if (errorCode !== 0)
             throw new Error(`partition ${partitionIndex} is answered with error ${errorCode}`);
-          for (const slice of records ?? []) this.step(partitionIndex, slice);
+          const slices = records ?? [];
+          if (slices[0] !== undefined) this.onRecords(slices[0]);
+          for (const slice of slices) this.step(partitionIndex, slice);
         }
       }
       this.ask();
@@ -99,7 +104,6 @@ export class BareConsumer {
     this.bytes += slice.length;
     for (let at = 0; at + 61 <= slice.length && at + batchBytes(slice, at) <= slice.length; ) {
       this.records += recordCountOf(slice, at);
-      this.onBatch(slice, at);
       this.offsets[partition] = lastOffsetOf(slice, at) + 1;
       at += batchBytes(slice, at);
     }

@@ -1,11 +1,11 @@
 /**
  * Consumers that all read everything of one partition, each on a bare socket. Latency runs from the socket write of a
- * PUBLISH, stamped by load.ts, to the arrival of its batch; of each batch its first, oldest record counts.
+ * PUBLISH, stamped by load.ts, to the arrival of its record; of each answer its first, oldest record counts.
  *
  * Run as `fan-out.ts <FanOutOptions as JSON>`; prints `waiting` when all have asked, and on SIGTERM one line of
  * JSON, a FanOutResult.
  */
-import { decodeRecords } from "../../src/wire/record-batch.ts";
+import { batchBytes, decodeRecords } from "../../src/wire/record-batch.ts";
 import { BareConsumer } from "./bare-consumer.ts";
 import { clockMs } from "./load.ts";
 
@@ -23,7 +23,7 @@ export interface FanOutResult {
   readonly fewest: number;
   readonly deliveries: number;
   /** Answers that brought records. */
-  readonly batches: number;
+  readonly answers: number;
   readonly rounds: readonly { readonly p50: number; readonly p99: number; readonly max: number }[];
   readonly cpuMs: number;
 }
@@ -32,13 +32,13 @@ const options = JSON.parse(process.argv[2] ?? "{}") as FanOutOptions;
 const { port, consumers, stream, warmUpMs, roundMs } = options;
 const wish = { stream, partitions: 1, maxWaitMs: 60_000, partitionMaxBytes: 1 << 20 };
 const rounds: number[][] = [];
-let batches = 0;
+let answers = 0;
 let from: number | undefined;
 
-function note(source: Buffer, at: number): void {
-  const [first] = decodeRecords(source.subarray(at));
+function note(source: Buffer): void {
+  const [first] = decodeRecords(source.subarray(0, batchBytes(source)));
   const sentAt = Number(first?.value?.toString("latin1"));
-  batches++;
+  answers++;
   from ??= sentAt + warmUpMs;
   if (sentAt < from) return;
   const round = Math.floor((sentAt - from) / roundMs);
@@ -62,7 +62,7 @@ process.once("SIGTERM", () => {
   const result: FanOutResult = {
     fewest: Math.min(...counts),
     deliveries: counts.reduce((sum, count) => sum + count, 0),
-    batches,
+    answers,
     rounds: rounds.map((latencies) => {
       const sorted = Float64Array.from(latencies).sort();
       const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)] ?? Number.NaN;

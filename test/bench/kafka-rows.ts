@@ -86,7 +86,7 @@ export async function fanOut(): Promise<Figure[]> {
         figure: `${((published * CONSUMERS) / 1e6).toFixed(2)} M deliveries/s, p50 ${ms(p50)}, p99 ${ms(p99)}`,
         target: "1 M/s sustained, none missing",
         met: published >= RATE * 0.98 && missing === 0 && last < 2 * first + 50,
-        detail: `from PUBLISH to the consumer's socket, the oldest record of each batch (p50, p99, longest: ${each}); ${(result.deliveries / result.batches).toFixed(0)} records a batch; missing ${missing}; the gateway used ${(((sent.cpuMs ?? Number.NaN) / durationMs) * 100).toFixed(0)}% of a core, the consumers ${((result.cpuMs / (durationMs + warmUpMs)) * 100).toFixed(0)}%`,
+        detail: `from PUBLISH to the consumer's socket, the oldest record of each answer (p50, p99, longest: ${each}); ${(result.deliveries / result.answers).toFixed(0)} records an answer; missing ${missing}; the gateway used ${(((sent.cpuMs ?? Number.NaN) / durationMs) * 100).toFixed(0)}% of a core, the consumers ${((result.cpuMs / (durationMs + warmUpMs)) * 100).toFixed(0)}%`,
         values: { deliveriesPerSecond: published * CONSUMERS, p50, p99, missing },
       },
     ];
