@@ -8,9 +8,8 @@
 import { performance } from "node:perf_hooks";
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 
-/** From 1 MiB to 8 MiB a half. */
-const GROWTH = 8;
-const GROWN_BYTES = 2 * (GROWTH << 20);
+/** 8 MiB a half. */
+const GROWN_BYTES = 16 << 20;
 const LOOK_MS = 1_000;
 /** The part of the time that the event loop is busy from which on there is work. */
 const BUSY = 0.25;
@@ -19,6 +18,7 @@ const MAX_PIECES = 2_000;
 
 const growsBy = (factor: number): void => setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 
+/** To be said again when a thread has begun: that sets V8's flags of the whole process back (seen with Node 20 to 24). */
 export function keepYoungHeapSmall(): void {
   growsBy(1);
 }
@@ -39,7 +39,7 @@ export function letYoungHeapGrow(): void {
 function growOnce(): void {
   const before = youngBytes();
   const survivors: object[] = [];
-  growsBy(GROWTH);
+  growsBy(Math.max(2, Math.floor(GROWN_BYTES / before)));
   while (youngBytes() === before && survivors.length < MAX_PIECES) {
     survivors.push(Array.from({ length: 200 }, (_, index) => ({ index })));
   }
