@@ -18,7 +18,7 @@ const MAX_PIECES = 2_000;
 
 const growsBy = (factor: number): void => setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 
-/** To be said again when a thread has begun: that sets V8's flags of the whole process back (seen with Node 20 to 24). */
+/** To be said again when a thread has begun: that sets V8's flags of the whole process back (seen with Node 20). */
 export function keepYoungHeapSmall(): void {
   growsBy(1);
 }
