@@ -8,7 +8,7 @@ import { Command, CommanderError } from "commander";
 import pc from "picocolors";
 import { nearest } from "./config/problems.ts";
 import { SluiceError } from "./errors.ts";
-import { keepYoungHeapSmall } from "./young-heap.ts";
+import { keepHeapSmall } from "./heap.ts";
 
 /** `EX_USAGE` of sysexits.h. */
 const USAGE_EXIT_CODE = 64;
@@ -55,7 +55,7 @@ async function main(args: readonly string[]): Promise<void> {
   const words = first === "help" && second !== undefined ? [second, "--help"] : [...args];
   const [verb = ""] = words;
   if (Object.hasOwn(VERBS, verb)) {
-    if (verb === "up") keepYoungHeapSmall();
+    if (verb === "up") keepHeapSmall();
     const { register } = await loadVerb(verb);
     register(program);
   } else if (verb !== "" && !verb.startsWith("-") && verb !== "help") {

@@ -11,14 +11,14 @@ const BASE = [
   "histogram",
   "ports",
   "clock",
-  "young-heap",
+  "heap",
   "end-signal",
   "plain",
   "password",
 ];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
-  "young-heap": [],
+  heap: [],
   "end-signal": [],
   plain: [],
   password: [],

@@ -8,8 +8,8 @@ import { DEFAULT_CONFIG_FILE, flag, type LoadedConfig, shiftPorts } from "../con
 import type { Address, Config } from "../config/schema.ts";
 import { formatAddress, formatDuration, plural, reachable, UNLIMITED } from "../config/units.ts";
 import type { Gateway, GatewayAddresses } from "../gateway.ts";
+import { letYoungHeapGrow } from "../heap.ts";
 import { createLogger, type Logger } from "../logger.ts";
-import { letYoungHeapGrow } from "../young-heap.ts";
 import { wholeNumber } from "./arguments.ts";
 import { aborted, stopSignal } from "./stop.ts";
 import { wearBetween, wearText } from "./wear.ts";

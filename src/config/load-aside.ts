@@ -4,7 +4,7 @@
  */
 import { Worker } from "node:worker_threads";
 import { SluiceError } from "../errors.ts";
-import { keepYoungHeapSmall } from "../young-heap.ts";
+import { keepHeapSmall } from "../heap.ts";
 import type { ConfigInputs, LoadedConfig } from "./loaded.ts";
 import { ConfigError, type Problem } from "./problems.ts";
 
@@ -41,7 +41,7 @@ export async function loadConfigAside(
 ): Promise<LoadedConfig> {
   const question: LoadQuestion = { file, inputs, tableVersions: current?.tableVersions };
   const worker = new Worker(WORKER, { workerData: question, execArgv: [] });
-  worker.once("online", keepYoungHeapSmall);
+  worker.once("online", keepHeapSmall);
   const tables = new Map<string, Map<string, unknown>>();
   const answer = await new Promise<LoadAnswer>((resolve, reject) => {
     worker.on("message", (message: LoadAnswer | TablePiece) => {

@@ -4,8 +4,8 @@ import { expect, it } from "vitest";
 /** In a process of its own: V8's flags are the whole process's. */
 const PROGRAM = `
   import { loadConfigAside } from "./src/config/load-aside.ts";
-  import { keepYoungHeapSmall, letYoungHeapGrow, youngBytes } from "./src/young-heap.ts";
-  keepYoungHeapSmall();
+  import { keepHeapSmall, letYoungHeapGrow, youngBytes } from "./src/heap.ts";
+  keepHeapSmall();
   await loadConfigAside("config/gateway.yaml", {}); // its thread sets V8's flags back
   const work = () => {
     const kept = [];
