@@ -5,7 +5,7 @@ import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { type PortAddress, Ports } from "../ports.ts";
 import { FramingGuard } from "./framing.ts";
-import { type LaneLimits, PublishLane } from "./publish-lane.ts";
+import { type LaneLimits, PublishLane, READ_BYTES } from "./publish-lane.ts";
 
 export type Listener = PortAddress;
 
@@ -13,8 +13,6 @@ export interface ListenerLimits extends LaneLimits {
   readonly maxConnections: number;
 }
 
-/** What one read of a socket brings at most: while a client is held up no more of it is read, and joined, than that. */
-const READ_BYTES = 1 << 16;
 /** Pieces of up to this together are copied into one buffer before they are written. */
 const MAX_JOINED_BYTES = 1 << 14;
 

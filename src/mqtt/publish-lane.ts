@@ -21,11 +21,13 @@ import { isText } from "./strings.ts";
  * a commit all others wait for; at twice as much sensors beside it got a third less done.
  */
 export const READ_AHEAD_BYTES = 1 << 17;
+/** What one read of a socket brings at most (libuv), and what lies unread in it before no more is read. */
+export const READ_BYTES = 1 << 16;
 /**
  * After so much of one client all others have a turn. What no rule takes waits for no commit: without this, one that
  * floods had its system call after system call taken (libuv: 32 in one go), and others waited 10 ms for each step.
  */
-const TURN_BYTES = 1 << 16;
+export const TURN_BYTES = 1 << 15;
 /** Pieces of one packet are joined when there are so many. */
 const MAX_PIECES = 64;
 const PUBACK_BYTES = 4;
@@ -73,6 +75,8 @@ export class PublishLane {
   private readonly limits: LaneLimits;
   private readonly maxPacketBytes: number;
   private readonly readSocket: (size?: number) => Buffer | null;
+  /** Of what lies in the socket, how much was read and put back. */
+  private putBackBytes = 0;
   private client: LaneClient | undefined;
   private inFlight = 0;
   private inFlightBytes = 0;
@@ -160,14 +164,14 @@ export class PublishLane {
   private read(): Buffer | null {
     const { client } = this;
     if (client === undefined) {
-      const chunk = this.readSocket();
+      const chunk = this.readPiece();
       return chunk === null ? null : this.pass(chunk, 0, undefined);
     }
     if (this.socket.writableNeedDrain && !this.isDraining) this.waitForDrain(client);
     let isAlive = false;
     let rest: Buffer | null = null;
     while (rest === null && !this.isFull()) {
-      const chunk = this.readSocket();
+      const chunk = this.readPiece();
       if (chunk === null) break;
       isAlive = true;
       const whole = this.pieces.length === 0 ? chunk : this.joined(chunk);
@@ -175,6 +179,22 @@ export class PublishLane {
     }
     if (isAlive) client.alive();
     return rest;
+  }
+
+  /**
+   * What was put back alone, or else as much as one read of the socket brings. Never all that lies there: that would
+   * be joined, a copy each time, and have the socket read on for every piece of it that is put back again.
+   */
+  private readPiece(): Buffer | null {
+    const bytes =
+      this.putBackBytes > 0 ? this.putBackBytes : Math.min(this.socket.readableLength, READ_BYTES);
+    this.putBackBytes = 0;
+    return bytes > 0 ? this.readSocket(bytes) : this.readSocket();
+  }
+
+  private putBack(rest: Buffer): void {
+    this.putBackBytes = rest.length;
+    this.socket.unshift(rest);
   }
 
   private isFull(): boolean {
@@ -220,7 +240,7 @@ export class PublishLane {
         return this.pass(chunk, at, isPlainPublish);
       }
       if (this.isFull()) {
-        this.socket.unshift(chunk.subarray(at));
+        this.putBack(chunk.subarray(at));
         return null;
       }
       const size = packetBytes(chunk, at);
@@ -250,7 +270,7 @@ export class PublishLane {
       socket.destroy(new Error(problem));
       return null;
     }
-    if (guard.end < chunk.length) socket.unshift(chunk.subarray(guard.end));
+    if (guard.end < chunk.length) this.putBack(chunk.subarray(guard.end));
     return chunk.subarray(at, guard.end);
   }
 

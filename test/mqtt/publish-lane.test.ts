@@ -4,7 +4,13 @@ import fc from "fast-check";
 import { generate, type Packet, parser } from "mqtt-packet";
 import { describe, expect, it } from "vitest";
 import { FramingGuard } from "../../src/mqtt/framing.ts";
-import { type LanePublish, PublishLane, READ_AHEAD_BYTES } from "../../src/mqtt/publish-lane.ts";
+import {
+  type LanePublish,
+  PublishLane,
+  READ_AHEAD_BYTES,
+  READ_BYTES,
+  TURN_BYTES,
+} from "../../src/mqtt/publish-lane.ts";
 import { FakeLog } from "./fake-log.ts";
 import { eventually, RawClient, startBroker } from "./support.ts";
 
@@ -27,9 +33,13 @@ class Harness {
   reads = true;
   onTake = (publish: LanePublish): void => this.settle(publish);
 
-  constructor(maxInFlight = 1_000) {
+  /** Whenever the socket reads, `flood` has come. */
+  constructor(maxInFlight = 1_000, flood?: Buffer) {
     this.socket = new Duplex({
-      read: () => {},
+      readableHighWaterMark: READ_BYTES,
+      read: () => {
+        if (flood !== undefined) setImmediate(() => this.socket.push(flood));
+      },
       write: (chunk, _encoding, done) => {
         this.written.push(chunk);
         if (this.reads) done();
@@ -222,15 +232,52 @@ describe("the straight way of a PUBLISH", () => {
       for (let messageId = 1; messageId <= count; messageId++) {
         harness.send({ ...ONE, messageId, payload });
       }
-      await turns();
+      for (let turn = 0; turn <= READ_AHEAD_BYTES / TURN_BYTES; turn++) await turns();
       expect(harness.taken).toHaveLength(most);
       for (let settled = 0; settled < count; settled++) {
         harness.settle(harness.taken[settled] as LanePublish);
+        await turns();
         await turns();
         expect(harness.taken).toHaveLength(Math.min(count, settled + 1 + most));
       }
       expect(harness.acknowledged).toHaveLength(count);
     }
+  });
+
+  it("leaves what a client that floods has sent in its socket, whoever is waited for: a few reads of it lie here at most", async () => {
+    const packet = bytesOf([ONE]);
+    const flood = Buffer.concat(Array.from({ length: READ_BYTES / packet.length }, () => packet));
+    for (const maxInFlight of [1, 100, 65_535]) {
+      const harness = new Harness(maxInFlight, flood).open();
+      const waiting: LanePublish[] = [];
+      if (maxInFlight <= 100) harness.onTake = (publish) => waiting.push(publish); // each turn is a commit
+      let most = 0;
+      for (let turn = 0; turn < 100; turn++) {
+        await turns();
+        most = Math.max(most, harness.socket.readableLength);
+        for (const publish of waiting.splice(0)) harness.settle(publish);
+      }
+      expect(harness.taken.length).toBeGreaterThan(90 * Math.min(maxInFlight, 100));
+      expect(most).toBeLessThanOrEqual(3 * READ_BYTES);
+      harness.socket.destroy();
+    }
+  });
+
+  it("lets all others have a turn after 32 KiB of one client, though nothing of that waits", async () => {
+    const harness = new Harness().open();
+    const payload = "x".repeat(900);
+    const perTurn = Math.ceil(TURN_BYTES / bytesOf([{ ...ONE, payload }]).length);
+    const packets = Array.from({ length: 10 * perTurn }, (_, index) => ({
+      ...ONE,
+      messageId: index + 1,
+      payload,
+    }));
+    harness.send(...packets);
+    for (let turn = 1; turn <= 10; turn++) {
+      await turns();
+      expect(harness.taken).toHaveLength(turn * perTurn);
+    }
+    expect(harness.acknowledged).toEqual(packets.map(({ messageId }) => messageId));
   });
 
   it("reads no further while the client does not read its acknowledgements", async () => {
