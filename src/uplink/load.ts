@@ -13,7 +13,7 @@ import { NamedError } from "./words.ts";
 /** What a batch that a producer compressed may come to. */
 const MAX_BODY_BYTES = 64 << 20;
 /** Some half a millisecond's work: then whoever else waits for this thread, sensors first, has a turn. */
-const SLICE_BYTES = 64 << 10;
+const SLICE_BYTES = 32 << 10;
 /** And syncs under way are let through before the next slice, for so long at most. */
 const MAX_GIVE_WAY_MS = 8;
 

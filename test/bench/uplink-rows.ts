@@ -134,13 +134,20 @@ export async function drain(): Promise<Figure[]> {
 
 const PUBLISHES = 800;
 
+/** Of three rounds, so that one hiccup of the machine is one round's. */
+async function medianP99(url: string): Promise<number> {
+  const rounds: number[] = [];
+  for (let round = 0; round < 3; round++) rounds.push(await ingestP99(url, PUBLISHES));
+  return median(rounds);
+}
+
 export async function ingestDuringDrain(): Promise<Figure[]> {
   return withKafka(async (kafka) => {
     await kafka.createTopics({ [TOPIC]: PARTITIONS });
     let atRest = Number.NaN;
     const idle = async (gateway: Gateway): Promise<void> => {
       await ingestP99(gateway.mqttUrl, 200);
-      atRest = await ingestP99(gateway.mqttUrl, PUBLISHES);
+      atRest = await medianP99(gateway.mqttUrl);
     };
     return withBacklog(BACKLOG, idle, async (dataDir) => {
       const gateway = await draining(kafka, dataDir);
@@ -148,7 +155,7 @@ export async function ingestDuringDrain(): Promise<Figure[]> {
         await eventually(async () => (await endOf(kafka, TOPIC)) > 0, "the drain's begin", 60_000);
         const startedAt = performance.now();
         const from = await endOf(kafka, TOPIC);
-        const busy = await ingestP99(gateway.mqttUrl, PUBLISHES);
+        const busy = await medianP99(gateway.mqttUrl);
         const to = await endOf(kafka, TOPIC);
         const rate = ((to - from) / (performance.now() - startedAt)) * 1000;
         return [
@@ -157,7 +164,7 @@ export async function ingestDuringDrain(): Promise<Figure[]> {
             figure: `${(busy / atRest).toFixed(1)}×`,
             target: "≤ 2×",
             met: busy / atRest <= 2 && to < BACKLOG,
-            detail: `${ms(busy)} against ${ms(atRest)}, ${PUBLISHES} publishes each, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, on one processor`,
+            detail: `${ms(busy)} against ${ms(atRest)}, medians of three rounds of ${PUBLISHES} publishes, ${k(rate)} records/s drained meanwhile; Kafka as if elsewhere: its files in memory, on one processor`,
             values: { busy, atRest, rate },
           },
         ];
