@@ -28,7 +28,7 @@ const OLD_GROWTH = 50;
 
 const youngGrowsBy = (factor: number): void => setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 
-/** To be said again when a thread has begun: that sets V8's flags of the whole process back (seen with Node 20). */
+/** To be said again when a thread has begun: that sets V8's flags of the whole process back (Node 20 and 22; not 24). */
 export function keepHeapSmall(): void {
   youngGrowsBy(1);
   setFlagsFromString(`--heap-growing-percent=${OLD_GROWTH}`);
