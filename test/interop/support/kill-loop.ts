@@ -105,6 +105,14 @@ async function watch(brokers: string) {
   const consumer = kafka.consumer({ groupId: "watcher", maxWaitTimeInMs: 100, sessionTimeout: 10_000 });
   const seen = new Map<string, string>();
   const changed: string[] = [];
+  let lastAt = performance.now();
+  let crash = "";
+  consumer.on(consumer.events.CRASH, ({ payload }) => {
+    crash = `, crashed with "${payload.error.message}" (restarts: ${payload.restart})`;
+  });
+  /** How far it is, for whoever waits in vain. */
+  const state = (): string =>
+    `${seen.size} read, the last one ${Math.round(performance.now() - lastAt)} ms ago${crash}`;
   /** Whether it is the first time, or the same again. */
   const agrees = (place: string, value: string): void => {
     const before = seen.get(place);
@@ -115,10 +123,12 @@ async function watch(brokers: string) {
   await consumer.subscribe({ topic: "telemetry", fromBeginning: true });
   await consumer.run({
     autoCommitInterval: 200,
-    eachMessage: async ({ partition, message }) =>
-      agrees(`telemetry-${partition} offset ${message.offset}`, String(message.value)),
+    eachMessage: async ({ partition, message }) => {
+      lastAt = performance.now();
+      agrees(`telemetry-${partition} offset ${message.offset}`, String(message.value));
+    },
   });
-  return { seen, changed, agrees, close: () => consumer.disconnect() };
+  return { seen, changed, agrees, state, close: () => consumer.disconnect() };
 }
 
 /** A subscriber with a session at QoS 2; a line for each message it is given. */
@@ -204,8 +214,12 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
       everything.set(`telemetry-${partition} offset ${offset}`, value ?? "");
       stream.take(value ?? "");
     });
-    const { seen, changed, agrees } = watcher;
-    await eventually(() => seen.size >= everything.size, "everything read by the group", FINISH_MS);
+    const { seen, changed, agrees, state } = watcher;
+    await eventually(() => seen.size >= everything.size, "everything read by the group", FINISH_MS).catch(
+      (cause) => {
+        throw new Error(`the group's reader of ${everything.size} records: ${state()}`, { cause });
+      },
+    );
     for (const [place, value] of everything) agrees(place, value);
     for (const place of seen.keys()) if (!everything.has(place)) changed.push(`${place} is gone`);
     const isOwed = (sensor: NumberingSensor, number: number): boolean => sensor !== first || number >= from;
