@@ -279,7 +279,6 @@ export class MqttBroker {
 
   private serve(socket: Socket, lane: PublishLane): void {
     const client = this.aedes?.handle(socket) as ConnectedClient | undefined;
-    // aedes' own listener is before this one: by now it has what came behind CONNECT.
     client?.once("connected", () =>
       lane.open({
         take: (publish) => this.take(client, publish, lane),

@@ -2,7 +2,7 @@
  * The straight way of what sensors send: takes each whole PUBLISH of QoS 0 or 1 out of what a client sent before
  * aedes parses it, and writes the PUBACKs of one commit as one piece. Everything else goes on to aedes, byte by
  * byte as it came: all before CONNACK, SUBSCRIBE, QoS 2, and a PUBLISH that has anything odd about it, so that one
- * place answers those.
+ * place answers those. Behind CONNECT nothing is read until the client is connected.
  *
  * Why: for aedes a PUBLISH is half a dozen objects and closures, three writes and two turns of the event loop,
  * more work than mapping, encoding and the journal together. And here a connection does not wait for its own
@@ -26,8 +26,16 @@ export const READ_BYTES = 1 << 16;
 /**
  * After so much of one client all others have a turn. What no rule takes waits for no commit: without this, one that
  * floods had its system call after system call taken (libuv: 32 in one go), and others waited 10 ms for each step.
+ * A small packet is work, too: what the lane takes counts for `MIN_COST` at least, what aedes gets for more, and a
+ * SUBSCRIBE, at some 100 µs, for most. All of a turn is some 1 or 2 ms.
  */
 export const TURN_BYTES = 1 << 15;
+const MIN_COST = 128;
+const PASSED_COST = 256;
+const SUBSCRIBE_COST = 2_048;
+/** MQTT 3.1.1, section 2.2.1. */
+const SUBSCRIBE = 8;
+const UNSUBSCRIBE = 10;
 /** Pieces of one packet are joined when there are so many. */
 const MAX_PIECES = 64;
 const PUBACK_BYTES = 4;
@@ -83,8 +91,9 @@ export class PublishLane {
   /** There is more to read than may be taken now. */
   private isHeldUp = false;
   private isDraining = false;
-  /** What was taken since all others had a turn. */
+  /** What was taken since all others had a turn, by its cost. */
   private turnBytes = 0;
+  private hasConnect = false;
   /** The beginning of a PUBLISH, up to the end of what was read. */
   private pieces: Buffer[] = [];
   private piecesBytes = 0;
@@ -109,9 +118,10 @@ export class PublishLane {
     socket.read = (size) => (size === 0 ? this.readSocket(0) : this.read());
   }
 
-  /** The client is connected, and what it sent before that is with aedes. */
+  /** The client is connected. */
   open(client: LaneClient): void {
     this.client = client;
+    this.goOn();
   }
 
   /** A message is on disk, or has no place to go. PUBACKs of one turn are written together. */
@@ -163,10 +173,7 @@ export class PublishLane {
   /** What is for aedes, or null when that is nothing at present. */
   private read(): Buffer | null {
     const { client } = this;
-    if (client === undefined) {
-      const chunk = this.readPiece();
-      return chunk === null ? null : this.pass(chunk, 0, undefined);
-    }
+    if (client === undefined) return this.readConnect();
     if (this.socket.writableNeedDrain && !this.isDraining) this.waitForDrain(client);
     let isAlive = false;
     let rest: Buffer | null = null;
@@ -179,6 +186,15 @@ export class PublishLane {
     }
     if (isAlive) client.alive();
     return rest;
+  }
+
+  /** The first packet, and nothing of what may come behind it before the client is connected. */
+  private readConnect(): Buffer | null {
+    const chunk = this.hasConnect ? null : this.readPiece();
+    if (chunk === null) return null;
+    const connect = this.pass(chunk, 0, () => true);
+    this.hasConnect = this.guard.isBetweenPackets;
+    return connect;
   }
 
   /**
@@ -206,7 +222,10 @@ export class PublishLane {
     return this.isHeldUp;
   }
 
-  private endTurn(): void {
+  private spend(bytes: number): void {
+    const before = this.turnBytes;
+    this.turnBytes += bytes;
+    if (before >= TURN_BYTES || this.turnBytes < TURN_BYTES) return;
     setImmediate(() => {
       this.turnBytes = 0;
       if (this.isHeldUp) this.goOn();
@@ -236,15 +255,14 @@ export class PublishLane {
   private takeFrom(chunk: Buffer, client: LaneClient): Buffer | null {
     const { length } = chunk;
     for (let at = 0; at < length; ) {
-      if (!this.guard.isBetweenPackets || !isPlainPublish(chunk[at] as number)) {
-        return this.pass(chunk, at, isPlainPublish);
-      }
+      if (!this.guard.isBetweenPackets) return this.pass(chunk, at);
       if (this.isFull()) {
         this.putBack(chunk.subarray(at));
         return null;
       }
+      if (!isPlainPublish(chunk[at] as number)) return this.pass(chunk, at);
       const size = packetBytes(chunk, at);
-      if (size < 0 || size > this.maxPacketBytes) return this.pass(chunk, at, isPlainPublish);
+      if (size < 0 || size > this.maxPacketBytes) return this.pass(chunk, at);
       const end = at + size;
       if (size === 0 || end > length) {
         this.pieces = [chunk.subarray(at)];
@@ -252,19 +270,16 @@ export class PublishLane {
         this.neededBytes = size === 0 ? this.piecesBytes + 1 : size;
         return null;
       }
-      if (!this.take(chunk, at, end, client)) return this.pass(chunk, at, isPlainPublish);
+      if (!this.take(chunk, at, end, client)) return this.pass(chunk, at);
       at = end;
     }
     return null;
   }
 
-  /** For aedes, from here to the next packet that is not; whatever begins here is. */
-  private pass(
-    chunk: Buffer,
-    at: number,
-    stopsAt: ((firstByte: number) => boolean) | undefined,
-  ): Buffer | null {
+  /** For aedes, from here to the next packet that is not, or that is for another turn; whatever begins here is. */
+  private pass(chunk: Buffer, at: number, stopsAt = this.stopsAt): Buffer | null {
     const { guard, socket } = this;
+    if (guard.isBetweenPackets) this.spend(costOf(chunk[at] as number));
     const problem = guard.check(chunk, at, stopsAt);
     if (problem !== undefined) {
       socket.destroy(new Error(problem));
@@ -273,6 +288,12 @@ export class PublishLane {
     if (guard.end < chunk.length) this.putBack(chunk.subarray(guard.end));
     return chunk.subarray(at, guard.end);
   }
+
+  private readonly stopsAt = (firstByte: number): boolean => {
+    if (isPlainPublish(firstByte) || this.turnBytes >= TURN_BYTES) return true;
+    this.spend(costOf(firstByte));
+    return false;
+  };
 
   /** False for one that is not as it should be. */
   private take(chunk: Buffer, at: number, end: number, client: LaneClient): boolean {
@@ -293,8 +314,7 @@ export class PublishLane {
     const bytes = end - at;
     this.inFlight++;
     this.inFlightBytes += bytes;
-    if (this.turnBytes < TURN_BYTES && this.turnBytes + bytes >= TURN_BYTES) this.endTurn();
-    this.turnBytes += bytes;
+    this.spend(Math.max(bytes, MIN_COST));
     const publish: LanePublish = {
       cmd: "publish",
       topic: this.topic,
@@ -332,6 +352,12 @@ export class PublishLane {
 /** By its first byte a PUBLISH of QoS 0, or of QoS 1, which alone may have DUP set. */
 const isPlainPublish = (firstByte: number): boolean =>
   (firstByte & 0xfe) === 0x30 || (firstByte & 0xf6) === 0x32;
+
+/** Of a packet that is for aedes. */
+const costOf = (firstByte: number): number => {
+  const type = firstByte >> 4;
+  return type === SUBSCRIBE || type === UNSUBSCRIBE ? SUBSCRIBE_COST : PASSED_COST;
+};
 
 const uint16 = (bytes: Buffer, at: number): number => (bytes[at] as number) * 256 + (bytes[at + 1] as number);
 

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Endpoint } from "../../src/kafka/api.ts";
 import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
+import { TURN_REQUESTS } from "../../src/kafka/connection.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { bytes, int32 } from "../../src/wire/schema.ts";
@@ -102,6 +103,30 @@ describe("a connection", () => {
     expect(client.order).toEqual([...Array(10_000).keys()]);
     expect(mostBytes).toBeLessThan(3 << 20);
     await until(() => broker.server.stats.bufferedBytes === 0);
+  });
+
+  it("lets all others have a turn after so many requests of one client, though all are answered at once", async () => {
+    let inThisTurn = 0;
+    let most = 0;
+    const served = api({
+      key: 99,
+      name: "Counted",
+      versions: { min: 0, max: 0 },
+      request: {},
+      response: { payload: bytes() },
+      handle() {
+        if (inThisTurn++ === 0) setImmediate(() => (inThisTurn = 0));
+        most = Math.max(most, inThisTurn);
+        return { payload: Buffer.alloc(10) };
+      },
+    });
+    broker = await startBroker({ maxInFlight: 1_000 }, [served]);
+    const client = await broker.connect();
+    const frames = Array.from({ length: 1_000 }, () => client.frame("Counted", 0, {}));
+    const last = frames.map(() => client.expect("Counted", 0)).at(-1);
+    client.socket.write(Buffer.concat(frames));
+    await last;
+    expect(most).toBe(TURN_REQUESTS);
   });
 
   it("keeps no bytes of a JoinGroup whose client went while it waited", async () => {

@@ -146,24 +146,37 @@ function pour(socket: Socket, piece: Buffer): void {
   more();
 }
 
-const flood = (qos: 0 | 1): Trouble => ({
-  name: `one client that publishes at QoS ${qos} as fast as it can`,
+/** Sends packets that need no answer to be gone on after, over and over; what comes is taken and not waited for. */
+const flood = (what: string, packets: readonly Packet[]): Trouble => ({
+  name: `one client that ${what} as fast as it can`,
   begin: ({ mqttPort }) =>
     new Crowd(mqttPort, (socket) => {
-      hello(socket, `flood-${qos}`);
-      socket.resume(); // PUBACKs are taken and not waited for
-      const packets = Array.from({ length: 100 }, (_, index) => {
-        const packet = { cmd: "publish", topic: "flood", payload: Buffer.alloc(1_000, "x"), qos } as const;
-        return generate({
-          ...packet,
-          dup: false,
-          retain: false,
-          messageId: qos === 0 ? undefined : index + 1,
-        } as Packet);
-      });
-      pour(socket, Buffer.concat(packets));
+      hello(socket, "flood");
+      socket.resume();
+      pour(socket, Buffer.concat(packets.map((packet) => generate(packet))));
     }).open(1),
 });
+
+const publishes = (qos: 0 | 1, payloadBytes: number): Packet[] =>
+  Array.from({ length: 100 }, (_, index) => {
+    const packet = { cmd: "publish", topic: "flood", payload: Buffer.alloc(payloadBytes, "x"), qos } as const;
+    return { ...packet, dup: false, retain: false, messageId: qos === 0 ? undefined : index + 1 } as Packet;
+  });
+
+const subscribes = Array.from({ length: 100 }, (_, index): Packet => {
+  return { cmd: "subscribe", messageId: index + 1, subscriptions: [{ topic: `flood/${index}`, qos: 0 }] };
+});
+
+const kafkaFlood: Trouble = {
+  name: "one Kafka client that asks as fast as it can",
+  begin: ({ kafkaPort }) =>
+    new Crowd(kafkaPort, (socket) => {
+      socket.resume();
+      // ApiVersions v0, correlation id 1, client id "x": a length of 11, and nothing behind the header.
+      const request = Buffer.from([0, 0, 0, 11, 0, 18, 0, 0, 0, 0, 0, 1, 0, 1, "x".charCodeAt(0)]);
+      pour(socket, Buffer.concat(Array.from({ length: 1_000 }, () => request)));
+    }).open(1),
+};
 
 const readerFromTheBeginning: Trouble = {
   name: "a subscriber that reads a large log from the beginning, again and again",
@@ -201,7 +214,10 @@ export const TROUBLES: readonly Trouble[] = [
   kafkaConsumersThatFreeze,
   halfOpen,
   noConnect,
-  flood(0),
-  flood(1),
+  flood("publishes at QoS 0", publishes(0, 1_000)),
+  flood("publishes at QoS 1", publishes(1, 1_000)),
+  flood("publishes next to nothing", publishes(0, 1)),
+  flood("subscribes", subscribes),
+  kafkaFlood,
   readerFromTheBeginning,
 ];
