@@ -1,5 +1,7 @@
-/** Who may connect. Without any users everybody may, by whatever name. */
+/** Who may connect, and what CONNECT may say. Without any users everybody may, by whatever name. */
+import type { ConnectPacket } from "aedes";
 import { isPassword } from "../password.ts";
+import { publishProblem } from "./topic-rules.ts";
 
 export interface Access {
   /** Passwords, or their hashes, by user name. */
@@ -33,3 +35,28 @@ function passwordOf({ users }: Access, username: string | undefined): string | u
 /** For those who give no name, or one that nobody has. */
 const isOpen = ({ users, anonymous }: Access, username: string | undefined): boolean =>
   Object.keys(users).length === 0 || (anonymous && username === undefined);
+
+/** Why a client is not taken; the return code of the CONNACK that says so (MQTT 3.1.1, section 3.2.2.3), if one does. */
+export interface ConnectProblem {
+  readonly words: string;
+  readonly returnCode?: number;
+}
+
+const IDENTIFIER_REJECTED = 2;
+export const STOPPING: ConnectProblem = { words: "the gateway is stopping", returnCode: 3 };
+/** As aedes takes it. */
+export const BAD_LOGIN = Object.assign(new Error("bad user name or password"), { returnCode: 4 });
+
+export function connectProblem(
+  { clientId, clean, will }: Pick<ConnectPacket, "clientId" | "clean" | "will">,
+  maxClientIdBytes: number,
+): ConnectProblem | undefined {
+  if (clientId === "" && clean === false) {
+    return { words: "a kept session without a client id", returnCode: IDENTIFIER_REJECTED }; // [MQTT-3.1.3-8]
+  }
+  if (Buffer.byteLength(clientId) > maxClientIdBytes) {
+    return { words: `a client id of more than ${maxClientIdBytes} bytes`, returnCode: IDENTIFIER_REJECTED };
+  }
+  const topicProblem = will === undefined ? undefined : publishProblem(will.topic);
+  return topicProblem === undefined ? undefined : { words: `a will to ${topicProblem}` };
+}

@@ -15,14 +15,22 @@ import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes
 import { LogError, messageOf, SluiceError } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
-import { type Access, EVERYBODY, mayConnect, mayStay } from "./access.ts";
+import {
+  type Access,
+  BAD_LOGIN,
+  connectProblem,
+  EVERYBODY,
+  mayConnect,
+  mayStay,
+  STOPPING,
+} from "./access.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Companions, Done, Ingest } from "./ingest.ts";
 import { DEFAULT_MQTT_LIMITS, type MqttLimits } from "./limits.ts";
 import { type Listener, Listeners } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
 import { ONLY_PRESENT, Persistence } from "./persistence.ts";
-import { type LanePublish, type PublishLane, READ_AHEAD_BYTES } from "./publish-lane.ts";
+import type { LanePublish, PublishLane } from "./publish-lane.ts";
 import type { WillValue } from "./records.ts";
 import { type Publisher, Sessions, type StoredPacket } from "./sessions.ts";
 import {
@@ -73,8 +81,6 @@ export interface MqttStats {
   readonly notRetained: number;
 }
 
-/** CONNACK 4 (MQTT 3.1.1, section 3.2.2.3). */
-const BAD_LOGIN = Object.assign(new Error("bad user name or password"), { returnCode: 4 });
 const COMES_AGAIN = new LogError("READ_ONLY", "one before it was not taken");
 
 type ConnectedClient = Client & {
@@ -139,8 +145,6 @@ export class MqttBroker {
       maxInflightInbound: limits.maxInFlight,
       maxClientsIdLength: limits.maxClientIdBytes,
       maxTopicLevels: MAX_TOPIC_LEVELS,
-      // Packets sent right after CONNECT; `READ_AHEAD_BYTES` bounds them.
-      queueLimit: READ_AHEAD_BYTES,
       preConnect: (client, packet, done) => this.preConnect(client as ConnectedClient, packet, done),
       authenticate: (_client, username, password, done) => {
         this.mayConnect(username, password).then(
@@ -295,23 +299,11 @@ export class MqttBroker {
     packet: ConnectPacket,
     done: (error: Error | null, ok: boolean) => void,
   ): void {
-    const { clientId, clean, will, username } = packet;
-    let problem: string | undefined;
-    if (this.stopping !== undefined) problem = "the gateway is stopping";
-    else if (clientId === "" && clean === false)
-      problem = "a kept session without a client id"; // [MQTT-3.1.3-8]
-    else if (Buffer.byteLength(clientId) > this.limits.maxClientIdBytes) {
-      problem = `a client id of more than ${this.limits.maxClientIdBytes} bytes`;
-    }
-    if (problem !== undefined) {
-      // CONNACK: server unavailable, or identifier rejected.
-      client.conn.write(Buffer.from([0x20, 2, 0, this.stopping === undefined ? 2 : 3]));
-    } else if (will !== undefined) {
-      const topicProblem = publishProblem(will.topic);
-      if (topicProblem !== undefined) problem = `a will to ${topicProblem}`;
-    }
-    client.username = username;
-    done(problem === undefined ? null : new Error(problem), problem === undefined);
+    const problem =
+      this.stopping === undefined ? connectProblem(packet, this.limits.maxClientIdBytes) : STOPPING;
+    if (problem?.returnCode !== undefined) client.conn.write(Buffer.from([0x20, 2, 0, problem.returnCode]));
+    client.username = packet.username;
+    done(problem === undefined ? null : new Error(problem.words), problem === undefined);
   }
 
   private authorizePublish(

@@ -1,8 +1,8 @@
 /**
  * The straight way of what sensors send: takes each whole PUBLISH of QoS 0 or 1 out of what a client sent before
  * aedes parses it, and writes the PUBACKs of one commit as one piece. Everything else goes on to aedes, byte by
- * byte as it came: all before CONNACK, SUBSCRIBE, QoS 2, and a PUBLISH that has anything odd about it, so that one
- * place answers those. Behind CONNECT nothing is read until the client is connected.
+ * byte as it came: SUBSCRIBE, QoS 2, and a PUBLISH that has anything odd about it, so that one place answers those.
+ * Behind CONNECT nothing is read until the client is connected.
  *
  * Why: for aedes a PUBLISH is half a dozen objects and closures, three writes and two turns of the event loop,
  * more work than mapping, encoding and the journal together. And here a connection does not wait for its own
