@@ -1,5 +1,6 @@
 /**
- * The runway meter: how long the disk lasts at today's rate, and how long a drain would take at the link's.
+ * The runway meter: how long the disk lasts at today's rate, and how long a drain would take at the link's, less
+ * what comes in just now.
  * It counts on monotonic time only, and is told the time, so that a week can be tried in a second.
  */
 
@@ -10,9 +11,10 @@ interface Sample {
   readonly bytes: number;
 }
 
-const SAMPLE_EVERY_MS = 60_000;
-/** "Today": the rate is taken over this long, or as long as is known. */
-const WINDOW_MS = 24 * 3_600_000;
+/** "Today": for so long a disk's end is looked ahead by. */
+const DAY = { spanMs: 24 * 3_600_000, everyMs: 60_000 };
+/** A drain lasts minutes: what comes in meanwhile is what came in just now. */
+const RECENT = { spanMs: 60_000, everyMs: 0 };
 /** Below it a rate is chance. */
 const MIN_WINDOW_MS = 1_000;
 /** The link's rate is a mean over about so long a time of being busy. */
@@ -25,6 +27,7 @@ export interface Rate {
 }
 
 export interface Runway {
+  /** Today's. */
   readonly in: Rate | undefined;
   /** Of the link while it is busy; undefined until it was. */
   readonly out: Rate | undefined;
@@ -34,20 +37,53 @@ export interface Runway {
   readonly drainMs: number | undefined;
 }
 
-export class RunwayMeter {
+/** The mean over the last `spanMs`, or as long as is known, by samples `everyMs` apart. */
+class Window {
+  private readonly spanMs: number;
+  private readonly everyMs: number;
   private readonly samples: Sample[] = [];
   private latest: Sample | undefined;
+
+  constructor({ spanMs, everyMs }: { spanMs: number; everyMs: number }) {
+    this.spanMs = spanMs;
+    this.everyMs = everyMs;
+  }
+
+  note(sample: Sample): void {
+    const { samples, spanMs, everyMs } = this;
+    this.latest = sample;
+    const last = samples.at(-1);
+    if (last === undefined || sample.atMs - last.atMs >= everyMs) samples.push(sample);
+    // The newest of those that are older than the window stays: from it the window is measured.
+    while (samples.length > 2 && sample.atMs - (samples[1] as Sample).atMs >= spanMs) samples.shift();
+  }
+
+  get rate(): Rate | undefined {
+    const [first] = this.samples;
+    const { latest } = this;
+    if (first === undefined || latest === undefined || latest.atMs - first.atMs < MIN_WINDOW_MS)
+      return undefined;
+    const seconds = (latest.atMs - first.atMs) / 1000;
+    return {
+      records: Math.max(0, latest.records - first.records) / seconds,
+      bytes: Math.max(0, latest.bytes - first.bytes) / seconds,
+    };
+  }
+}
+
+export class RunwayMeter {
+  private readonly day = new Window(DAY);
+  private readonly recent = new Window(RECENT);
+  private notedAtMs: number | undefined;
   private link: Rate | undefined;
   private linkMs = 0;
 
   /** What has come in since the log began, of all streams together. */
   note(atMs: number, records: number, bytes: number): void {
-    this.latest = { atMs, records, bytes };
-    const last = this.samples.at(-1);
-    if (last === undefined || atMs - last.atMs >= SAMPLE_EVERY_MS) this.samples.push(this.latest);
-    // The newest of those that are older than the window stays: from it the window is measured.
-    while (this.samples.length > 2 && atMs - (this.samples[1] as Sample).atMs >= WINDOW_MS)
-      this.samples.shift();
+    const sample = { atMs, records, bytes };
+    this.notedAtMs = atMs;
+    this.day.note(sample);
+    this.recent.note(sample);
   }
 
   /**
@@ -67,26 +103,15 @@ export class RunwayMeter {
         : { records: mix(before.records, now.records), bytes: mix(before.bytes, now.bytes) };
   }
 
-  get rate(): Rate | undefined {
-    const [first] = this.samples;
-    const { latest } = this;
-    if (first === undefined || latest === undefined || latest.atMs - first.atMs < MIN_WINDOW_MS)
-      return undefined;
-    const seconds = (latest.atMs - first.atMs) / 1000;
-    return {
-      records: Math.max(0, latest.records - first.records) / seconds,
-      bytes: Math.max(0, latest.bytes - first.bytes) / seconds,
-    };
-  }
-
   /** `freeBytes` as of the last `note`, `waitingRecords` as of now. */
   forecast(nowMs: number, freeBytes: number | undefined, waitingRecords: number): Runway {
-    const { rate, link, latest } = this;
+    const { link } = this;
+    const { rate } = this.day;
     const diskMs =
       rate === undefined || rate.bytes <= 0 || freeBytes === undefined
         ? undefined
-        : Math.max(0, (freeBytes / rate.bytes) * 1000 - (nowMs - (latest?.atMs ?? nowMs)));
-    const net = link === undefined ? undefined : link.records - (rate?.records ?? 0);
+        : Math.max(0, (freeBytes / rate.bytes) * 1000 - (nowMs - (this.notedAtMs ?? nowMs)));
+    const net = link === undefined ? undefined : link.records - (this.recent.rate?.records ?? 0);
     const drainMs =
       waitingRecords === 0
         ? 0

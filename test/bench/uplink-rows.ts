@@ -265,17 +265,17 @@ const WEEK_PER_SECOND = 60_000;
 
 export async function outage(): Promise<Figure[]> {
   const result = await week({ records: WEEK, perSecond: WEEK_PER_SECOND });
-  const { inKafka, lost, repeated, gapRecords, disk, drain: drained, seconds } = result;
+  const { records, inKafka, lost, repeated, gapRecords, disk, drain: drained, seconds } = result;
   const off = (ratio: number) => `${((ratio - 1) * 100).toFixed(1)}%`;
   const isNear = (ratio: number) => Math.abs(ratio - 1) <= 0.1;
   return [
     {
-      what: `two outages of ${k(WEEK)} records together, one until the disk is full`,
+      what: `two outages of ${k(records)} records together, one until the disk is full`,
       figure: `lost ${lost}, twice ${repeated}, gaps ${gapRecords}`,
       target: "all delivered once",
-      met: inKafka === WEEK && lost + repeated + gapRecords === 0,
+      met: inKafka === records && records > WEEK / 2 && lost + repeated + gapRecords === 0,
       detail: `${k(WEEK_PER_SECOND)} records/s, the gateway killed in each; ${seconds} s`,
-      values: { inKafka, lost, repeated, gapRecords },
+      values: { records, inKafka, lost, repeated, gapRecords },
     },
     {
       what: "the runway meter's word against what came: the disk's end, the drain",

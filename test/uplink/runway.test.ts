@@ -35,6 +35,19 @@ describe("the runway meter", () => {
     expect(drainMs).toBeCloseTo(10_000);
   });
 
+  test("what comes in during a drain is what came in within the last minute, not what the whole day brought", () => {
+    const meter = new RunwayMeter();
+    let records = 0;
+    for (let now = 0; now <= 3_600_000; now += 10_000) {
+      meter.note(now, records, 0);
+      records += now < 3_500_000 ? 9_000 : 1_000;
+    }
+    for (let round = 0; round < 50; round++) meter.noteDelivery(1_000, 200_000, 1_000, 1);
+    const { in: rate, drainMs } = meter.forecast(3_600_000, undefined, 9_000);
+    expect(rate?.records).toBeGreaterThan(850);
+    expect(drainMs).toBeCloseTo(10_000);
+  });
+
   test("between two measurements the disk's end does not move away", () => {
     const meter = new RunwayMeter();
     for (let now = 0; now <= 60_000; now += 10_000) meter.note(now, now, now);

@@ -25,14 +25,19 @@ const JOURNAL_BYTES = 40 << 20;
 /** Of all records so many find room on the disk. */
 const ROOM = 0.6;
 const TOPIC = "edge.interop.telemetry";
+const FOR_EVER = 2 ** 31 - 1;
+/** A week can be pressed into minutes, a link cannot: sensors beside its drain must be few against it, as in life. */
+const DRAIN_SHARE = 4;
 
 export interface WeekOptions {
+  /** About so many, half of them in each outage. */
   readonly records: number;
   readonly perSecond: number;
   readonly say?: (words: string) => void;
 }
 
 export interface WeekResult {
+  /** That the gateway took. */
   readonly records: number;
   readonly inKafka: number;
   /** Offsets that are missing, there again, or behind a later one. */
@@ -67,8 +72,9 @@ export async function week({ records, perSecond, say = () => {} }: WeekOptions):
     const retired = await retiredOf(gateway);
     const drain = await outage.drains();
     const { gapRecords } = await statusOf(gateway);
+    const taken = sum(await offsetsOf(gateway), "high");
     const seconds = Math.round((performance.now() - startedAt) / 1000);
-    return { records, ...(await audit(kafka)), gapRecords, disk, drain, retired, seconds };
+    return { records: taken, ...(await audit(kafka)), gapRecords, disk, drain, retired, seconds };
   } finally {
     await gateway?.dispose();
     await kafka.close();
@@ -111,7 +117,7 @@ class Outage {
   /** Until sensors have to wait; then the cluster is back, and the rest comes. What was foretold over what came. */
   async fillsTheDisk(): Promise<number> {
     const { gateway, records, say } = this;
-    const producing = produce(gateway.brokers, records, this.perSecond);
+    const sensors = produce(gateway.brokers, records, this.perSecond);
     await this.begun();
     await this.until(({ waitingRecords }) => waitingRecords > records * ROOM * 0.5, "half of the disk");
     const diskMs = (await statusOf(gateway)).runway.diskMs ?? Number.NaN;
@@ -121,7 +127,8 @@ class Outage {
     const tookMs = performance.now() - saidAt;
     say(`it lasted ${(tookMs / 1000).toFixed(0)} s`);
     await this.kafka.again();
-    await producing;
+    const code = await sensors.exited;
+    if (code !== 0) throw new Error(`the producer ended with ${code}: ${sensors.output.slice(-2_000)}`);
     await this.until(({ waitingRecords }) => waitingRecords === 0, "the drain");
     return diskMs / tookMs;
   }
@@ -130,7 +137,8 @@ class Outage {
   async drains(): Promise<number> {
     const { gateway, records, say } = this;
     await this.kafka.kill();
-    const producing = produce(gateway.brokers, records, this.perSecond);
+    const perSecond = this.perSecond / DRAIN_SHARE;
+    const sensors = produce(gateway.brokers, FOR_EVER, perSecond);
     await this.begun();
     await this.until(({ waitingRecords }) => waitingRecords > records * ROOM * 0.8, "the outage's end");
     await this.kafka.again();
@@ -138,10 +146,10 @@ class Outage {
     const drainMs = (await statusOf(gateway)).runway.drainMs ?? Number.NaN;
     const saidAt = performance.now();
     say(`the drain is said to take ${(drainMs / 1000).toFixed(0)} s more`);
-    await this.until(({ waitingRecords }) => waitingRecords < this.perSecond / 4, "the drain");
+    await this.until(({ waitingRecords }) => waitingRecords < perSecond, "the drain");
     const tookMs = performance.now() - saidAt;
     say(`it took ${(tookMs / 1000).toFixed(0)} s`);
-    await producing;
+    await sensors.end();
     await this.until(({ waitingRecords }) => waitingRecords === 0, "the rest");
     return drainMs / tookMs;
   }
@@ -172,7 +180,7 @@ async function statusOf(gateway: Gateway): Promise<Status> {
 }
 
 /** All of them, however long the gateway takes none. */
-async function produce(brokers: string, records: number, perSecond: number): Promise<void> {
+function produce(brokers: string, records: number, perSecond: number): Running {
   const sizes = ["--num-records", records, "--record-size", RECORD_BYTES, "--throughput", perSecond];
   const patient = [
     "delivery.timeout.ms=2147483647",
@@ -181,27 +189,37 @@ async function produce(brokers: string, records: number, perSecond: number): Pro
   ];
   const properties = ["--producer-props", `bootstrap.servers=${brokers}`, "acks=all", ...patient];
   const args = ["--topic", "telemetry", ...sizes.map(String), ...properties];
-  const producer = new Running(tool("java"), javaArgs(MAINS["producer performance"], args));
-  const code = await producer.exited;
-  if (code !== 0) throw new Error(`the producer ended with ${code}: ${producer.output.slice(-2_000)}`);
+  return new Running(tool("java"), javaArgs(MAINS["producer performance"], args));
 }
 
 /** By the first offsets that the gateway still has; retention comes round once a minute. */
 async function retiredOf(gateway: Gateway): Promise<number> {
-  const admin = kafkaClient(gateway.brokers).admin();
-  await admin.connect();
   let retired = 0;
   await eventually(
     async () => {
-      const offsets = await admin.fetchTopicOffsets("telemetry");
-      retired = offsets.reduce((sum, { low }) => sum + Number(low), 0);
+      retired = sum(await offsetsOf(gateway), "low");
       return retired > 0;
     },
     "retention",
     120_000,
   );
-  await admin.disconnect();
   return retired;
+}
+
+type Offsets = { readonly low: string; readonly high: string };
+
+async function offsetsOf(gateway: Gateway): Promise<Offsets[]> {
+  const admin = kafkaClient(gateway.brokers).admin();
+  await admin.connect();
+  try {
+    return await admin.fetchTopicOffsets("telemetry");
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+function sum(offsets: readonly Offsets[], of: keyof Offsets): number {
+  return offsets.reduce((total, { [of]: offset }) => total + Number(offset), 0);
 }
 
 /** Each partition must hold the offsets of its source's, from 0 on, one after the other. */
