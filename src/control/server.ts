@@ -5,7 +5,8 @@
  *     curl --unix-socket data/gateway.sock http://gateway/status
  *
  * A route answers with a value (one JSON document) or with an async iterable (a JSON document a line, as they
- * come). What it throws reaches the asking person as it is: code, message, mend.
+ * come). What it throws reaches the asking person as it is: code, message, mend; behind lines that have gone out
+ * it is in the trailer.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -14,6 +15,8 @@ import type { Logger } from "../logger.ts";
 
 const MAX_BODY_BYTES = 4 << 20;
 const MAX_CONNECTIONS = 64;
+/** The trailer (RFC 9110, section 6.5) of lines that ended by an error: its JSON, encoded as a URI's component. */
+export const ERROR_TRAILER = "sluice-error";
 /** From the first byte of a request to its last. */
 const REQUEST_TIMEOUT_MS = 10_000;
 
@@ -89,9 +92,13 @@ export class ControlServer {
   private fail(response: ServerResponse, error: unknown): void {
     if (!(error instanceof SluiceError))
       this.logger.error({ err: error }, "a request of the data folder failed");
-    // Whoever reads lines finds the end without its last line, which says that it was one.
-    if (response.headersSent) response.destroy();
-    else send(response, error instanceof SluiceError ? 400 : 500, { error: errorFields(error) });
+    const fields = errorFields(error);
+    if (!response.headersSent) {
+      send(response, error instanceof SluiceError ? 400 : 500, { error: fields });
+    } else {
+      response.addTrailers({ [ERROR_TRAILER]: encodeURIComponent(JSON.stringify(fields)) });
+      response.end();
+    }
   }
 }
 
@@ -116,7 +123,7 @@ async function sendLines(
   response: ServerResponse,
   gone: AbortSignal,
 ): Promise<void> {
-  response.writeHead(200, { "content-type": "application/x-ndjson" });
+  response.writeHead(200, { "content-type": "application/x-ndjson", trailer: ERROR_TRAILER });
   response.flushHeaders();
   for await (const line of lines) {
     if (gone.aborted) break;

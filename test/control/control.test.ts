@@ -1,5 +1,5 @@
 /** The gateway's own socket: questions, answers, lines, and errors that arrive as they were thrown. */
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -68,6 +68,47 @@ describe("lines", () => {
     const seen: unknown[] = [];
     for await (const line of client.lines("GET /three")) seen.push(line);
     expect(seen).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
+  });
+
+  test("that end by an error bring it with its mend and exit code, behind those that came before", async () => {
+    const seen: unknown[] = [];
+    const read = async (what: string) => {
+      for await (const line of client.lines(what)) seen.push(line);
+    };
+    server.route("GET /away", async function* () {
+      yield 1;
+      throw new SluiceError("AWAY", "the cluster’s away", { mend: "wait", exitCode: 69 });
+    });
+    await expect(read("GET /away")).rejects.toMatchObject({
+      code: "AWAY",
+      message: "the cluster’s away",
+      mend: "wait",
+      exitCode: 69,
+    });
+    expect(seen).toEqual([1]);
+    // biome-ignore lint/correctness/useYield: it fails before its first line.
+    server.route("GET /broken", async function* () {
+      throw new TypeError("broken");
+    });
+    await expect(read("GET /broken")).rejects.toMatchObject({ code: "INTERNAL", exitCode: 70 });
+  });
+
+  test("that a gateway leaves in the middle end by words for it", async () => {
+    const open = new Set<Socket>();
+    await unlock();
+    unlock = await lockFolder(folder, (socket) => {
+      open.add(socket);
+      server.accept(socket);
+    });
+    server.route("GET /endless", async function* () {
+      yield 1;
+      for (const socket of open) socket.destroy();
+      await new Promise(() => {});
+    });
+    const read = async () => {
+      for await (const line of client.lines("GET /endless")) expect(line).toBe(1);
+    };
+    await expect(read()).rejects.toMatchObject({ code: "GONE", exitCode: 69 });
   });
 
   test("stop being made when the reader goes", async () => {
