@@ -197,10 +197,10 @@ export class Cluster {
   private async anyBroker(): Promise<Broker> {
     for (const known of this.brokers.values()) {
       const broker = await known.catch(() => undefined);
-      if (broker?.client.connected && broker.expiresAt > performance.now()) return broker;
+      if (broker !== undefined && isUsable(broker)) return broker;
     }
     const first = await this.bootstrapped?.catch(() => undefined);
-    if (first?.client.connected && first.expiresAt > performance.now()) return first;
+    if (first !== undefined && isUsable(first)) return first;
     this.bootstrapped = this.bootstrap();
     return this.bootstrapped;
   }
@@ -223,21 +223,19 @@ export class Cluster {
   }
 
   private async broker(nodeId: number): Promise<Broker> {
-    const known = await this.brokers.get(nodeId)?.catch(() => undefined);
-    if (known?.client.connected) {
-      if (known.expiresAt > performance.now()) return known;
-      // What waits on it is given the time that the session still has.
-      setTimeout(() => known.client.close(), this.options.requestTimeoutMs).unref();
-      this.brokers.delete(nodeId);
+    const known = this.brokers.get(nodeId);
+    const broker = await known?.catch(() => undefined);
+    if (broker !== undefined && isUsable(broker)) return broker;
+    const current = this.brokers.get(nodeId);
+    // Those that come at once share a connection.
+    if (current !== undefined && current !== known) return current;
+    // What waits on it is given the time that the session still has.
+    if (broker?.client.connected) {
+      setTimeout(() => broker.client.close(), this.options.requestTimeoutMs).unref();
     }
+    this.brokers.delete(nodeId);
     const address = this.addresses.get(nodeId);
     if (address === undefined) throw new KafkaError(5, `broker ${nodeId}`);
-    const current = this.brokers.get(nodeId);
-    // Two that come at once share a connection.
-    if (current !== undefined && known === undefined) {
-      const other = await current.catch(() => undefined);
-      if (other?.client.connected) return other;
-    }
     const opening = this.open(address.host, address.port, { nodeId, by: this.toldBy });
     this.brokers.set(nodeId, opening);
     opening.catch(() => {
@@ -317,4 +315,8 @@ export class Cluster {
       ...(isIP(name) === 0 ? { servername: name } : {}),
     };
   }
+}
+
+function isUsable({ client, expiresAt }: Broker): boolean {
+  return client.connected && expiresAt > performance.now();
 }

@@ -22,7 +22,7 @@ const LEADER_NOT_AVAILABLE = 5;
 const NOT_LEADER = 6;
 const PRODUCER_FENCED = 90;
 
-export const KEY = { produce: 0, metadata: 3, initProducerId: 22, endTxn: 26 } as const;
+export const KEY = { produce: 0, metadata: 3, apiVersions: 18, initProducerId: 22, endTxn: 26 } as const;
 
 interface Transaction {
   epoch: number;
