@@ -1,3 +1,4 @@
+import { ProtocolError } from "../errors.ts";
 import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
@@ -344,7 +345,12 @@ export class Uplink implements LaneHost {
   async onPoison(source: Source): Promise<void> {
     const { onPoison } = this.options;
     if (source.poison === undefined || onPoison === "stop") return;
-    await this.skip(source, onPoison);
+    try {
+      await this.skip(source, onPoison);
+    } catch (error) {
+      // It stays held up, and the others go on. Of what cannot be unpacked that has been said.
+      if (!(error instanceof ProtocolError)) source.problem.note(error);
+    }
   }
 
   /** Leaves out the record that is to blame; `dead-letter` keeps it on a stream of the gateway's first. */

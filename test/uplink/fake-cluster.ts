@@ -20,6 +20,7 @@ import { decode, encode, type Fields, type Partially, type Shape } from "../../s
 
 const LEADER_NOT_AVAILABLE = 5;
 const NOT_LEADER = 6;
+const MESSAGE_TOO_LARGE = 10;
 const PRODUCER_FENCED = 90;
 
 export const KEY = { produce: 0, metadata: 3, apiVersions: 18, initProducerId: 22, endTxn: 26 } as const;
@@ -67,6 +68,8 @@ export class FakeCluster {
     [28, [0, 2]],
   ]);
   coordinator = 0;
+  /** A value that it takes for too large. */
+  refused: string | undefined;
   /** Called before each answer, which waits for it. */
   onRequest: (nodeId: number, apiKey: number) => Promise<void> | void = () => {};
   private readonly brokers: Broker[] = [];
@@ -240,6 +243,7 @@ export class FakeCluster {
     if (this.leaders[index] !== nodeId) return NOT_LEADER;
     const { values } = this.transactions.get(id) as Transaction;
     const own = Array.from(recordsOf(records), ({ value }) => String(value));
+    if (own.some((value) => value === this.refused)) return MESSAGE_TOO_LARGE;
     values.set(index, [...(values.get(index) ?? []), ...own]);
     return 0;
   }

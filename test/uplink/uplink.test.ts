@@ -5,6 +5,7 @@ import { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import type { StreamStore } from "../../src/log/stream-store.ts";
 import type { UplinkOptions } from "../../src/uplink/options.ts";
 import { Uplinks } from "../../src/uplink/uplinks.ts";
+import { sentBatch } from "../support/batches.ts";
 import { append, openStore, partitionOf, record, silentLogger } from "../support/log.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 import { FakeCluster, KEY } from "./fake-cluster.ts";
@@ -226,6 +227,30 @@ test("another broker is asked where the one that is configured goes away", async
   await arrives(cluster, 0, ["first", "second"]);
   expect(uplink.report.sent.sessions).toBe(1);
 });
+
+test.each([
+  ["cannot be unpacked", { codec: 3 }, 1 << 20, /in lz4, which cannot be unpacked here/, 3],
+  ["is too large", {}, 100, /more than letters takes at once/, 1],
+])(
+  "what %s for a dead letter holds up its partition, and no other",
+  async (_what, fields, maxMessageBytes, words, times) => {
+    const cluster = await FakeCluster.start(TOPIC, [0, 0], 1);
+    cluster.refused = "poison";
+    const { log, uplink } = await forwarding(cluster, { onPoison: "dead-letter", deadLetters: "letters" });
+    await log.createStream("letters", 1, { maxMessageBytes }, "config");
+    const batch = sentBatch([{ key: null, value: "poison" }], fields);
+    await append(log, [{ partition: partitionOf(log.stream("telemetry"), 0), batch }]);
+    const held = () => uplink.report.streams[0]?.partitions[0];
+    await vi.waitFor(() => {
+      expect(held()?.problem?.message).toMatch(words);
+      expect(held()?.problem?.count).toBeGreaterThanOrEqual(times);
+    }, wait);
+    await send(log, 1, "fine");
+    await arrives(cluster, 1, ["fine"]);
+    expect(held()).toMatchObject({ state: "failing", poison: 0 });
+    expect(uplink.report.sent.sessions).toBe(1);
+  },
+);
 
 test("a cluster that is too old is named, with what is needed", async () => {
   const cluster = await FakeCluster.start(TOPIC, [0], 1);
