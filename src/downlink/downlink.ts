@@ -19,7 +19,7 @@ import { PartitionReader } from "./partition-reader.ts";
 
 export const DOWNLINK_GROUP = "sluice.downlink";
 
-/** How often streams are looked at for partitions that came or went. */
+/** How often streams are looked at for partitions that came or went, and places for having been moved. */
 const LOOK_EVERY_MS = 1_000;
 
 export interface DownlinkRules {
@@ -106,7 +106,10 @@ export class Downlinks {
     if (this.rules.size > 0) groups.own(DOWNLINK_GROUP);
     const wanted = new Set([...this.rules.keys()].flatMap((name) => log.stream(name)?.partitions ?? []));
     for (const [partition, reader] of this.readers) {
-      if (wanted.has(partition)) continue;
+      if (wanted.has(partition)) {
+        reader.look();
+        continue;
+      }
       this.readers.delete(partition);
       void reader.close();
     }

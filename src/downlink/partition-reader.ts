@@ -43,6 +43,7 @@ export class PartitionReader {
   private readonly handler: ReaderHandler;
   private readonly ended = new AbortController();
   private running: Promise<void> | undefined;
+  private wakeUp: (() => void) | undefined;
 
   /** `from` counts where nothing is committed. */
   constructor(
@@ -61,6 +62,11 @@ export class PartitionReader {
 
   start(): void {
     this.running = this.run();
+  }
+
+  /** Somebody may have moved the place while it waits for news. */
+  look(): void {
+    if (this.hasNews) this.wakeUp?.();
   }
 
   /** Resolves when nothing of it is under way. */
@@ -135,6 +141,10 @@ export class PartitionReader {
     return this.groups.committedOffset(this.group, { stream: stream.name, partition: index })?.offset;
   }
 
+  private get hasNews(): boolean {
+    return (this.committed ?? -1) < this.partition.highWatermark;
+  }
+
   private placing(offset: number): Companions {
     const { stream, index, leaderEpoch } = this.partition;
     return this.groups.placing(this.group, [{ stream: stream.name, partition: index, offset, leaderEpoch }]);
@@ -155,17 +165,18 @@ export class PartitionReader {
 
   /** Resolves when there is something to read, or it is time to end. */
   private async news(): Promise<void> {
-    const { partition } = this;
     const { signal } = this.ended;
     await new Promise<void>((resolve) => {
       const done = (): void => {
         stop();
         signal.removeEventListener("abort", done);
+        this.wakeUp = undefined;
         resolve();
       };
-      const stop = partition.onCommit(done);
+      const stop = this.partition.onCommit(done);
       signal.addEventListener("abort", done);
-      if (signal.aborted || (this.committed ?? -1) < partition.highWatermark) done();
+      this.wakeUp = done;
+      if (signal.aborted || this.hasNews) done();
     });
   }
 }

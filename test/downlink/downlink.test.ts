@@ -140,6 +140,8 @@ describe("the place", () => {
     await gateway.groups.commit(DOWNLINK_GROUP, nobody, [
       { ...AT, offset: 1, leaderEpoch: -1, metadata: "" },
     ]);
+    // Without a record that is new.
+    await device.until("publish", 3);
     await gateway.write("lamp", "3");
     await device.until("publish", 4);
     expect(textsOf(device).map((text) => text.at(-1))).toEqual(["1", "2", "2", "3"]);
