@@ -6,6 +6,7 @@ import type { DeadLetter, DeadLetterList, RetryProgress } from "../dead-letters.
 import { plain } from "../plain.ts";
 import { wholeNumber } from "./arguments.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { Progress } from "./progress.ts";
 import { stopSignal } from "./stop.ts";
 
 interface Options extends GatewayOptions {
@@ -65,20 +66,16 @@ function letterText({
 async function retry(options: Options): Promise<void> {
   const client = await gatewayOf(options);
   const signal = stopSignal();
-  const isLive = process.stderr.isTTY === true && !options.json;
+  const progress = new Progress();
   let last: RetryProgress = { total: 0, done: 0, failed: 0, passedOver: 0 };
-  let drawnAt = 0;
   try {
-    for await (const progress of client.lines<RetryProgress>("POST /dead-letters/retry", undefined, signal)) {
-      last = progress;
-      if (!isLive || performance.now() - drawnAt < 100) continue;
-      drawnAt = performance.now();
-      process.stderr.write(`\r\u001b[K${grouped(last.done)} of ${plural(last.total, "dead letter")}`);
+    for await (last of client.lines<RetryProgress>("POST /dead-letters/retry", undefined, signal)) {
+      if (!options.json) progress.show(`${grouped(last.done)} of ${plural(last.total, "dead letter")}`);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    if (isLive) process.stderr.write("\r\u001b[K");
+    progress.end();
   }
   if (options.json) console.log(JSON.stringify(last));
   else console.log(summary(last));

@@ -8,13 +8,13 @@ import { nodeFileSystem } from "../log/file-system.ts";
 import { type Finding, type Inspection, inspect, type LostOffsets } from "../log/inspection.ts";
 import { repair } from "../log/repair.ts";
 import { dataDirOf, type GatewayOptions, gatewayOptions } from "./gateway.ts";
+import { Progress } from "./progress.ts";
 
 /** `EX_DATAERR` of sysexits.h. */
 const DAMAGED_EXIT_CODE = 65;
 /** `EX_NOINPUT`. */
 const NO_FOLDER_EXIT_CODE = 66;
 const PROGRESS_AFTER_MS = 2_000;
-const PROGRESS_EVERY_MS = 200;
 
 interface Options extends GatewayOptions {
   readonly json?: boolean;
@@ -63,9 +63,10 @@ async function verifyFolder(options: Options): Promise<void> {
     // On a disk that takes no writes there can be no lock, and nobody who would change anything.
     isRunning = error instanceof LogError && error.code === "DATA_FOLDER_IN_USE";
   }
-  const progress = new Progress();
+  const progress = new Progress(PROGRESS_AFTER_MS);
+  const onProgress = showIn(progress);
   try {
-    const inspection = await inspect(nodeFileSystem, dataDir, { isRunning, onProgress: progress.show });
+    const inspection = await inspect(nodeFileSystem, dataDir, { isRunning, onProgress });
     progress.end();
     console.log(options.json ? JSON.stringify(inspection, null, 2) : inspectionText(inspection, dataDir));
     if (isDamaged(inspection)) process.exitCode = DAMAGED_EXIT_CODE;
@@ -77,14 +78,15 @@ async function verifyFolder(options: Options): Promise<void> {
 async function repairFolder(options: Options): Promise<void> {
   const dataDir = await folderOf(options);
   const unlock = await nodeFileSystem.lockFolder(dataDir);
-  const progress = new Progress();
+  const progress = new Progress(PROGRESS_AFTER_MS);
+  const onProgress = showIn(progress);
   try {
-    const before = await inspect(nodeFileSystem, dataDir, { onProgress: progress.show });
+    const before = await inspect(nodeFileSystem, dataDir, { onProgress });
     const isNeeded = isDamaged(before) || before.findings.some(({ kind }) => kind === "foreign");
     const { done, lost, quarantine } = isNeeded
-      ? await repair(nodeFileSystem, dataDir, { onProgress: progress.show })
+      ? await repair(nodeFileSystem, dataDir, { onProgress })
       : { done: [], lost: [], quarantine: undefined };
-    const after = isNeeded ? await inspect(nodeFileSystem, dataDir, { onProgress: progress.show }) : before;
+    const after = isNeeded ? await inspect(nodeFileSystem, dataDir, { onProgress }) : before;
     progress.end();
     if (options.json) console.log(JSON.stringify({ done, lost, quarantine, after }, null, 2));
     else if (!isNeeded) console.log(`${inspectionText(before, dataDir)}\nNothing had to be mended.`);
@@ -93,6 +95,11 @@ async function repairFolder(options: Options): Promise<void> {
   } finally {
     await unlock();
   }
+}
+
+function showIn(progress: Progress) {
+  return ({ file, bytes }: { readonly file: string; readonly bytes: number }): void =>
+    progress.show(`${roughSize(bytes)} read, ${file}`);
 }
 
 function isDamaged({ findings }: Inspection): boolean {
@@ -133,22 +140,4 @@ function lostLines(lost: readonly LostOffsets[]): string[] {
   );
   const offsets = lost.reduce((sum, { from, to }) => sum + to - from, 0);
   return lines.length === 0 ? [] : [...lines, `${plural(offsets, "offset")} lost`];
-}
-
-/** A line that is written over, on a terminal, once it takes long. */
-class Progress {
-  private readonly startedAt = performance.now();
-  private shownAt = 0;
-
-  readonly show = ({ file, bytes }: { readonly file: string; readonly bytes: number }): void => {
-    const now = performance.now();
-    if (!process.stderr.isTTY || now - this.startedAt < PROGRESS_AFTER_MS) return;
-    if (now - this.shownAt < PROGRESS_EVERY_MS) return;
-    this.shownAt = now;
-    process.stderr.write(`\r\x1b[K${roughSize(bytes)} read, ${file}`);
-  };
-
-  end(): void {
-    if (this.shownAt > 0) process.stderr.write("\r\x1b[K");
-  }
 }

@@ -11,6 +11,7 @@ import type { UplinkReport } from "../uplink/report.ts";
 import type { VerifiedPartition } from "../uplink/verify.ts";
 import { duration, wholeNumber } from "./arguments.ts";
 import { type GatewayOptions, gatewayOf, gatewayOptions } from "./gateway.ts";
+import { Progress } from "./progress.ts";
 import { table } from "./table.ts";
 import { uplinkLines } from "./uplink-text.ts";
 
@@ -186,6 +187,7 @@ async function dryRun(gateway: ControlClient, name: string | undefined, { json }
 async function verify(gateway: ControlClient, name: string | undefined, options: Options): Promise<void> {
   const { stream, partition, last: lastMs, json } = options;
   const all: VerifiedPartition[] = [];
+  const progress = new Progress();
   for await (const one of gateway.lines<VerifiedPartition>("POST /uplinks/verify", {
     name,
     stream,
@@ -194,8 +196,9 @@ async function verify(gateway: ControlClient, name: string | undefined, options:
   })) {
     all.push(one);
     if (json) console.log(JSON.stringify(one));
-    else if (process.stderr.isTTY) process.stderr.write(`\r${plural(all.length, "partition")} compared `);
+    else progress.show(`${plural(all.length, "partition")} compared`);
   }
+  progress.end();
   const wrong = all.filter((one) => one.missing + one.different + one.duplicates + one.outOfOrder > 0);
   if (wrong.length > 0) process.exitCode = DIFFERENT_EXIT_CODE;
   if (json) return;

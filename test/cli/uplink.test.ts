@@ -1,8 +1,14 @@
 /** An uplink in the words that a person is told. */
-import { describe, expect, test } from "vitest";
-import { resetTo } from "../../src/cli/uplink.ts";
+import { Command } from "commander";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { register, resetTo } from "../../src/cli/uplink.ts";
 import { lastsText, runwayText } from "../../src/cli/uplink-text.ts";
+import { ControlServer } from "../../src/control/server.ts";
+import { lockFolder } from "../../src/log/folder-lock.ts";
 import type { UplinkReport } from "../../src/uplink/report.ts";
+import type { VerifiedPartition } from "../../src/uplink/verify.ts";
+import { silentLogger } from "../support/log.ts";
+import { temporaryFolder } from "../support/temporary-folder.ts";
 
 const HOUR = 3_600_000;
 
@@ -39,4 +45,39 @@ test("--to takes places, offsets and times, and says what it takes", () => {
   expect(resetTo("42", 0)).toEqual({ kind: "offset", offset: 42 });
   expect(resetTo("2h", 3 * HOUR)).toEqual({ kind: "time", timestampMs: HOUR });
   expect(() => resetTo("somewhere", 0)).toThrow(/--to cannot be "somewhere"/);
+});
+
+test("on a terminal, verify says how far it is, and that is gone before the table", async () => {
+  const folder = await temporaryFolder();
+  const server = new ControlServer(silentLogger);
+  const unlock = await lockFolder(folder, server.accept);
+  onTestFinished(async () => {
+    vi.restoreAllMocks();
+    process.stderr.isTTY = wasTTY;
+    await server.close();
+    await unlock();
+  });
+  const counts = { records: 1, missing: 0, different: 0, duplicates: 0, outOfOrder: 0, examples: [] };
+  server.route("POST /uplinks/verify", async function* (): AsyncGenerator<VerifiedPartition> {
+    yield { stream: "s", partition: 0, topic: "t", from: 0, to: 1, checksum: "00000000", ...counts };
+  });
+  const wasTTY = process.stderr.isTTY;
+  process.stderr.isTTY = true;
+  let seen = "";
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    seen += String(text);
+    return true;
+  });
+  vi.spyOn(console, "log").mockImplementation((text) => {
+    seen += `${text}\n`;
+  });
+  const program = new Command();
+  register(program);
+  await program.parseAsync(["uplink", "verify", "--data", folder], { from: "user" });
+  // Up over the line, and everything from there on is cleared.
+  const order = ["1 partition compared", "\u001b[1A\r\u001b[0J", "PARTITION"].map((text) =>
+    seen.indexOf(text),
+  );
+  expect(order).toEqual(order.toSorted((a, b) => a - b));
+  expect(order).not.toContain(-1);
 });
