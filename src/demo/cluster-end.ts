@@ -49,10 +49,9 @@ export class ClusterEnd {
   async remove(): Promise<void> {
     const { topic } = this.place;
     await this.asking(async (cluster) => {
-      const controller = cluster.controllerId;
-      const version = await cluster.version(controller, deleteTopics, 1, 5);
       const body = { topicNames: [topic], timeoutMs: PATIENCE_MS };
-      const code = (await cluster.ask(controller, deleteTopics, version, body)).responses[0]?.errorCode ?? 0;
+      const { responses } = await cluster.ask(cluster.controllerId, deleteTopics, [1, 5], body);
+      const code = responses[0]?.errorCode ?? 0;
       if (code !== 0 && code !== UNKNOWN_TOPIC) throw new SluiceError("DEMO_TOPIC", `error ${code}`);
     });
   }

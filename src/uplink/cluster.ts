@@ -50,6 +50,9 @@ export interface RemoteTopic {
   readonly operations: number;
 }
 
+/** Of one request, from the oldest to the newest that will do. */
+export type Versions = readonly [min: number, max: number];
+
 /** Of the coordinator's two kinds (FindCoordinator's `key_type`). */
 export const GROUP = 0;
 export const TRANSACTION = 1;
@@ -57,7 +60,7 @@ export const TRANSACTION = 1;
 interface Broker {
   readonly address: string;
   readonly client: KafkaClient;
-  readonly versions: ReadonlyMap<number, { min: number; max: number }>;
+  readonly versions: ReadonlyMap<number, Versions>;
   /** Monotonic; when the SASL session must have been replaced. */
   readonly expiresAt: number;
 }
@@ -103,9 +106,7 @@ export class Cluster {
 
   /** Asks for topics anew; what is known of the others stays. */
   async refresh(names: readonly string[]): Promise<void> {
-    const broker = await this.anyBroker();
-    const version = this.versionFor(broker, metadata.key, metadata.name, 4, 12);
-    const answer = await this.askOf(broker, metadata, version, {
+    const answer = await this.askOf(await this.anyBroker(), metadata, [4, 12], {
       topics: names.map((name) => ({ name })),
       allowAutoTopicCreation: false,
       includeTopicAuthorizedOperations: true,
@@ -133,7 +134,7 @@ export class Cluster {
     const place = `${kind}:${key}`;
     const known = this.coordinators.get(place);
     if (known !== undefined) return known;
-    const answer = await this.askOf(await this.anyBroker(), findCoordinator, 2, { key, keyType: kind });
+    const answer = await this.askOf(await this.anyBroker(), findCoordinator, [2, 2], { key, keyType: kind });
     if (answer.errorCode !== 0) {
       throw new KafkaError(answer.errorCode, "FindCoordinator", answer.errorMessage);
     }
@@ -152,45 +153,28 @@ export class Cluster {
     this.coordinators.clear();
   }
 
-  /** The highest version in `min`…`max` that the broker takes. Rejects with the sentence of a broker too old. */
-  async version(nodeId: number, api: Exchange, min: number, max: number): Promise<number> {
-    return this.versionFor(await this.broker(nodeId), api.key, api.name, min, max);
-  }
-
+  /** In the highest of our versions that the broker takes. Rejects with the sentence of a broker too old. */
   async ask<Q extends Fields, R extends Fields>(
     nodeId: number,
     exchange: Exchange<Q, R>,
-    version: number,
+    ours: Versions,
     body: Partially<Shape<Q>>,
-    timeoutMs = this.options.requestTimeoutMs,
   ): Promise<Shape<R>> {
-    return this.askOf(await this.broker(nodeId), exchange, version, body, timeoutMs);
+    return this.askOf(await this.broker(nodeId), exchange, ours, body);
   }
 
   private async askOf<Q extends Fields, R extends Fields>(
-    { client, address }: Broker,
+    { client, address, versions }: Broker,
     exchange: Exchange<Q, R>,
-    version: number,
+    ours: Versions,
     body: Partially<Shape<Q>>,
-    timeoutMs = this.options.requestTimeoutMs,
   ): Promise<Shape<R>> {
+    const version = highestOf(exchange, ours, versions.get(exchange.key));
     try {
-      return await client.ask(exchange, version, body, timeoutMs);
+      return await client.ask(exchange, version, body, this.options.requestTimeoutMs);
     } catch (error) {
       throw new ConnectError(address, error, undefined);
     }
-  }
-
-  private versionFor({ versions }: Broker, key: number, name: string, min: number, max: number): number {
-    const has = versions.get(key);
-    const version = Math.min(max, has?.max ?? -1);
-    if (has !== undefined && version >= Math.max(min, has.min)) return version;
-    const words = has === undefined ? "not at all" : `${has.min} to ${has.max}`;
-    throw new NamedError(
-      "TOO_OLD",
-      `the cluster serves ${name} ${words}, but version ${min} is needed`,
-      "Kafka 2.5 or newer is needed.",
-    );
   }
 
   /** The one that bootstrapped, or any other that is connected. */
@@ -277,10 +261,7 @@ export class Cluster {
           address: `${host}:${port}`,
           client,
           versions: new Map(
-            apiKeys.map(({ apiKey, minVersion, maxVersion }) => [
-              apiKey,
-              { min: minVersion, max: maxVersion },
-            ]),
+            apiKeys.map(({ apiKey, minVersion, maxVersion }) => [apiKey, [minVersion, maxVersion]]),
           ),
           expiresAt: lifetimeMs > 0 ? began + lifetimeMs * 0.8 : Number.POSITIVE_INFINITY,
         };
@@ -319,4 +300,15 @@ export class Cluster {
 
 function isUsable({ client, expiresAt }: Broker): boolean {
   return client.connected && expiresAt > performance.now();
+}
+
+function highestOf({ name }: Exchange, [min, max]: Versions, theirs: Versions | undefined): number {
+  const version = Math.min(max, theirs?.[1] ?? -1);
+  if (theirs !== undefined && version >= Math.max(min, theirs[0])) return version;
+  const words = theirs === undefined ? "not at all" : `${theirs[0]} to ${theirs[1]}`;
+  throw new NamedError(
+    "TOO_OLD",
+    `the cluster serves ${name} ${words}, but version ${min} is needed`,
+    "Kafka 2.5 or newer is needed.",
+  );
 }

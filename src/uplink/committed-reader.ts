@@ -30,8 +30,7 @@ export async function remoteOffset(
   timestamp: number,
 ): Promise<number> {
   const leader = cluster.leaderOf(topic, partition);
-  const version = await cluster.version(leader, listOffsets, 2, 3);
-  const answer = await cluster.ask(leader, listOffsets, version, {
+  const answer = await cluster.ask(leader, listOffsets, [2, 3], {
     replicaId: -1,
     isolationLevel: READ_COMMITTED,
     topics: [{ name: topic, partitions: [{ partitionIndex: partition, timestamp }] }],
@@ -52,10 +51,9 @@ export async function* committedBatches(
   end: number,
 ): AsyncGenerator<Buffer> {
   const leader = cluster.leaderOf(topic, partition);
-  const version = await cluster.version(leader, fetch, 4, 11);
   let idle = 0;
   for (let offset = from; offset < end; ) {
-    const answer = await cluster.ask(leader, fetch, version, {
+    const answer = await cluster.ask(leader, fetch, [4, 11], {
       maxWaitMs: MAX_WAIT_MS,
       minBytes: 1,
       maxBytes: FETCH_BYTES,

@@ -7,6 +7,7 @@ import { compressorFor } from "./compressors.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
 import { placesReader } from "./session.ts";
 import type { Source } from "./source.ts";
+import { CREATE_TOPICS, newTopic } from "./topics.ts";
 import { KafkaError } from "./words.ts";
 
 export interface Finding {
@@ -86,17 +87,8 @@ async function inspectTopic(
         mend: `Make it: kafka-topics.sh --create --topic ${name} --partitions ${width}`,
       });
     }
-    const { controllerId } = cluster;
-    const configs = Object.entries(create.settings).map(([key, value]) => ({ name: key, value }));
-    const answer = await cluster.ask(
-      controllerId,
-      createTopics,
-      await cluster.version(controllerId, createTopics, 2, 5),
-      {
-        topics: [{ name, numPartitions: width, replicationFactor: create.replication, configs }],
-        validateOnly: true,
-      },
-    );
+    const body = { topics: [newTopic(name, width, create)], validateOnly: true };
+    const answer = await cluster.ask(cluster.controllerId, createTopics, CREATE_TOPICS, body);
     const { errorCode = -1, errorMessage } = answer.topics[0] ?? {};
     if (errorCode !== 0) throw new KafkaError(errorCode, name, errorMessage);
     return `would be made, with ${width} partitions`;
@@ -123,9 +115,7 @@ async function inspectTopic(
 }
 
 async function maxMessageBytes(name: string, cluster: Cluster): Promise<number | undefined> {
-  const node = cluster.controllerId;
-  const version = await cluster.version(node, describeConfigs, 1, 3);
-  const answer = await cluster.ask(node, describeConfigs, version, {
+  const answer = await cluster.ask(cluster.controllerId, describeConfigs, [1, 3], {
     resources: [
       { resourceType: TOPIC_RESOURCE, resourceName: name, configurationKeys: ["max.message.bytes"] },
     ],

@@ -82,9 +82,8 @@ export class Producer {
     this.sequences.clear();
     if (transactionalId === undefined) return;
     const answer = await this.atCoordinator(TRANSACTION, transactionalId, async (nodeId) => {
-      const version = await this.cluster.version(nodeId, initProducerId, 0, 1);
       const body = { transactionalId, transactionTimeoutMs };
-      const answer = await this.cluster.ask(nodeId, initProducerId, version, body);
+      const answer = await this.cluster.ask(nodeId, initProducerId, [0, 1], body);
       check(answer.errorCode, `transactional id ${transactionalId}`);
       return answer;
     });
@@ -96,8 +95,7 @@ export class Producer {
   async places(keys: readonly PlaceKey[]): Promise<Map<string, Place>> {
     const { group } = this.options;
     return this.atCoordinator(GROUP, group, async (nodeId) => {
-      const version = await this.cluster.version(nodeId, offsetFetch, 1, 7);
-      const answer = await this.cluster.ask(nodeId, offsetFetch, version, {
+      const answer = await this.cluster.ask(nodeId, offsetFetch, [1, 7], {
         groupId: group,
         topics: byTopic(keys, ({ partition }) => partition).map(({ name, partitions }) => ({
           name,
@@ -141,11 +139,8 @@ export class Producer {
     if (batches.length === 0) return;
     const topics = byTopic(batches, ({ partition }) => partition);
     await this.atCoordinator(TRANSACTION, this.identity.transactionalId, async (nodeId) => {
-      const version = await this.cluster.version(nodeId, addPartitionsToTxn, 0, 2);
-      const answer = await this.cluster.ask(nodeId, addPartitionsToTxn, version, {
-        ...this.identity,
-        topics,
-      });
+      const body = { ...this.identity, topics };
+      const answer = await this.cluster.ask(nodeId, addPartitionsToTxn, [0, 2], body);
       const culprits = new Map<string, KafkaError>();
       for (const { name, partitions } of answer.topics) {
         for (const { partitionIndex, errorCode } of partitions) {
@@ -164,8 +159,7 @@ export class Producer {
   private async addOffsets(): Promise<void> {
     const { group: groupId } = this.options;
     await this.atCoordinator(TRANSACTION, this.identity.transactionalId, async (nodeId) => {
-      const version = await this.cluster.version(nodeId, addOffsetsToTxn, 0, 2);
-      const answer = await this.cluster.ask(nodeId, addOffsetsToTxn, version, { ...this.identity, groupId });
+      const answer = await this.cluster.ask(nodeId, addOffsetsToTxn, [0, 2], { ...this.identity, groupId });
       check(answer.errorCode, `group ${groupId}`);
     });
   }
@@ -217,8 +211,6 @@ export class Producer {
   private async produceTo(leader: number, batches: readonly RemoteBatch[]): Promise<Map<string, KafkaError>> {
     const { transactionalId, produceTimeoutMs, codec, compress } = this.options;
     const { producerId, producerEpoch } = this;
-    // The remote's own words come with 8.
-    const version = await this.cluster.version(leader, produce, 3, 11);
     const identity = { producerId, producerEpoch, transactional: transactionalId !== undefined };
     const sealed: { name: string; index: number; records: Buffer[] }[] = [];
     // One after another: compressors share a few threads with the disk's syncs, for which sensors wait.
@@ -230,7 +222,8 @@ export class Producer {
       name,
       partitionData: sealed.filter((one) => one.name === name),
     }));
-    const answer = await this.cluster.ask(leader, produce, version, {
+    // The remote's own words come with 8.
+    const answer = await this.cluster.ask(leader, produce, [3, 11], {
       transactionalId: transactionalId ?? null,
       acks: -1,
       timeoutMs: produceTimeoutMs,
@@ -257,29 +250,24 @@ export class Producer {
   private async addPlaces(places: readonly Place[]): Promise<void> {
     const { group: groupId } = this.options;
     await this.atCoordinator(GROUP, groupId, async (nodeId) => {
-      await this.cluster.version(nodeId, txnOffsetCommit, 2, 2);
-      const answer = await this.cluster.ask(nodeId, txnOffsetCommit, 2, {
-        ...this.identity,
-        groupId,
-        topics: committed(places),
-      });
-      checkAll(answer.topics, groupId, places);
+      const body = { ...this.identity, groupId, topics: committed(places) };
+      const { topics } = await this.cluster.ask(nodeId, txnOffsetCommit, [2, 2], body);
+      checkAll(topics, groupId, places);
     });
   }
 
   private async commitPlaces(places: readonly Place[]): Promise<void> {
     const { group: groupId } = this.options;
     await this.atCoordinator(GROUP, groupId, async (nodeId) => {
-      const version = await this.cluster.version(nodeId, offsetCommit, 2, 5);
       const body = { groupId, topics: committed(places) };
-      checkAll((await this.cluster.ask(nodeId, offsetCommit, version, body)).topics, groupId, places);
+      const { topics } = await this.cluster.ask(nodeId, offsetCommit, [2, 5], body);
+      checkAll(topics, groupId, places);
     });
   }
 
   private async end(): Promise<void> {
     await this.atCoordinator(TRANSACTION, this.identity.transactionalId, async (nodeId) => {
-      const version = await this.cluster.version(nodeId, endTxn, 0, 2);
-      const answer = await this.cluster.ask(nodeId, endTxn, version, { ...this.identity, committed: true });
+      const answer = await this.cluster.ask(nodeId, endTxn, [0, 2], { ...this.identity, committed: true });
       check(answer.errorCode, `transactional id ${this.identity.transactionalId}`);
     });
   }

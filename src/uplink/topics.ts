@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createTopics } from "../kafka/apis/19-create-topics.ts";
 import type { Logger } from "../logger.ts";
-import type { Cluster } from "./cluster.ts";
-import type { UplinkOptions } from "./options.ts";
+import type { Cluster, Versions } from "./cluster.ts";
+import type { TopicPolicy, UplinkOptions } from "./options.ts";
 import type { Source } from "./source.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
@@ -74,6 +74,14 @@ function problemOf(
   return undefined;
 }
 
+export const CREATE_TOPICS: Versions = [2, 5];
+
+/** As CreateTopics wants it. -1 for "as the cluster has it" came with Kafka 2.4 (KIP-464). */
+export function newTopic(name: string, numPartitions: number, { replication, settings }: TopicPolicy) {
+  const configs = Object.entries(settings).map(([key, value]) => ({ name: key, value }));
+  return { name, numPartitions, replicationFactor: replication, configs };
+}
+
 /** Makes what is missing; by name, why a topic could not be made. */
 async function create(
   missing: readonly (readonly [name: string, partitions: number])[],
@@ -83,16 +91,8 @@ async function create(
 ): Promise<Map<string, Error>> {
   const refused = new Map<string, Error>();
   if (policy === false) return refused;
-  const controller = cluster.controllerId;
-  const version = await cluster.version(controller, createTopics, 2, 5);
-  // -1 for "as the cluster has it" came with Kafka 2.4 (KIP-464).
-  const answer = await cluster.ask(controller, createTopics, version, {
-    topics: missing.map(([name, numPartitions]) => ({
-      name,
-      numPartitions,
-      replicationFactor: policy.replication,
-      configs: Object.entries(policy.settings).map(([key, value]) => ({ name: key, value })),
-    })),
+  const answer = await cluster.ask(cluster.controllerId, createTopics, CREATE_TOPICS, {
+    topics: missing.map(([name, width]) => newTopic(name, width, policy)),
     timeoutMs: cluster.options.requestTimeoutMs,
   });
   const made = new Set<string>();

@@ -1,7 +1,7 @@
 /** The proof of completeness, against a cluster that is asked for one partition. */
 import { expect, test } from "vitest";
 import { listOffsets } from "../../src/kafka/apis/02-list-offsets.ts";
-import type { Cluster } from "../../src/uplink/cluster.ts";
+import type { Cluster, Versions } from "../../src/uplink/cluster.ts";
 import { ORIGIN_HEADERS } from "../../src/uplink/remote-batch.ts";
 import type { Source } from "../../src/uplink/source.ts";
 import { verify } from "../../src/uplink/verify.ts";
@@ -30,8 +30,7 @@ const clusterWith = (values: readonly string[]) =>
   ({
     topic: () => ({ partitions: [{}] }),
     leaderOf: () => 0,
-    version: async () => 4,
-    ask: async (_nodeId: number, exchange: object, _version: number, body: ListOffsetsBody) => {
+    ask: async (_nodeId: number, exchange: object, _versions: Versions, body: ListOffsetsBody) => {
       if (exchange === listOffsets) {
         const offset = body.topics[0]?.partitions[0]?.timestamp === -2 ? 0 : values.length;
         return { topics: [{ partitions: [{ errorCode: 0, offset }] }] };
