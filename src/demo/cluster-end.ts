@@ -8,11 +8,11 @@ import { randomUUID } from "node:crypto";
 import type { Address } from "../config/schema.ts";
 import { messageOf, SluiceError } from "../errors.ts";
 import { deleteTopics } from "../kafka/apis/20-delete-topics.ts";
+import { ErrorCode } from "../kafka/error-code.ts";
 import { Cluster } from "../uplink/cluster.ts";
 
 /** `EX_UNAVAILABLE` of sysexits.h. */
 const UNAVAILABLE_EXIT_CODE = 69;
-const UNKNOWN_TOPIC = 3;
 const PATIENCE_MS = 10_000;
 
 /** What the gateway and the readers are told of it. */
@@ -51,8 +51,9 @@ export class ClusterEnd {
     await this.asking(async (cluster) => {
       const body = { topicNames: [topic], timeoutMs: PATIENCE_MS };
       const { responses } = await cluster.ask(cluster.controllerId, deleteTopics, [1, 5], body);
-      const code = responses[0]?.errorCode ?? 0;
-      if (code !== 0 && code !== UNKNOWN_TOPIC) throw new SluiceError("DEMO_TOPIC", `error ${code}`);
+      const code = responses[0]?.errorCode ?? ErrorCode.NONE;
+      if (code !== ErrorCode.NONE && code !== ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        throw new SluiceError("DEMO_TOPIC", `error ${code}`);
     });
   }
 

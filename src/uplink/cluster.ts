@@ -10,6 +10,7 @@ import { metadata } from "../kafka/apis/03-metadata.ts";
 import { findCoordinator } from "../kafka/apis/10-find-coordinator.ts";
 import { apiVersions } from "../kafka/apis/18-api-versions.ts";
 import { type Exchange, KafkaClient } from "../kafka/client.ts";
+import { ErrorCode } from "../kafka/error-code.ts";
 import type { Fields, Partially, Shape } from "../wire/schema.ts";
 import { authenticate, type Sasl } from "./sasl.ts";
 import { ConnectError, KafkaError, NamedError } from "./words.ts";
@@ -34,18 +35,10 @@ export interface ClusterOptions {
   readonly requestTimeoutMs: number;
 }
 
-export interface RemotePartition {
-  /** -1 while there is none. */
-  readonly leader: number;
-  readonly errorCode: number;
-}
-
 export interface RemoteTopic {
-  readonly name: string;
   readonly errorCode: number;
-  /** Empty before Kafka 2.8. */
-  readonly id: string;
-  readonly partitions: readonly RemotePartition[];
+  /** By partition; -1 while it has no leader. */
+  readonly leaders: readonly number[];
   /** What the user may do, by bits of `AclOperation`; -2147483648 where the cluster does not say. */
   readonly operations: number;
 }
@@ -101,7 +94,7 @@ export class Cluster {
   }
 
   leaderOf(topic: string, partition: number): number {
-    return this.topics.get(topic)?.partitions[partition]?.leader ?? -1;
+    return this.topics.get(topic)?.leaders[partition] ?? -1;
   }
 
   /** Asks for topics anew; what is known of the others stays. */
@@ -120,12 +113,10 @@ export class Cluster {
       const before = known.get(nodeId);
       if (before !== undefined && (before.host !== host || before.port !== port)) this.drop(nodeId);
     }
-    for (const { name, errorCode, topicId: id, partitions, ...topic } of answer.topics) {
+    for (const { name, errorCode, partitions, topicAuthorizedOperations: operations } of answer.topics) {
       if (name === null) continue;
       const sorted = partitions.toSorted((a, b) => a.partitionIndex - b.partitionIndex);
-      const found = sorted.map(({ leaderId, errorCode: code }) => ({ leader: leaderId, errorCode: code }));
-      const { topicAuthorizedOperations: operations } = topic;
-      this.topics.set(name, { name, errorCode, id, partitions: found, operations });
+      this.topics.set(name, { errorCode, leaders: sorted.map(({ leaderId }) => leaderId), operations });
     }
   }
 
@@ -219,7 +210,7 @@ export class Cluster {
     }
     this.brokers.delete(nodeId);
     const address = this.addresses.get(nodeId);
-    if (address === undefined) throw new KafkaError(5, `broker ${nodeId}`);
+    if (address === undefined) throw new KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, `broker ${nodeId}`);
     const opening = this.open(address.host, address.port, { nodeId, by: this.toldBy });
     this.brokers.set(nodeId, opening);
     opening.catch(() => {

@@ -162,7 +162,7 @@ async function* verifyAll(
         sinceMs: lastMs === undefined ? undefined : Date.now() - lastMs,
         anyPartition: options.partitioning === "key",
         partitionOf: ({ topic, index }) =>
-          options.partitioning === "same" ? index : index % (cluster.topic(topic)?.partitions.length ?? 1),
+          options.partitioning === "same" ? index : index % (cluster.topic(topic)?.leaders.length ?? 1),
       });
     }
   } finally {

@@ -2,6 +2,7 @@
 import { messageOf, SluiceError } from "../errors.ts";
 import { createTopics } from "../kafka/apis/19-create-topics.ts";
 import { describeConfigs } from "../kafka/apis/32-describe-configs.ts";
+import { ErrorCode } from "../kafka/error-code.ts";
 import { type Cluster, TRANSACTION } from "./cluster.ts";
 import { compressorFor } from "./compressors.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
@@ -18,7 +19,6 @@ export interface Finding {
 }
 
 const TOPIC_RESOURCE = 2;
-const UNKNOWN_TOPIC = 3;
 /** Bits of `topicAuthorizedOperations`, by `AclOperation` code. */
 const WRITE = 1 << 4;
 const NOT_TOLD = -2147483648;
@@ -81,7 +81,7 @@ async function inspectTopic(
 ): Promise<string> {
   const width = partition.stream.partitions.length;
   const topic = cluster.topic(name);
-  if (topic === undefined || topic.errorCode === UNKNOWN_TOPIC) {
+  if (topic === undefined || topic.errorCode === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) {
     if (create === false) {
       throw new SluiceError("NO_TOPIC", "it is not there, and create is false", {
         mend: `Make it: kafka-topics.sh --create --topic ${name} --partitions ${width}`,
@@ -96,10 +96,10 @@ async function inspectTopic(
   if (topic.errorCode !== 0) throw new KafkaError(topic.errorCode, name);
   const { operations } = topic;
   if (operations !== NOT_TOLD && (operations & WRITE) === 0) throw new KafkaError(29, name);
-  if (partitioning === "same" && topic.partitions.length < width) {
+  if (partitioning === "same" && topic.leaders.length < width) {
     throw new SluiceError(
       "FEWER_PARTITIONS",
-      `it has ${topic.partitions.length} partitions, but ${stream} has ${width}`,
+      `it has ${topic.leaders.length} partitions, but ${stream} has ${width}`,
       {
         mend: `kafka-topics.sh --alter --topic ${name} --partitions ${width}; or set partitioning: modulo or key.`,
       },
@@ -111,7 +111,7 @@ async function inspectTopic(
     largest !== undefined && largest < ours
       ? `; it takes messages of ${largest} bytes, the stream here of ${ours}: see onPoison`
       : "";
-  return `${topic.partitions.length} partitions for ${width} of ${stream}${note}`;
+  return `${topic.leaders.length} partitions for ${width} of ${stream}${note}`;
 }
 
 async function maxMessageBytes(name: string, cluster: Cluster): Promise<number | undefined> {

@@ -5,12 +5,13 @@
  * cluster. The side lane has those that failed, one at a time: what holds up one partition holds up no other.
  * A source is in one lane at a time, and changes it only when the lane that had it is settled (`begin`).
  */
+import { ErrorCode } from "../kafka/error-code.ts";
 import type { Logger } from "../logger.ts";
 import type { Cluster } from "./cluster.ts";
 import { gather, type Load, type LoadPart } from "./load.ts";
 import type { UplinkOptions } from "./options.ts";
 import type { Spent } from "./pace.ts";
-import { PartitionsError, type Place, type Producer, placeName, SLOW_BROKER_MS } from "./producer.ts";
+import { PartitionsError, type Place, type Producer, SLOW_BROKER_MS } from "./producer.ts";
 import type { Source } from "./source.ts";
 import { prepare } from "./topics.ts";
 import { KafkaError, NamedError } from "./words.ts";
@@ -134,7 +135,7 @@ export class Lane {
     const now = performance.now();
     return this.host
       .sourcesOf(this)
-      .filter((source) => source.isDue(now))
+      .filter((source) => source.dueAt <= now)
       .sort((a, b) => a.dueAt - b.dueAt)[0];
   }
 
@@ -177,7 +178,7 @@ export class Lane {
       maxBytes: Math.min(this.targetBytes, maxTransactionBytes, most.bytes),
       maxRecords: most.records,
       isCommitting: () => this.host.isCommitting,
-      remotePartitions: (topic) => this.cluster.topic(topic)?.partitions.length ?? 0,
+      remotePartitions: (topic) => this.cluster.topic(topic)?.leaders.length ?? 0,
     });
     this.gatherMs = performance.now() - startedAt;
     return load;
@@ -265,7 +266,9 @@ export class Lane {
     }
     source.fail(error, next);
     source.maxRecords = Math.ceil(records / 2);
-    if (error.kafkaCode === 10) source.maxBatchBytes = Math.max(1, Math.floor(bytes / 2));
+    if (error.kafkaCode === ErrorCode.MESSAGE_TOO_LARGE) {
+      source.maxBatchBytes = Math.max(1, Math.floor(bytes / 2));
+    }
     source.retryNow();
   }
 
@@ -294,5 +297,3 @@ export class Lane {
     });
   }
 }
-
-export { placeName };

@@ -130,7 +130,6 @@ export class Placement {
   private async gap(source: Source, from: number, to: number, why: Gap["why"]): Promise<void> {
     if (to <= from) return;
     const { stream, index: partition } = source;
-    source.gapRecords += to - from;
     this.logger.warn(
       { uplink: this.options.name, stream, partition, from, to, why },
       `uplink ${this.options.name}: ${to - from} records of ${source.name} will not be in the cluster (${why})`,

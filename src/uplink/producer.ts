@@ -13,6 +13,7 @@ import { produce } from "../kafka/apis/00-produce.ts";
 import { offsetCommit } from "../kafka/apis/08-offset-commit.ts";
 import { offsetFetch } from "../kafka/apis/09-offset-fetch.ts";
 import { initProducerId } from "../kafka/apis/22-init-producer-id.ts";
+import { ErrorCode } from "../kafka/error-code.ts";
 import { type Cluster, GROUP, TRANSACTION } from "./cluster.ts";
 import { addOffsetsToTxn, addPartitionsToTxn, endTxn, txnOffsetCommit } from "./messages.ts";
 import type { Codec, Compress, RemoteBatch } from "./remote-batch.ts";
@@ -21,6 +22,10 @@ import { KafkaError } from "./words.ts";
 const CONCURRENT_TRANSACTIONS = 51;
 const UNSTABLE_OFFSET_COMMIT = 88;
 const OPERATION_NOT_ATTEMPTED = 55;
+const OF_PRODUCER = new Set<number>([
+  ErrorCode.INVALID_TXN_STATE,
+  ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+]);
 const MAX_SEQUENCE = 0x7fff_ffff;
 /** A broker that takes longer, and several times as long as the others, is not waited for together with them. */
 export const SLOW_BROKER_MS = 1_000;
@@ -148,7 +153,7 @@ export class Producer {
           const place = `${name}/${partitionIndex}`;
           const error = new KafkaError(errorCode, place);
           // What is wrong with the producer or its coordinator is said of every partition.
-          if (isOfCoordinator(error) || error.isFenced || errorCode === 53 || errorCode === 48) throw error;
+          if (isOfCoordinator(error) || error.isFenced || OF_PRODUCER.has(errorCode)) throw error;
           culprits.set(place, error);
         }
       }
@@ -170,7 +175,8 @@ export class Producer {
     const byLeader = new Map<number, RemoteBatch[]>();
     for (const batch of batches) {
       const leader = this.cluster.leaderOf(batch.topic, batch.partition);
-      if (leader < 0) culprits.set(placeName(batch), new KafkaError(5, placeName(batch)));
+      if (leader < 0)
+        culprits.set(placeName(batch), new KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, placeName(batch)));
       else byLeader.set(leader, [...(byLeader.get(leader) ?? []), batch]);
     }
     if (culprits.size > 0) throw new PartitionsError(culprits);
@@ -191,7 +197,10 @@ export class Producer {
       // One broker of several: its partitions are left alone, the others go on.
       if (tookMs.size === 0 && this.cluster.brokerIds.length <= 1) throw error;
       for (const batch of byLeader.get(leader) ?? []) {
-        culprits.set(placeName(batch), new KafkaError(5, placeName(batch), (error as Error).message));
+        culprits.set(
+          placeName(batch),
+          new KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, placeName(batch), (error as Error).message),
+        );
       }
     }
     if (culprits.size > 0) throw new PartitionsError(culprits);

@@ -56,8 +56,6 @@ export class Source {
   /** Its broker keeps the others waiting: in the side lane while that is so, and tried when there is something. */
   isSlow = false;
   sentRecords = 0;
-  /** What is gone without having been sent. */
-  gapRecords = 0;
   private failures = 0;
   private retryAt = 0;
 
@@ -108,10 +106,7 @@ export class Source {
     return all === 0 ? 0 : (sizeBytes * highWatermark) / all;
   }
 
-  isDue(now: number): boolean {
-    return now >= this.dueAt;
-  }
-
+  /** Monotonic; when the side lane tries it. */
   get dueAt(): number {
     const isTried = (this.state === "failing" && (!this.isSlow || this.hasWork)) || this.state === "new";
     return isTried ? this.retryAt : Number.POSITIVE_INFINITY;

@@ -1,14 +1,13 @@
 /** Topics of the cluster, before anything is sent to them: there, made by the policy, and wide enough. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { createTopics } from "../kafka/apis/19-create-topics.ts";
+import { ErrorCode } from "../kafka/error-code.ts";
 import type { Logger } from "../logger.ts";
 import type { Cluster, Versions } from "./cluster.ts";
 import type { TopicPolicy, UplinkOptions } from "./options.ts";
 import type { Source } from "./source.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
-const UNKNOWN_TOPIC = 3;
-const TOPIC_EXISTS = 36;
 const LEADERS_WAIT_MS = 10_000;
 
 /** Those of the sources whose topics are as they have to be; the others are failed, each with its reason. */
@@ -20,7 +19,9 @@ export async function prepare(
 ): Promise<readonly Source[]> {
   const wanted = widthsOf(sources);
   await cluster.refresh([...wanted.keys()]);
-  const missing = [...wanted].filter(([name]) => cluster.topic(name)?.errorCode === UNKNOWN_TOPIC);
+  const missing = [...wanted].filter(
+    ([name]) => cluster.topic(name)?.errorCode === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+  );
   const refused = missing.length === 0 ? new Map() : await create(missing, cluster, options, logger);
   return sources.filter((source) => {
     const problem = problemOf(source, cluster, options, refused);
@@ -50,7 +51,7 @@ function problemOf(
     if (why !== undefined) return why;
     const topic = cluster.topic(name);
     const width = source.partition.stream.partitions.length;
-    if (topic === undefined || topic.errorCode === UNKNOWN_TOPIC) {
+    if (topic === undefined || topic.errorCode === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) {
       const words = policy === false ? ", and create is false" : "";
       return new NamedError(
         "NO_TOPIC",
@@ -61,15 +62,16 @@ function problemOf(
     if (topic.errorCode !== 0) return new KafkaError(topic.errorCode, name);
     const needed =
       name === source.place.topic ? source.place.partition : partitioning === "same" ? source.index : 0;
-    if (needed >= topic.partitions.length) {
+    if (needed >= topic.leaders.length) {
       return new NamedError(
         "FEWER_PARTITIONS",
-        `the cluster's topic ${name} has ${topic.partitions.length} partitions, but ${source.name} is to go to partition ${needed}`,
+        `the cluster's topic ${name} has ${topic.leaders.length} partitions, but ${source.name} is to go to partition ${needed}`,
         `Add partitions: kafka-topics.sh --alter --topic ${name} --partitions ${width}; or set partitioning: modulo or key.`,
       );
     }
-    const leaderless = partitioning === "same" && name === source.topic && topic.partitions[needed];
-    if (leaderless && leaderless.leader < 0) return new KafkaError(5, `${name}/${needed}`);
+    if (partitioning === "same" && name === source.topic && cluster.leaderOf(name, needed) < 0) {
+      return new KafkaError(ErrorCode.LEADER_NOT_AVAILABLE, `${name}/${needed}`);
+    }
   }
   return undefined;
 }
@@ -98,7 +100,7 @@ async function create(
   const made = new Set<string>();
   for (const { name, errorCode, errorMessage } of answer.topics) {
     if (errorCode === 0) logger.info({ topic: name }, "topic made in the cluster");
-    if (errorCode === 0 || errorCode === TOPIC_EXISTS) made.add(name);
+    if (errorCode === 0 || errorCode === ErrorCode.TOPIC_ALREADY_EXISTS) made.add(name);
     else refused.set(name, new KafkaError(errorCode, name, errorMessage));
   }
   const deadline = performance.now() + LEADERS_WAIT_MS;
@@ -106,7 +108,7 @@ async function create(
     await cluster.refresh([...made]);
     const ready = [...made].every((name) => {
       const topic = cluster.topic(name);
-      return topic?.errorCode === 0 && topic.partitions.every(({ leader }) => leader >= 0);
+      return topic?.errorCode === 0 && topic.leaders.every((leader) => leader >= 0);
     });
     if (ready) break;
     await sleep(waitMs);

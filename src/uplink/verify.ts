@@ -70,7 +70,7 @@ export async function verify(
     if (found.examples.length < SHOWN) found.examples.push(offset);
   };
   const isCompacted = local.stream.settings.cleanup !== "delete";
-  const width = cluster.topic(topic)?.partitions.length ?? 0;
+  const width = cluster.topic(topic)?.leaders.length ?? 0;
   const partitions = options.anyPartition
     ? Array.from({ length: width }, (_, index) => index)
     : [options.partitionOf(source)];

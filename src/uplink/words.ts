@@ -69,7 +69,6 @@ const CODES: Readonly<Record<number, Row>> = {
   90: ["PRODUCER_FENCED", "a newer producer has the same transactional id"],
 };
 
-const MOVED = new Set([3, 5, 6, 13, 56, 74]);
 const COORDINATOR = new Set([14, 15, 16]);
 const POISON = new Set([10, 18, 32, 87]);
 const FENCED = new Set([47, 90]);
@@ -77,21 +76,15 @@ const FENCED = new Set([47, 90]);
 /** An error that the cluster answered with. */
 export class KafkaError extends SluiceError {
   readonly kafkaCode: number;
-  /** Where it came from: a request's name, or a place such as `edge.telemetry/3`. */
-  readonly about: string;
 
+  /** `about` is where it came from: a request's name, or a place such as `edge.telemetry/3`. */
   constructor(kafkaCode: number, about: string, remoteWords?: string | null) {
     const [name, words, mend] = CODES[kafkaCode] ?? [`ERROR_${kafkaCode}`, "the cluster refused"];
     const quoted = remoteWords ? `: "${remoteWords.slice(0, 300)}"` : "";
     super(name, `${about}: ${words} (${name}${quoted})`, mend === undefined ? {} : { mend });
     this.kafkaCode = kafkaCode;
-    this.about = about;
   }
 
-  /** Goes away by itself once the metadata is read anew. */
-  get isMoved(): boolean {
-    return MOVED.has(this.kafkaCode);
-  }
   /** Another coordinator has to be found, or this one waited for. */
   get isCoordinator(): boolean {
     return COORDINATOR.has(this.kafkaCode);

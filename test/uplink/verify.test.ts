@@ -28,7 +28,7 @@ const originOf = (offset: number) =>
 /** What the cluster has, one partition of it; -2 asks for its begin, -1 for its end. */
 const clusterWith = (values: readonly string[]) =>
   ({
-    topic: () => ({ partitions: [{}] }),
+    topic: () => ({ leaders: [0] }),
     leaderOf: () => 0,
     ask: async (_nodeId: number, exchange: object, _versions: Versions, body: ListOffsetsBody) => {
       if (exchange === listOffsets) {
