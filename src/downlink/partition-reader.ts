@@ -11,7 +11,7 @@ import type { StoredRecord } from "../record.ts";
 import {
   baseOffsetOf,
   baseTimestampOf,
-  batchBytes,
+  batchesIn,
   decodeRecords,
   endOffsetOf,
   isControl,
@@ -188,26 +188,16 @@ interface Unreadable extends StoredRecord {
 }
 
 function* readable(buffers: readonly Buffer[]): Generator<StoredRecord | Unreadable> {
-  for (const buffer of buffers) {
-    for (let at = 0; at < buffer.length; at += batchBytes(buffer, at)) {
-      if (isControl(buffer, at)) continue;
-      const batch = buffer.subarray(at, at + batchBytes(buffer, at));
-      try {
-        yield* decodeRecords(batch);
-      } catch (error) {
-        if (!(error instanceof ProtocolError)) throw error;
-        const [offset, end] = [baseOffsetOf(batch), endOffsetOf([batch])];
-        const unreadable = `offsets ${offset} to ${end - 1}: ${error.message}`;
-        yield {
-          offset,
-          end,
-          unreadable,
-          timestamp: baseTimestampOf(batch),
-          key: null,
-          value: null,
-          headers: [],
-        };
-      }
+  for (const batch of batchesIn(buffers)) {
+    if (isControl(batch)) continue;
+    try {
+      yield* decodeRecords(batch);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      const [offset, end] = [baseOffsetOf(batch), endOffsetOf([batch])];
+      const unreadable = `offsets ${offset} to ${end - 1}: ${error.message}`;
+      const timestamp = baseTimestampOf(batch);
+      yield { offset, end, unreadable, timestamp, key: null, value: null, headers: [] };
     }
   }
 }

@@ -5,14 +5,7 @@
  */
 import { fetch } from "../kafka/apis/01-fetch.ts";
 import { listOffsets } from "../kafka/apis/02-list-offsets.ts";
-import {
-  BATCH_HEADER_BYTES,
-  batchBytes,
-  isControl,
-  isTransactional,
-  lastOffsetOf,
-  producerIdOf,
-} from "../wire/record-batch.ts";
+import { batchesIn, isControl, isTransactional, lastOffsetOf, producerIdOf } from "../wire/record-batch.ts";
 import type { Cluster } from "./cluster.ts";
 import { KafkaError, NamedError } from "./words.ts";
 
@@ -66,7 +59,7 @@ export async function* committedBatches(
     }
     const aborted = new Aborted(found.abortedTransactions ?? []);
     const before = offset;
-    for (const batch of wholeBatches(found.records ?? [])) {
+    for (const batch of batchesIn(found.records ?? [])) {
       const last = lastOffsetOf(batch);
       const isWanted = !aborted.leavesOut(batch) && last >= before;
       offset = Math.max(offset, last + 1);
@@ -84,7 +77,7 @@ export type AbortedTransactions = readonly { readonly producerId: number; readon
 /** The batches of a fetched partition that hold records which count. */
 export function* committedOf(buffers: readonly Buffer[], aborted: AbortedTransactions): Generator<Buffer> {
   const left = new Aborted(aborted);
-  for (const batch of wholeBatches(buffers)) if (!left.leavesOut(batch)) yield batch;
+  for (const batch of batchesIn(buffers)) if (!left.leavesOut(batch)) yield batch;
 }
 
 /** Which producers are in an aborted transaction at the place that was read. */
@@ -107,16 +100,5 @@ class Aborted {
       return true;
     }
     return isTransactional(batch) && this.open.has(producer);
-  }
-}
-
-function* wholeBatches(buffers: readonly Buffer[]): Generator<Buffer> {
-  for (const buffer of buffers) {
-    for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; ) {
-      const size = batchBytes(buffer, at);
-      if (at + size > buffer.length) return;
-      yield buffer.subarray(at, at + size);
-      at += size;
-    }
   }
 }

@@ -6,7 +6,7 @@ import { ErrorCode } from "../kafka/error-code.ts";
 import { type Cluster, TRANSACTION } from "./cluster.ts";
 import { compressorFor } from "./compressors.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
-import { placesReader } from "./session.ts";
+import { producerOf } from "./session.ts";
 import type { Source } from "./source.ts";
 import { CREATE_TOPICS, newTopic } from "./topics.ts";
 import { KafkaError } from "./words.ts";
@@ -61,12 +61,12 @@ export async function* inspect(
   if (options.delivery === "exactly-once") {
     yield await tried("transactions", async () => {
       await cluster.coordinator(TRANSACTION, group);
-      await placesReader(cluster, options, `${group}.dry-run`).begin();
+      await producerOf(cluster, options, `${group}.dry-run`).begin();
       return `as ${group}.0 and on`;
     });
   }
   yield await tried("places", async () => {
-    const places = await placesReader(cluster, options).places(sources.map(({ place }) => place));
+    const places = await producerOf(cluster, options).places(sources.map(({ place }) => place));
     return places.size === 0
       ? `none yet in group ${group}: it would begin at the ${options.from}`
       : `${places.size} of ${sources.length} in group ${group}`;

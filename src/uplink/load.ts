@@ -4,7 +4,7 @@ import type { Partition } from "../log/log.ts";
 import { readMemory } from "../log/reused-memory.ts";
 import { murmur2, partitionOf } from "../mapping/partitioner.ts";
 import { bodyOf } from "../wire/raw-records.ts";
-import { BATCH_HEADER_BYTES, batchBytes, codecOf, isControl, lastOffsetOf } from "../wire/record-batch.ts";
+import { batchesIn, codecOf, isControl, lastOffsetOf } from "../wire/record-batch.ts";
 import type { Witness } from "./places.ts";
 import { Origin, RemoteBatch, takeRecords } from "./remote-batch.ts";
 import type { Source } from "./source.ts";
@@ -30,13 +30,18 @@ export class Load {
   readonly batches = new Map<string, RemoteBatch>();
   /** Which sources have records in which of the batches. */
   readonly sourcesOf = new Map<string, Set<Source>>();
-  bytes = 0;
   records = 0;
   /** There was more than could be taken. */
   isFull = false;
 
   get isEmpty(): boolean {
     return this.parts.length === 0;
+  }
+
+  get bytes(): number {
+    let bytes = 0;
+    for (const batch of this.batches.values()) bytes += batch.bytes;
+    return bytes;
   }
 
   /** It is in the cluster: its memory is used again. */
@@ -81,17 +86,15 @@ export async function gather(sources: readonly Source[], options: GatherOptions)
     try {
       await takeFrom(source, load, leftBytes, leftRecords, options);
     } catch (error) {
-      // Nothing of it is in the load: whatever was taken before the error counts for nothing without its part.
-      if (load.bytes > 0 || load.batches.size > 0) return gather(without(sources, source, error), options);
       source.fail(error, source.next);
+      // What was taken of it before the error would be in the load without its part.
+      if (load.batches.size > 0) {
+        const others = sources.filter((one) => one !== source);
+        return gather(others, options);
+      }
     }
   }
   return load;
-}
-
-function without(sources: readonly Source[], failed: Source, error: unknown): readonly Source[] {
-  failed.fail(error, failed.next);
-  return sources.filter((source) => source !== failed);
 }
 
 async function takeFrom(
@@ -110,8 +113,7 @@ async function takeFrom(
   let next = from;
   let records = 0;
   let { last } = source;
-  const bytesBefore = bytesIn(load);
-  const buffers = await read(partition, from, Math.min(leftBytes, maxBatchBytes));
+  const buffers = from < waiting ? await partition.read(from, Math.min(leftBytes, maxBatchBytes)) : [];
   // With room for the headers that are added.
   const sizeHint = Math.min(2 * buffers.reduce((sum, { length }) => sum + length, 0), maxBatchBytes);
   const batchFor = (key: Buffer | null): RemoteBatch => {
@@ -120,56 +122,49 @@ async function takeFrom(
     return load.batchFor(source, index, Math.ceil(sizeHint / remote));
   };
   let sliceBytes = 0;
-  taking: for (const buffer of buffers) {
-    for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; at += batchBytes(buffer, at)) {
-      const batch = buffer.subarray(at, at + batchBytes(buffer, at));
-      const end = lastOffsetOf(batch) + 1;
-      if (isControl(batch) || end <= next) {
-        next = Math.max(next, end);
-        continue;
-      }
-      const body = await bodyOf(batch, MAX_BODY_BYTES);
-      if (body === undefined) {
-        // What comes before it goes first.
-        if (next > from) break taking;
-        source.poison = { offset: next, end };
-        throw unreadable(source, next, codecOf(batch));
-      }
-      const limits = { from: next, maxRecords: maxRecords - records, maxBatchBytes };
-      const took = takeRecords({ header: batch, body }, end, origin, limits, batchFor);
-      records += took.taken;
-      next = took.next;
-      last = took.last ?? last;
-      sliceBytes += body.length;
-      if (sliceBytes >= SLICE_BYTES) {
-        sliceBytes = 0;
-        await giveWay(isCommitting);
-      }
-      if (next < end || records >= maxRecords) break taking;
+  for (const batch of batchesIn(buffers)) {
+    const end = lastOffsetOf(batch) + 1;
+    if (isControl(batch) || end <= next) {
+      next = Math.max(next, end);
+      continue;
     }
+    const body = await bodyOf(batch, MAX_BODY_BYTES);
+    if (body === undefined) {
+      // What comes before it goes first.
+      if (next > from) break;
+      source.poison = { offset: next, end };
+      throw unreadable(source, next, codecOf(batch));
+    }
+    const limits = { from: next, maxRecords: maxRecords - records, maxBatchBytes };
+    const took = takeRecords({ header: batch, body }, end, origin, limits, batchFor);
+    records += took.taken;
+    next = took.next;
+    last = took.last ?? last;
+    sliceBytes += body.length;
+    if (sliceBytes >= SLICE_BYTES) {
+      sliceBytes = 0;
+      await giveWay(isCommitting);
+    }
+    if (next < end || records >= maxRecords) break;
   }
   // Whatever was wanted of them is copied.
   for (const buffer of buffers) readMemory.give(buffer);
   load.records += records;
-  load.bytes += bytesIn(load) - bytesBefore;
   if (next < waiting) load.isFull = true;
   if (next > from || source.mustWritePlace) load.parts.push({ source, from, next, records, last });
 }
 
 /** The record at an offset, or undefined where there is none (any more), or it cannot be read. */
 export async function witnessAt(partition: Partition, offset: number): Promise<Witness | undefined> {
-  for (const buffer of await partition.read(offset, 1)) {
-    for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; at += batchBytes(buffer, at)) {
-      const header = buffer.subarray(at, at + batchBytes(buffer, at));
-      if (isControl(header) || lastOffsetOf(header) < offset) continue;
-      const body = await bodyOf(header, MAX_BODY_BYTES);
-      if (body === undefined) return undefined;
-      const nowhere = new RemoteBatch("", 0, body.length);
-      const limits = { from: offset, maxRecords: 1, maxBatchBytes: Number.POSITIVE_INFINITY };
-      const { last } = takeRecords({ header, body }, 0, new Origin(undefined), limits, () => nowhere);
-      nowhere.release();
-      return last?.offset === offset ? last : undefined;
-    }
+  for (const header of batchesIn(await partition.read(offset, 1))) {
+    if (isControl(header) || lastOffsetOf(header) < offset) continue;
+    const body = await bodyOf(header, MAX_BODY_BYTES);
+    if (body === undefined) return undefined;
+    const nowhere = new RemoteBatch("", 0, body.length);
+    const limits = { from: offset, maxRecords: 1, maxBatchBytes: Number.POSITIVE_INFINITY };
+    const { last } = takeRecords({ header, body }, 0, new Origin(undefined), limits, () => nowhere);
+    nowhere.release();
+    return last?.offset === offset ? last : undefined;
   }
   return undefined;
 }
@@ -177,17 +172,6 @@ export async function witnessAt(partition: Partition, offset: number): Promise<W
 async function giveWay(isCommitting: () => boolean): Promise<void> {
   await turn();
   for (let waited = 0; waited < MAX_GIVE_WAY_MS && isCommitting(); waited++) await sleep(1);
-}
-
-function bytesIn({ batches }: Load): number {
-  let bytes = 0;
-  for (const batch of batches.values()) bytes += batch.bytes;
-  return bytes;
-}
-
-async function read(partition: Partition, from: number, maxBytes: number): Promise<readonly Buffer[]> {
-  if (from >= partition.highWatermark) return [];
-  return partition.read(from, maxBytes);
 }
 
 const CODEC_NAMES = ["none", "gzip", "snappy", "lz4", "zstd"];

@@ -84,28 +84,27 @@ function makeLane(
   signal: AbortSignal,
 ): Lane {
   const { options } = host;
-  const group = identityOf(options.gateway, options.name);
+  const id = `${identityOf(options.gateway, options.name)}.${index}`;
+  const transactionalId = options.delivery === "exactly-once" ? id : undefined;
   const cluster = clusterOf(options);
-  const producer = new Producer(cluster, {
-    group,
-    transactionalId: options.delivery === "exactly-once" ? `${group}.${index}` : undefined,
-    transactionTimeoutMs: options.transactionTimeoutMs,
-    // The answer is to come before we stop waiting for it.
-    produceTimeoutMs: Math.ceil(options.requestTimeoutMs * 0.8),
-    codec: options.compression,
-    compress: compressor,
-  });
+  const producer = producerOf(cluster, options, transactionalId, compressor);
   return new Lane(host, { isSide: index === MAIN_LANES, cluster, producer }, signal);
 }
 
-/** A producer that is asked for places only. */
-export function placesReader(cluster: Cluster, options: UplinkOptions, transactionalId?: string): Producer {
+/** Without more than the options it is one to be asked for places. */
+export function producerOf(
+  cluster: Cluster,
+  options: UplinkOptions,
+  transactionalId?: string,
+  compress?: Compress,
+): Producer {
   return new Producer(cluster, {
     group: identityOf(options.gateway, options.name),
     transactionalId,
     transactionTimeoutMs: options.transactionTimeoutMs,
-    produceTimeoutMs: options.requestTimeoutMs,
-    codec: "none",
-    compress: undefined,
+    // The answer is to come before we stop waiting for it.
+    produceTimeoutMs: Math.ceil(options.requestTimeoutMs * 0.8),
+    codec: options.compression,
+    compress,
   });
 }

@@ -14,7 +14,7 @@ import { Problem } from "./problem.ts";
 import { type Place, placeName } from "./producer.ts";
 import { streamReports, sum, type UplinkReport } from "./report.ts";
 import { type Runway, RunwayMarks, RunwayMeter } from "./runway.ts";
-import { clusterOf, MAIN_LANES, placesReader, Session } from "./session.ts";
+import { clusterOf, MAIN_LANES, producerOf, Session } from "./session.ts";
 import type { Source } from "./source.ts";
 import { Sources } from "./sources.ts";
 import { KafkaError, NamedError } from "./words.ts";
@@ -219,7 +219,7 @@ export class Uplink implements LaneHost {
     const cluster = clusterOf(this.options);
     try {
       await cluster.refresh([]);
-      return await placesReader(cluster, this.options).places(sources.map(({ place }) => place));
+      return await producerOf(cluster, this.options).places(sources.map(({ place }) => place));
     } finally {
       cluster.close();
     }

@@ -308,14 +308,19 @@ export function endOffsetOf(batches: readonly Buffer[]): number {
   return end;
 }
 
-/** All records of several batches that lie one after another, e.g. what a fetch returned. */
-export function* recordsOf(batches: readonly Buffer[]): Generator<StoredRecord> {
-  for (const buffer of batches) {
+/** Each by itself of batches that lie one after another, e.g. what a fetch returned, as far as they are whole. */
+export function* batchesIn(buffers: readonly Buffer[]): Generator<Buffer> {
+  for (const buffer of buffers) {
     for (let at = 0; at + BATCH_HEADER_BYTES <= buffer.length; ) {
       const size = batchBytes(buffer, at);
       if (at + size > buffer.length) return;
-      if (!isControl(buffer, at)) yield* decodeRecords(buffer.subarray(at, at + size));
+      yield buffer.subarray(at, at + size);
       at += size;
     }
   }
+}
+
+/** All records of them. */
+export function* recordsOf(buffers: readonly Buffer[]): Generator<StoredRecord> {
+  for (const batch of batchesIn(buffers)) if (!isControl(batch)) yield* decodeRecords(batch);
 }
