@@ -9,10 +9,11 @@ import type { Downlinks, FailedRecord } from "./downlink/downlink.ts";
 import { SluiceError } from "./errors.ts";
 import type { GroupCoordinator } from "./groups/coordinator.ts";
 import type { Log, Partition, RecordAppend } from "./log/log.ts";
+import { wholePartition } from "./log/whole-partition.ts";
 import { DEAD_LETTER_HEADERS } from "./mapping/dead-letter.ts";
 import type { Companions, Ingest } from "./mqtt/ingest.ts";
 import type { PublishPacket, RecordHeader, StoredRecord } from "./record.ts";
-import { encodeHeaders, endOffsetOf, recordsOf } from "./wire/record-batch.ts";
+import { encodeHeaders, recordsOf } from "./wire/record-batch.ts";
 
 export const DEAD_LETTER_GROUP = "sluice.dead-letters";
 
@@ -25,7 +26,6 @@ const DOWNLINK_HEADERS = {
   error: "sluice.downlink.error",
 } as const;
 
-const READ_BYTES = 1 << 20;
 const MAX_VALUE_BYTES = 1_000;
 
 export interface DeadLetter {
@@ -200,12 +200,10 @@ export class DeadLetters {
 }
 
 async function* recordsFrom(partition: Partition, from: number, end: number): AsyncGenerator<StoredRecord> {
-  for (let next = from; next < end; ) {
-    const buffers = await partition.read(next, READ_BYTES);
+  for await (const buffers of wholePartition(partition, from, end)) {
     for (const record of recordsOf(buffers)) {
-      if (record.offset >= next && record.offset < end) yield record;
+      if (record.offset >= from && record.offset < end) yield record;
     }
-    next = endOffsetOf(buffers);
   }
 }
 

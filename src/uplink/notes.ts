@@ -6,7 +6,8 @@
  * repeats it.
  */
 import type { Log, Partition } from "../log/log.ts";
-import { endOffsetOf, NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
+import { wholePartition } from "../log/whole-partition.ts";
+import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 
 export const NOTES_STREAM = "__uplinks";
 
@@ -45,10 +46,8 @@ export class Notes {
       this.log.stream(NOTES_STREAM) ?? (await this.log.createStream(NOTES_STREAM, 1, settings, "internal"));
     const partition = stream.partitions[0] as Partition;
     this.partition = partition;
-    for (let next = partition.logStartOffset; next < partition.highWatermark; ) {
-      const found = await partition.read(next, 1 << 20);
-      for (const { key, value } of recordsOf(found)) this.apply(String(key), value);
-      next = endOffsetOf(found);
+    for await (const buffers of wholePartition(partition)) {
+      for (const { key, value } of recordsOf(buffers)) this.apply(String(key), value);
     }
   }
 

@@ -3,9 +3,10 @@
  * record with the log, by offset and checksum of key, value, timestamp and headers.
  */
 import { SluiceError } from "../errors.ts";
+import { wholePartition } from "../log/whole-partition.ts";
 import type { RecordHeader, StoredRecord } from "../record.ts";
 import { crc32c } from "../wire/crc32c.ts";
-import { encodeHeaders, endOffsetOf, recordsOf } from "../wire/record-batch.ts";
+import { encodeHeaders, recordsOf } from "../wire/record-batch.ts";
 import type { Cluster } from "./cluster.ts";
 import { committedBatches, remoteOffset } from "./committed-reader.ts";
 import { ORIGIN_HEADERS } from "./remote-batch.ts";
@@ -13,7 +14,6 @@ import type { Source } from "./source.ts";
 
 /** Records of one partition that are compared at a time: 5 bytes each. */
 const MAX_RECORDS = 50_000_000;
-const READ_BYTES = 1 << 20;
 const SHOWN = 10;
 const NEVER = 0;
 const SEEN = 1;
@@ -61,10 +61,13 @@ export async function verify(
   }
   const checksums = new Uint32Array(to - from);
   const states = new Uint8Array(to - from);
-  await readLocal(source, from, to, (record) => {
-    checksums[record.offset - from] = checksumOf(record, record.headers);
-    states[record.offset - from] = EXPECTED;
-  });
+  for await (const buffers of wholePartition(local, from, to)) {
+    for (const record of recordsOf(buffers)) {
+      if (record.offset < from || record.offset >= to) continue;
+      checksums[record.offset - from] = checksumOf(record, record.headers);
+      states[record.offset - from] = EXPECTED;
+    }
+  }
   const found = { different: 0, duplicates: 0, outOfOrder: 0, examples: [] as number[] };
   const example = (offset: number): void => {
     if (found.examples.length < SHOWN) found.examples.push(offset);
@@ -112,21 +115,6 @@ export async function verify(
 async function firstOffset({ partition }: Source, sinceMs: number | undefined, to: number): Promise<number> {
   if (sinceMs === undefined) return Math.min(partition.logStartOffset, to);
   return Math.min((await partition.offsetForTimestamp(sinceMs))?.offset ?? to, to);
-}
-
-async function readLocal(
-  { partition }: Source,
-  from: number,
-  to: number,
-  each: (record: StoredRecord) => void,
-): Promise<void> {
-  for (let offset = from; offset < to; ) {
-    const buffers = await partition.read(offset, READ_BYTES);
-    for (const record of recordsOf(buffers)) {
-      if (record.offset >= offset && record.offset < to) each(record);
-    }
-    offset = endOffsetOf(buffers);
-  }
 }
 
 function checksumOf({ key, value, timestamp }: StoredRecord, headers: readonly RecordHeader[]): number {
