@@ -156,10 +156,8 @@ export function resetTo(text: string, nowMs: number): ResetTo {
 
 async function skip(gateway: ControlClient, name: string | undefined, options: Options): Promise<void> {
   const { stream, partition, deadLetter, json } = options;
-  const skipped = await gateway.ask<{ stream: string; partition: number; from: number; to: number }[]>(
-    "POST /uplinks/skip",
-    { name, stream, partition, deadLetter },
-  );
+  const body = { name, stream, partition, deadLetter };
+  const skipped = await gateway.ask<Moved[]>("POST /uplinks/skip", body);
   if (json) return console.log(JSON.stringify(skipped, null, 2));
   for (const one of skipped) {
     const records = one.to - one.from === 1 ? `offset ${one.from}` : `offsets ${one.from} to ${one.to - 1}`;

@@ -88,11 +88,12 @@ async function reset(
 }
 
 async function offsetFor(
-  { partition, name }: Source,
+  source: Source,
   to: ResetTo,
   uplink: Uplink,
   remote: number | undefined,
 ): Promise<number> {
+  const { partition } = source;
   const { logStartOffset, highWatermark } = partition;
   const within = (offset: number): number => Math.min(Math.max(offset, logStartOffset), highWatermark);
   switch (to.kind) {
@@ -101,7 +102,7 @@ async function offsetFor(
     case "end":
       return highWatermark;
     case "local":
-      return within(uplink.placement.localPlace(name) ?? logStartOffset);
+      return within(uplink.placement.localPlace(source)?.offset ?? logStartOffset);
     case "remote":
       return within(remote ?? logStartOffset);
     case "offset":
@@ -115,7 +116,7 @@ async function offsetFor(
 async function skip(
   uplinks: Uplinks,
   { deadLetter = false, ...chosen }: Chosen & { readonly deadLetter?: boolean },
-): Promise<{ stream: string; partition: number; from: number; to: number }[]> {
+): Promise<Moved[]> {
   const uplink = uplinks.named(chosen.name);
   const held = sourcesOf(uplink, chosen).filter(({ poison }) => poison !== undefined);
   if (held.length === 0) {

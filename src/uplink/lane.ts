@@ -8,10 +8,11 @@
 import { ErrorCode } from "../kafka/error-code.ts";
 import type { Logger } from "../logger.ts";
 import type { Cluster } from "./cluster.ts";
-import { gather, type Load, type LoadPart } from "./load.ts";
+import { gather, type Load } from "./load.ts";
 import type { UplinkOptions } from "./options.ts";
 import type { Spent } from "./pace.ts";
-import { PartitionsError, type Place, type Producer, SLOW_BROKER_MS } from "./producer.ts";
+import type { Placement } from "./placement.ts";
+import { PartitionsError, type Producer, SLOW_BROKER_MS } from "./producer.ts";
 import type { Source } from "./source.ts";
 import { prepare } from "./topics.ts";
 import { KafkaError, NamedError } from "./words.ts";
@@ -30,12 +31,10 @@ export interface LaneHost {
   readonly logger: Logger;
   /** Somebody of the gateway's own waits for a sync. */
   readonly isCommitting: boolean;
+  /** Decides where sources begin, and says what is written into the cluster. */
+  readonly placement: Pick<Placement, "placeOf" | "settle">;
   /** In the order of priority. */
   sourcesOf(lane: Lane): readonly Source[];
-  /** The place as it is written into the cluster. */
-  placeOf(part: LoadPart): Place;
-  /** Decides where sources begin, by what the cluster holds. */
-  settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void>;
   /** `tookMs` is from the end of the delivery before, where more was waiting by then. */
   delivered(load: Load, tookMs: number): void;
   failed(source: Source): void;
@@ -161,7 +160,7 @@ export class Lane {
     const sound = await prepare(sources, this.cluster, options, logger);
     const places =
       sound.length === 0 ? new Map() : await this.producer.places(sound.map(({ place }) => place));
-    await this.host.settle(sound, places);
+    await this.host.placement.settle(sound, places);
     for (const source of sources) {
       if (source.state === "new") source.recovered();
       if (source.state === "failing") this.host.failed(source);
@@ -187,7 +186,7 @@ export class Lane {
   /** Whether it is in the cluster. Rejects where the session has to begin anew. */
   private async deliver(load: Load): Promise<boolean> {
     this.startedAt = performance.now();
-    const places = load.parts.map((part) => this.host.placeOf(part));
+    const places = load.parts.map((part) => this.host.placement.placeOf(part));
     let slow: ReadonlySet<string>;
     try {
       slow = await this.producer.deliver([...load.batches.values()], places);
@@ -240,7 +239,8 @@ export class Lane {
     this.busySince = undefined;
     await this.producer.begin();
     const sources = load.parts.map(({ source }) => source);
-    await this.host.settle(sources, await this.producer.places(sources.map(({ place }) => place)));
+    const places = await this.producer.places(sources.map(({ place }) => place));
+    await this.host.placement.settle(sources, places);
     for (const [place, error] of culprits) {
       for (const source of load.sourcesOf.get(place) ?? []) {
         const part = load.parts.find((one) => one.source === source);

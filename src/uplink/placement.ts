@@ -4,13 +4,12 @@
  */
 import { randomBytes } from "node:crypto";
 import { SluiceError } from "../errors.ts";
-import type { CommittedOffset } from "../groups/types.ts";
 import type { Logger } from "../logger.ts";
 import { encodeHeaders, recordsOf } from "../wire/record-batch.ts";
 import { type LoadPart, witnessAt } from "./load.ts";
 import type { Gap } from "./notes.ts";
 import type { UplinkOptions } from "./options.ts";
-import { decide, isWitness, markOf, readMark, type Witness } from "./places.ts";
+import { decide, isWitness, jsonIn, type LocalPlace, markOf, readMark, type Witness } from "./places.ts";
 import { type Place, placeName } from "./producer.ts";
 import type { Source } from "./source.ts";
 import type { UplinkServices } from "./uplink.ts";
@@ -59,31 +58,22 @@ export class Placement {
   }
 
   async settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void> {
-    const local = new Map<string, CommittedOffset>(
-      this.services.groups
-        .committedOffsets(this.localGroup)
-        .map((one) => [`${one.stream}/${one.partition}`, one] as const),
-    );
     for (const source of sources) {
       const remote = places.get(placeName(source.place));
       const { run } = readMark(remote?.metadata ?? "");
       if (run !== undefined && source.next < 0) this.seenRuns.add(run);
-      const known = local.get(source.name);
-      const stored = known && { offset: known.offset, clusterId: clusterIn(known.metadata) };
+      const stored = this.localPlace(source);
       // What was delivered by this process counts before it is stored here, too.
       const { clusterId } = this;
-      await this.place(
-        source,
-        remote,
-        stored ?? (source.confirmed >= 0 ? { offset: source.confirmed, clusterId } : undefined),
-      );
+      const own = source.confirmed >= 0 ? { offset: source.confirmed, clusterId } : undefined;
+      await this.place(source, remote, stored ?? own);
     }
   }
 
   private async place(
     source: Source,
     remote: Place | undefined,
-    local: { offset: number; clusterId: string | undefined } | undefined,
+    local: LocalPlace | undefined,
   ): Promise<void> {
     const { logStartOffset: logStart, highWatermark: logEnd } = source.partition;
     const reset = this.resets.get(source.name);
@@ -210,16 +200,16 @@ export class Placement {
     const { options } = this;
     if (this.isClosed) return;
     const isWanted = options.waitFor.includes(source.stream);
-    const from =
-      source.next >= 0 ? source.next : (this.localPlace(source.name) ?? source.partition.logStartOffset);
+    const known = source.next >= 0 ? source.next : this.localPlace(source)?.offset;
+    const from = known ?? source.partition.logStartOffset;
     source.partition.hold(this.options.name, isWanted ? from : undefined);
   }
 
   /** How far it was by the gateway's own group. */
-  localPlace(name: string): number | undefined {
-    return this.services.groups
-      .committedOffsets(this.localGroup)
-      .find(({ stream, partition }) => `${stream}/${partition}` === name)?.offset;
+  localPlace({ stream, index: partition }: Source): LocalPlace | undefined {
+    const found = this.services.groups.committedOffset(this.localGroup, { stream, partition });
+    if (found === undefined) return undefined;
+    return { offset: found.offset, clusterId: jsonIn<{ cluster: string }>(found.metadata).cluster };
   }
 }
 
@@ -230,12 +220,4 @@ async function isElsewhere({ partition }: Source, last: Witness | undefined): Pr
   if (offset < partition.logStartOffset || offset >= partition.highWatermark) return false;
   const found = await witnessAt(partition, offset);
   return found !== undefined && (found.timestamp !== timestamp || found.crc !== crc);
-}
-
-function clusterIn(metadata: string): string | undefined {
-  try {
-    return JSON.parse(metadata).cluster;
-  } catch {
-    return undefined;
-  }
 }

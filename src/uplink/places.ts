@@ -27,10 +27,13 @@ export interface Witness {
 
 export const markOf = (mark: PlaceMark): string => JSON.stringify(mark);
 
-export function readMark(metadata: string): Partial<PlaceMark> {
+export const readMark = (metadata: string): Partial<PlaceMark> => jsonIn(metadata);
+
+/** The object that goes with a committed offset as its metadata; an empty one where somebody wrote anything else. */
+export function jsonIn<T extends object>(metadata: string): Partial<T> {
   try {
-    const mark: unknown = JSON.parse(metadata);
-    return typeof mark === "object" && mark !== null ? mark : {};
+    const found: unknown = JSON.parse(metadata);
+    return typeof found === "object" && found !== null ? found : {};
   } catch {
     return {};
   }
@@ -42,10 +45,15 @@ export function isWitness(last: unknown): last is Witness {
   return [offset, timestamp, crc].every((one) => Number.isSafeInteger(one));
 }
 
+/** By the gateway's own group: never ahead of the cluster. */
+export interface LocalPlace {
+  readonly offset: number;
+  readonly clusterId: string | undefined;
+}
+
 export interface Known {
   readonly remote: Pick<Place, "offset" | "metadata"> | undefined;
-  /** The gateway's own group: never ahead of the cluster. */
-  readonly local: { readonly offset: number; readonly clusterId: string | undefined } | undefined;
+  readonly local: LocalPlace | undefined;
   readonly logStart: number;
   readonly logEnd: number;
   readonly logId: string;

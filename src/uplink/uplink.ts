@@ -4,7 +4,7 @@ import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import { compressorFor } from "./compressors.ts";
 import type { Lane, LaneHost } from "./lane.ts";
-import type { Load, LoadPart } from "./load.ts";
+import type { Load } from "./load.ts";
 import type { Gap, Notes } from "./notes.ts";
 import type { UplinkOptions } from "./options.ts";
 import { Pace, type Spent } from "./pace.ts";
@@ -315,14 +315,6 @@ export class Uplink implements LaneHost {
     if (lane.isSide) return all.filter(({ state }) => state === "failing");
     const index = this.session?.lanes.indexOf(lane);
     return all.filter((source) => source.state !== "failing" && mainLaneOf(source) === index);
-  }
-
-  placeOf(part: LoadPart): Place {
-    return this.placement.placeOf(part);
-  }
-
-  settle(sources: readonly Source[], places: ReadonlyMap<string, Place>): Promise<void> {
-    return this.placement.settle(sources, places);
   }
 
   delivered({ parts, bytes, records, isFull }: Load, tookMs: number): void {
