@@ -12,7 +12,7 @@ export class SluiceError extends Error {
   constructor(
     code: string,
     message: string,
-    options: { mend?: string; exitCode?: number; cause?: unknown } = {},
+    options: { mend?: string | undefined; exitCode?: number; cause?: unknown } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;

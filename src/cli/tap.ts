@@ -57,10 +57,7 @@ function checked(from: string): string {
     return TopicFilter.parse(from).text;
   } catch (error) {
     const { mend } = error as SluiceError;
-    throw new SluiceError("USAGE", `--from ${from}: ${messageOf(error)}`, {
-      exitCode: 64,
-      ...(mend === undefined ? {} : { mend }),
-    });
+    throw new SluiceError("USAGE", `--from ${from}: ${messageOf(error)}`, { exitCode: 64, mend });
   }
 }
 

@@ -60,7 +60,7 @@ export async function loadConfigAside(
   if ("problems" in answer) throw new ConfigError(answer.problems);
   if (!("failure" in answer)) return withTables(answer.loaded, tables, current);
   const { code, message, mend, exitCode } = answer.failure;
-  throw new SluiceError(code, message, { exitCode, ...(mend === undefined ? {} : { mend }) });
+  throw new SluiceError(code, message, { exitCode, mend });
 }
 
 function withTables(

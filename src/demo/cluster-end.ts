@@ -36,11 +36,7 @@ export class ClusterEnd {
       });
     } catch (error) {
       const { mend } = error as { mend?: string };
-      const options = {
-        exitCode: UNAVAILABLE_EXIT_CODE,
-        cause: error,
-        ...(mend === undefined ? {} : { mend }),
-      };
+      const options = { exitCode: UNAVAILABLE_EXIT_CODE, cause: error, mend };
       throw new SluiceError("DEMO_CLUSTER", messageOf(error), options);
     }
   }

@@ -79,8 +79,7 @@ export class GatewayHost {
       if (performance.now() > deadline) {
         const problem = uplink?.problem ?? partitions.find((one) => one.problem !== undefined)?.problem;
         const words = problem?.message ?? "the uplink is not ready in time";
-        const mend = problem?.mend === undefined ? {} : { mend: problem.mend };
-        throw new SluiceError("DEMO_UPLINK", words, mend);
+        throw new SluiceError("DEMO_UPLINK", words, { mend: problem?.mend });
       }
       await sleep(UPLINK_POLL_MS);
     }

@@ -29,7 +29,7 @@ export function syntaxError(error: unknown, text: string, offset: number): Mappi
   const at = (message: string, mend?: string): MappingSyntaxError =>
     new MappingSyntaxError(message, offset + start, {
       length: Math.max(1, Math.min(range.end, text.length) - start),
-      ...(mend === undefined ? {} : { mend }),
+      mend,
     });
   const rest = text.slice(start);
   if (/^=[^=]/.test(rest)) return at('a single "=" sets nothing here', "compare with ==");

@@ -106,7 +106,7 @@ export class Compiler {
   error(node: ASTNode, message: string, mend?: string): MappingSyntaxError {
     return new MappingSyntaxError(message, this.offset + node.start, {
       length: node.end - node.start,
-      ...(mend === undefined ? {} : { mend }),
+      mend,
     });
   }
 

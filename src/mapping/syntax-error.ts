@@ -14,10 +14,7 @@ export class MappingSyntaxError extends SluiceError {
     position: number,
     options: { length?: number; mend?: string | undefined; path?: readonly string[] } = {},
   ) {
-    super("MAPPING_SYNTAX", message, {
-      exitCode: 78,
-      ...(options.mend === undefined ? {} : { mend: options.mend }),
-    });
+    super("MAPPING_SYNTAX", message, { exitCode: 78, mend: options.mend });
     this.position = position;
     this.length = Math.max(1, options.length ?? 1);
     this.path = options.path ?? [];

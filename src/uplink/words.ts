@@ -81,7 +81,7 @@ export class KafkaError extends SluiceError {
   constructor(kafkaCode: number, about: string, remoteWords?: string | null) {
     const [name, words, mend] = CODES[kafkaCode] ?? [`ERROR_${kafkaCode}`, "the cluster refused"];
     const quoted = remoteWords ? `: "${remoteWords.slice(0, 300)}"` : "";
-    super(name, `${about}: ${words} (${name}${quoted})`, mend === undefined ? {} : { mend });
+    super(name, `${about}: ${words} (${name}${quoted})`, { mend });
     this.kafkaCode = kafkaCode;
   }
 
@@ -101,7 +101,7 @@ export class KafkaError extends SluiceError {
 /** One that a person has to mend, or that has its sentence already. */
 export class NamedError extends SluiceError {
   constructor(code: string, message: string, mend?: string) {
-    super(code, message, mend === undefined ? {} : { mend });
+    super(code, message, { mend });
   }
 }
 
@@ -117,7 +117,7 @@ export class ConnectError extends SluiceError {
       advertised !== undefined && UNREACHED.has(code)
         ? `Set advertised.listeners of broker ${advertised.nodeId} to an address that this machine reaches.`
         : mend;
-    super(code, `${where}: ${words}`, { cause, ...(remedy === undefined ? {} : { mend: remedy }) });
+    super(code, `${where}: ${words}`, { cause, mend: remedy });
   }
 }
 
