@@ -3,6 +3,7 @@
  * the monotonic one: a machine without a battery-backed clock jumps years when it first hears of the network's
  * time. The wall clock only stamps records; log/timekeeper.ts says when it is to be believed.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 
 export interface Clock {
   /** Monotonic milliseconds; on one boot of the machine they go on from process to process. */
@@ -24,3 +25,10 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Waits for the end of `work`, whatever it is, but no longer than `ms`. */
+export async function within(work: Promise<unknown>, ms: number): Promise<void> {
+  const timer = new AbortController();
+  await Promise.race([work, sleep(Math.max(0, ms), undefined, timer)]).catch(() => undefined);
+  timer.abort();
+}

@@ -144,7 +144,7 @@ function describeText(report: GroupReport): string {
     lag,
     member ?? "–",
   ]);
-  const members = report.members.map(({ clientId, host }) => `  ${clientId}  ${host.replace(/^\//, "")}`);
+  const members = report.members.map(({ clientId, host }) => `  ${clientId}  ${host}`);
   const total = `${plural(report.members.length, "member")}, ${plural(report.places.length, "partition")}, ${grouped(lagOf(report))} behind`;
   return [
     `${pc.bold(report.group)}  ${report.state}`,

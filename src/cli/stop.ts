@@ -2,6 +2,8 @@
  * How a verb that runs until Ctrl-C ends: by SIGINT, by SIGTERM (systemd, `docker stop`), or because nobody reads
  * its output any more (`| head`).
  */
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** A person at a terminal waits no longer. */
 const STOP_GRACE_MS = 5_000;
@@ -31,13 +33,7 @@ export function stopSignal(graceMs = STOP_GRACE_MS): AbortSignal {
 }
 
 /** Resolves when the signal is aborted, or after `ms`. */
-export function aborted(signal: AbortSignal, ms?: number): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
+export async function aborted(signal: AbortSignal, ms?: number): Promise<void> {
+  if (ms !== undefined) await sleep(ms, undefined, { signal }).catch(() => {});
+  else if (!signal.aborted) await once(signal, "abort");
 }

@@ -1,6 +1,7 @@
 /** The other end of `server.ts`: how a verb asks the gateway that runs on a data folder. */
 import { type IncomingMessage, request } from "node:http";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { SluiceError } from "../errors.ts";
 import { socketPath } from "../log/folder-lock.ts";
 import { ERROR_TRAILER } from "./server.ts";
@@ -24,9 +25,7 @@ export class ControlClient {
   async ask<T>(what: string, body?: unknown): Promise<T> {
     const response = await this.send(what, body);
     try {
-      let text = "";
-      for await (const chunk of response.setEncoding("utf8")) text += chunk;
-      return answerIn(response, text) as T;
+      return answerIn(response, await text(response)) as T;
     } catch (error) {
       throw this.inWords(error);
     }
@@ -89,8 +88,8 @@ export class ControlClient {
   }
 }
 
-function answerIn({ statusCode = 0 }: IncomingMessage, text: string): unknown {
-  const answer = JSON.parse(text);
+function answerIn({ statusCode = 0 }: IncomingMessage, json: string): unknown {
+  const answer = JSON.parse(json);
   if (statusCode < 400) return answer;
   throw errorIn(answer.error);
 }

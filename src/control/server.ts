@@ -8,6 +8,7 @@
  * come). What it throws reaches the asking person as it is: code, message, mend; behind lines that have gone out
  * it is in the trailer.
  */
+import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { messageOf, SluiceError } from "../errors.ts";
@@ -127,22 +128,12 @@ async function sendLines(
   response.flushHeaders();
   for await (const line of lines) {
     if (gone.aborted) break;
-    if (!response.write(`${JSON.stringify(line)}\n`)) await drained(response, gone);
+    // Whoever is gone reads no more.
+    if (!response.write(`${JSON.stringify(line)}\n`)) {
+      await once(response, "drain", { signal: gone }).catch(() => {});
+    }
   }
   response.end();
-}
-
-function drained(response: ServerResponse, gone: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      response.off("drain", done);
-      gone.removeEventListener("abort", done);
-      resolve();
-    };
-    response.once("drain", done);
-    gone.addEventListener("abort", done);
-    if (gone.aborted) done();
-  });
 }
 
 async function jsonOf(request: IncomingMessage): Promise<unknown> {

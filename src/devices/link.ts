@@ -4,8 +4,8 @@
  * QoS 1 and 2 messages stay in the client's memory until they are acknowledged and are sent again after a
  * reconnect (MQTT 3.1.1, 4.4); so none is lost while the process lives. At most `profile.keep` are under way.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import mqtt, { type IClientOptions, type MqttClient } from "mqtt";
+import { within } from "../clock.ts";
 import { Histogram } from "../histogram.ts";
 import type { Random } from "./random.ts";
 import type { Schedule } from "./schedule.ts";
@@ -31,13 +31,6 @@ export class Counters {
 const CONNECT_TIMEOUT_MS = 10_000;
 const RECONNECT_MIN_MS = 1_000;
 const END_TIMEOUT_MS = 2_000;
-
-/** Waits for the end of `work`, whatever it is, but no longer than the time. */
-async function within(work: Promise<unknown>, timeoutMs: number): Promise<void> {
-  const timer = new AbortController();
-  await Promise.race([work, sleep(Math.max(0, timeoutMs), undefined, timer)]).catch(() => undefined);
-  timer.abort();
-}
 
 export class Link {
   readonly sensor: Sensor;

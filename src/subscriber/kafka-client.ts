@@ -1,6 +1,6 @@
 /** Connecting with kafkajs to the gateway or a Kafka cluster, and one sentence for whatever goes wrong with it. */
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Admin, Kafka, logLevel } from "kafkajs";
+import { within } from "../clock.ts";
 import { messageOf, SluiceError } from "../errors.ts";
 
 /** How long a connection, an answer over it, and its end may take. */
@@ -48,11 +48,7 @@ export async function withAdmin<T>(
 }
 
 /** Waits for the end of a connection, but not for long: a broker that is gone must not hold up ours. */
-export async function closed(work: Promise<unknown>): Promise<void> {
-  const timer = new AbortController();
-  await Promise.race([work, sleep(CLOSE_TIMEOUT_MS, undefined, timer)]).catch(() => undefined);
-  timer.abort();
-}
+export const closed = (work: Promise<unknown>): Promise<void> => within(work, CLOSE_TIMEOUT_MS);
 
 /** What to say of failures to reach a broker, by the words of the system or of kafkajs. */
 const FAILURES: readonly (readonly [RegExp, (where: string) => string, string])[] = [

@@ -1,5 +1,5 @@
 /** One life of the connection to a cluster: lanes that run until anything but a single partition fails. */
-import { setTimeout as sleep } from "node:timers/promises";
+import { within } from "../clock.ts";
 import { Cluster } from "./cluster.ts";
 import { Lane, type LaneHost } from "./lane.ts";
 import { identityOf, type UplinkOptions } from "./options.ts";
@@ -47,7 +47,7 @@ export class Session {
       return await Promise.race(running);
     } finally {
       this.stopping.abort();
-      await Promise.race([Promise.allSettled(running), sleep(CLOSE_MS, undefined, { ref: false })]);
+      await within(Promise.allSettled(running), CLOSE_MS);
       this.close();
       await Promise.allSettled(running);
     }
