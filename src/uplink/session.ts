@@ -35,8 +35,14 @@ export class Session {
    * everything in the cluster is of this life alone.
    */
   async open(): Promise<void> {
-    await this.lanes[0]?.cluster.refresh([]);
-    await Promise.all(this.lanes.map(({ producer }) => producer.begin()));
+    try {
+      await this.lanes[0]?.cluster.refresh([]);
+      await Promise.all(this.lanes.map(({ producer }) => producer.begin()));
+    } catch (error) {
+      // That connections end with it is no fault of the cluster's.
+      this.stopping.signal.throwIfAborted();
+      throw error;
+    }
   }
 
   /** Ends with what ended one of the lanes, when all have ended. */

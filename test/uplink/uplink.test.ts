@@ -252,6 +252,21 @@ test.each([
   },
 );
 
+test("a pause while it connects is no problem of the cluster's", async () => {
+  const cluster = await FakeCluster.start(TOPIC, [0], 1);
+  let asked = 0;
+  cluster.onRequest = async (_nodeId, apiKey) => {
+    if (apiKey !== KEY.metadata) return;
+    asked++;
+    await new Promise(() => {});
+  };
+  const { uplink } = await forwarding(cluster);
+  await vi.waitFor(() => expect(asked).toBe(1), wait);
+  await uplink.setResting("paused");
+  await vi.waitFor(() => expect(uplink.state).toBe("paused"), wait);
+  expect(uplink.report.problem).toBeUndefined();
+});
+
 test("a cluster that is too old is named, with what is needed", async () => {
   const cluster = await FakeCluster.start(TOPIC, [0], 1);
   cluster.versions.delete(KEY.initProducerId);
