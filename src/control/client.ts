@@ -97,7 +97,7 @@ function answerIn({ statusCode = 0 }: IncomingMessage, json: string): unknown {
 interface ErrorFields {
   readonly code: string;
   readonly message: string;
-  readonly mend: string;
+  readonly mend?: string;
   readonly exitCode: number;
 }
 
