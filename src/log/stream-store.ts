@@ -42,7 +42,7 @@ export interface StreamStoreOptions {
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
   readonly maxTailBytes?: number;
-  /** Between two rounds of retention and compaction. */
+  /** Between two rounds of retention and compaction; Infinity: only when it is called for. */
   readonly upkeepMs?: number;
   readonly storage?: StorageRules;
   /** Between two looks at the room on the disk. */
@@ -121,7 +121,7 @@ export class StreamStore implements Log {
       time: this.time,
       saveTime: () => this.saveTime(),
       streams: () => this.streams,
-      checkMs: options.upkeepMs ?? 60_000,
+      checkMs: options.upkeepMs ?? 15_000,
       maxCompactionKeys: options.maxCompactionKeys,
     });
   }

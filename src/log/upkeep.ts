@@ -19,6 +19,7 @@ export interface UpkeepOptions {
   /** Writes down what time it is. */
   readonly saveTime: () => Promise<void>;
   readonly streams: () => Iterable<StreamState>;
+  /** Infinity: what is to be done is said by calls. */
   readonly checkMs: number;
   readonly maxCompactionKeys?: number | undefined;
 }
@@ -34,8 +35,15 @@ export class Upkeep {
     this.options = options;
   }
 
+  /**
+   * The first round comes at once: what is killed again and again, within less than a round, would otherwise never
+   * compact what it reads at each start, and start slower each time.
+   */
   start(): void {
-    this.timer = setInterval(() => void this.round(), this.options.checkMs);
+    const { checkMs } = this.options;
+    if (!Number.isFinite(checkMs)) return;
+    void this.round();
+    this.timer = setInterval(() => void this.round(), checkMs);
     this.timer.unref();
   }
 

@@ -144,7 +144,7 @@ export function logOn(
     ...sizes,
     retryMs: 1,
     // Retention and compaction run when the workload says so.
-    upkeepMs: 2 ** 31 - 1,
+    upkeepMs: Number.POSITIVE_INFINITY,
   };
   return new program.StreamStore(options);
 }

@@ -16,7 +16,7 @@ import {
 } from "../../src/wire/record-batch.ts";
 import { sentBatch } from "../support/batches.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { append, openStore, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
+import { append, BY_CALLS, openStore, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
 const DAY_MS = 24 * 3_600_000;
@@ -57,6 +57,14 @@ async function fill(
   }
   await store.checkpoint();
 }
+
+it("comes at once after a start: what is killed before a round is over does not start slower each time", async () => {
+  const before = await world();
+  await fill(before, 3, 40);
+  const { sizeBytes } = before.partition;
+  const { partition } = await reopen(before.disk.snapshot(), { upkeepMs: 3_600_000 });
+  await expect.poll(() => partition.sizeBytes).toBeLessThan(sizeBytes / 2);
+});
 
 async function send(store: StreamStore, partition: Partition, batch: Buffer): Promise<number> {
   const entry: BatchAppend = { partition, batch };
@@ -585,6 +593,7 @@ describe("a crash while segments are replaced", () => {
       logger: silentLogger,
       fileSystem: disk,
       journalFileBytes: 1 << 14,
+      upkeepMs: BY_CALLS,
     });
     await store.start();
     const partition = partitionOf(store.stream("s"));

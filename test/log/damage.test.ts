@@ -6,7 +6,7 @@ import { repair } from "../../src/log/repair.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { recordsOf } from "../../src/wire/record-batch.ts";
 import { sentBatch } from "../support/batches.ts";
-import { append, partitionOf, readAll, record, silentLogger, values } from "../support/log.ts";
+import { append, BY_CALLS, partitionOf, readAll, record, silentLogger, values } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
 const DATA = "/data";
@@ -15,7 +15,7 @@ async function open(disk: MemoryFileSystem): Promise<StreamStore> {
   const store = new StreamStore({
     ...{ dataDir: DATA, logger: silentLogger, fileSystem: disk },
     // So few that the oldest entries are gone from the journal.
-    ...{ journalFileBytes: 8192, maxJournalFiles: 2, maxTailBytes: 0, upkeepMs: 2 ** 30 },
+    ...{ journalFileBytes: 8192, maxJournalFiles: 2, maxTailBytes: 0, upkeepMs: BY_CALLS },
   });
   await store.start();
   return store;

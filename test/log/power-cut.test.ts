@@ -4,7 +4,7 @@ import { StreamStore } from "../../src/log/stream-store.ts";
 import { DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES } from "../crash/disk-image.ts";
 import { Random } from "../crash/random.ts";
 import { SimulatedDisk } from "../crash/simulated-disk.ts";
-import { append, partitionOf, record, silentLogger, values } from "../support/log.ts";
+import { append, BY_CALLS, partitionOf, record, silentLogger, values } from "../support/log.ts";
 
 const DATA = "/var/data";
 const FIRST = `${"0".repeat(20)}.log`;
@@ -16,6 +16,7 @@ async function open(disk: SimulatedDisk, options: { maxTailBytes?: number } = {}
     fileSystem: disk,
     journalFileBytes: 4096,
     maxTailBytes: 1 << 20,
+    upkeepMs: BY_CALLS,
     ...options,
   });
   await store.start();

@@ -2,11 +2,11 @@ import { describe, expect, it } from "vitest";
 import type { LogError } from "../../src/errors.ts";
 import { decodeEntry, encodeEntry, newMark } from "../../src/log/journal.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
-import { append, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
+import { append, BY_CALLS, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
 const DATA = "/data";
-const SMALL = { journalFileBytes: 8192, maxJournalFiles: 3, maxTailBytes: 32768 };
+const SMALL = { journalFileBytes: 8192, maxJournalFiles: 3, maxTailBytes: 32768, upkeepMs: BY_CALLS };
 
 async function open(disk: MemoryFileSystem): Promise<StreamStore> {
   const store = new StreamStore({ dataDir: DATA, logger: silentLogger, fileSystem: disk, ...SMALL });

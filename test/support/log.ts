@@ -8,12 +8,21 @@ import { endOffsetOf, NO_HEADERS, recordsOf } from "../../src/wire/record-batch.
 
 export const silentLogger: Logger = pino({ level: "silent" });
 
+/** For `upkeepMs`: nothing is retained or compacted but by `retain()` and `compact()`. */
+export const BY_CALLS = Number.POSITIVE_INFINITY;
+
 /** A started store; closed when the test is over unless it was before. */
 export async function openStore(
   dataDir: string,
   options: Partial<StreamStoreOptions> = {},
 ): Promise<StreamStore> {
-  const store = new StreamStore({ dataDir, logger: silentLogger, journalFileBytes: 1 << 20, ...options });
+  const store = new StreamStore({
+    dataDir,
+    logger: silentLogger,
+    journalFileBytes: 1 << 20,
+    upkeepMs: BY_CALLS,
+    ...options,
+  });
   await store.start();
   onTestFinished(() => store.close());
   return store;

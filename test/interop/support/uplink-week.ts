@@ -192,7 +192,7 @@ function produce(brokers: string, records: number, perSecond: number): Running {
   return new Running(tool("java"), javaArgs(MAINS["producer performance"], args));
 }
 
-/** By the first offsets that the gateway still has; retention comes round once a minute. */
+/** By the first offsets that the gateway still has; retention comes round every 15 s. */
 async function retiredOf(gateway: Gateway): Promise<number> {
   let retired = 0;
   await eventually(
