@@ -43,6 +43,8 @@ const LOOK_FOR_ROOM_EVERY_MS = 1_000;
 /** How long an empty group without offsets is still shown, as in Kafka. */
 const KEEP_EMPTY_MS = 600_000;
 const MAX_GROUP_ID_LENGTH = 1_024;
+/** A stored group's texts have an int16 for their length, and a member's id is one of these with a UUID behind it. */
+const MAX_TEXT_BYTES = 32_767 - 37;
 
 class HeldGroup extends Group {
   readonly offsets = new CommittedOffsets();
@@ -160,6 +162,8 @@ export class GroupCoordinator implements GroupHost {
       return "INVALID_SESSION_TIMEOUT";
     }
     if (protocolType === "" || protocols.length === 0) return "INCONSISTENT_GROUP_PROTOCOL";
+    const texts = [protocolType, clientId, groupInstanceId ?? "", ...protocols.map(({ name }) => name)];
+    if (texts.some((text) => Buffer.byteLength(text) > MAX_TEXT_BYTES)) return "INVALID_REQUEST";
     let bytes = clientId.length + (groupInstanceId?.length ?? 0);
     for (const { name, metadata } of protocols) bytes += name.length + metadata.length;
     return bytes > maxMetadataBytes ? "INVALID_REQUEST" : "NONE";

@@ -317,3 +317,26 @@ it("steps over records of kinds it does not know, and values of versions from th
   expect(readRecord(Buffer.from("0003000167", "hex"), Buffer.alloc(4))).toBeUndefined();
   expect(() => readRecord(Buffer.from("0002000167", "hex"), Buffer.from("0009", "hex"))).toThrow("version 9");
 });
+
+describe("texts that Kafka's format has no room for", () => {
+  const long = "x".repeat(40_000);
+
+  it("are refused when a member joins: its group could never be written, and the gateway would end with it", async () => {
+    const clock = new FakeClock();
+    const groups = await coordinatorOn(new FakeLog({ telemetry: 1 }), clock);
+    const protocols = [{ name: long, metadata: Buffer.alloc(0) }];
+    for (const change of [
+      { protocolType: long },
+      { groupInstanceId: long },
+      { protocols },
+      { clientId: long.slice(0, 32_767) },
+      { protocolType: "ä".repeat(20_000) },
+    ]) {
+      const joining = groups.join(joinRequest(change));
+      clock.advance(500);
+      expect((await joining).error).toBe("INVALID_REQUEST");
+    }
+    expect(() => clock.advance(SESSION_MS * 2)).not.toThrow();
+    expect(groups.list()).toEqual([]);
+  });
+});
