@@ -22,6 +22,7 @@ import { OffsetMap } from "./offset-map.ts";
 import type { PartitionLog } from "./partition-log.ts";
 import { compactingName, replaceRun } from "./replacement.ts";
 import { Segment } from "./segment.ts";
+import { MAX_OFFSETS } from "./segment-index.ts";
 
 /** Records looked at before whoever else has work gets a turn. */
 const RECORDS_PER_TURN = 64;
@@ -29,8 +30,6 @@ const RECORDS_PER_TURN = 64;
 const WRITE_BYTES = 1 << 20;
 /** What a compressed batch may grow to; a larger one is not looked into. */
 const MAX_BODY_BYTES = 16 << 20;
-/** Offsets in an index are relative to the segment's, as i32. */
-const MAX_OFFSETS = 2 ** 31 - 1;
 const HINT_FILE = "compaction";
 const HINT = "sluice-compaction 2";
 

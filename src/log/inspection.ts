@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { LogError, messageOf } from "../errors.ts";
+import { readInt64 } from "../wire/buffer.ts";
 import { baseOffsetOf, maxTimestampOf, recordsOf } from "../wire/record-batch.ts";
 import { CATALOG_ID, CATALOG_STREAM, readCatalog, type StreamDescription } from "./catalog.ts";
 import {
@@ -258,8 +259,7 @@ class Inspector {
       const last = base + timeIndex.readInt32BE(at + 8);
       if (!known(last) && this.options.isRunning) break;
       const place = places.get(last);
-      if (place !== undefined && BigInt(maxTimestampOf(content, place)) === timeIndex.readBigInt64BE(at))
-        continue;
+      if (place !== undefined && maxTimestampOf(content, place) === readInt64(timeIndex, at)) continue;
       this.find("rebuilt", times, `no batch has the time that it says for offset ${last}`, at);
       break;
     }

@@ -11,6 +11,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { LogError } from "../errors.ts";
+import { readInt64, writeInt64 } from "../wire/buffer.ts";
 import { crc32c } from "../wire/crc32c.ts";
 import { batchBytes } from "../wire/record-batch.ts";
 import type { File, FileSystem } from "./file-system.ts";
@@ -60,8 +61,8 @@ export function encodeEntry(
   const pieces = [head, ...joined(batches)];
   head.set(mark, 0);
   head.writeUInt32BE(bytes, 20);
-  head.writeBigInt64BE(BigInt(generation), 24);
-  head.writeBigInt64BE(BigInt(sequence), 32);
+  writeInt64(head, 24, generation);
+  writeInt64(head, 32, sequence);
   head.writeUInt32BE(batches.length, 40);
   let crc = crc32c(head.subarray(CRC_FROM), crc32c(mark));
   for (const piece of pieces.slice(1)) crc = crc32c(piece, crc);
@@ -123,8 +124,8 @@ export function decodeEntry(source: Buffer, at: number, mark: Buffer): JournalEn
     position += size;
   }
   return {
-    generation: Number(source.readBigInt64BE(at + 24)),
-    sequence: Number(source.readBigInt64BE(at + 32)),
+    generation: readInt64(source, at + 24),
+    sequence: readInt64(source, at + 32),
     bytes,
     batches,
   };
@@ -180,7 +181,7 @@ function findNewerEntry(
   for (let at = content.indexOf(mark, from); at >= 0; at = content.indexOf(mark, at + 1)) {
     if (content.length - at < ENTRY_HEADER_BYTES) return undefined;
     // Most of what lies there is old and sound: told by its header, without reading it all.
-    if (Number(content.readBigInt64BE(at + 32)) <= sequence) continue;
+    if (readInt64(content, at + 32) <= sequence) continue;
     const entry = decodeEntry(content, at, mark);
     if (entry !== undefined) return { at, entry };
   }

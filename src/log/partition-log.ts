@@ -14,6 +14,7 @@ import { isSnapshot, ProducerSnapshots } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
 import { isSignOfGaps, settleReplacements } from "./replacement.ts";
 import type { Segment } from "./segment.ts";
+import { MAX_OFFSETS } from "./segment-index.ts";
 import { SegmentList } from "./segment-list.ts";
 import { segmentBases, segmentName } from "./segment-name.ts";
 import type { StreamState } from "./stream-state.ts";
@@ -161,19 +162,22 @@ export class PartitionLog implements Partition {
 
   /** A batch that is durable in the journal, base offset in it; `notify` afterwards makes readers look. */
   commit(buffer: Buffer): void {
-    const segment = this.activeFor(buffer.length);
+    const last = lastOffsetOf(buffer);
+    const segment = this.activeFor(buffer.length, last);
     segment.add(buffer, this.now());
     this.tail.push(buffer, segment);
-    this.next = lastOffsetOf(buffer) + 1;
+    this.next = last + 1;
   }
 
-  private activeFor(bytes: number): Segment {
+  private activeFor(bytes: number, lastOffset: number): Segment {
     const active = this.segments.newest;
     const { segmentBytes, segmentMs } = this.stream.settings;
     if (active !== undefined) {
       const isFull = active.bytes > 0 && active.bytes + bytes > segmentBytes;
       const isOld = active.bytes > 0 && this.now() - (active.firstAddedAt ?? this.now()) >= segmentMs;
-      if (!isFull && !isOld) return active;
+      // By what compressed batches claim, which nobody has counted.
+      const isLong = active.bytes > 0 && lastOffset - active.baseOffset > MAX_OFFSETS;
+      if (!isFull && !isOld && !isLong) return active;
     }
     return this.segments.roll(this.next);
   }

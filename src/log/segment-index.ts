@@ -13,11 +13,14 @@
  * behind its newest entry is a *gap*, where timestamps do not grow or were not written: nothing about time is told
  * before that has been read, and it is read only when somebody asks. A start asks nothing about time.
  */
+import { readInt64, writeInt64 } from "../wire/buffer.ts";
 
 /** A batch gets an entry when this many bytes have gone by since the last one (Kafka's index.interval.bytes). */
 export const INDEX_INTERVAL_BYTES = 4096;
 export const INDEX_ENTRY_BYTES = 8;
 export const TIME_ENTRY_BYTES = 12;
+/** Offsets from a segment's first to its last at most: entries have them as i32, relative to the first. */
+export const MAX_OFFSETS = 2 ** 31 - 1;
 
 /** Offsets relative to the segment's. */
 interface TimeGap {
@@ -151,7 +154,7 @@ export class SegmentIndex {
     }
     const times = Buffer.allocUnsafe((toTime - fromTime) * TIME_ENTRY_BYTES);
     for (let index = fromTime, at = 0; index < toTime; index++, at += TIME_ENTRY_BYTES) {
-      times.writeBigInt64BE(BigInt(this.timestamps[index] as number), at);
+      writeInt64(times, at, this.timestamps[index] as number);
       times.writeInt32BE(this.timeOffsets[index] as number, at + 8);
     }
     return { offsets, times };
@@ -183,7 +186,7 @@ export class SegmentIndex {
     }
     const lastIndexed = index.offsets.at(-1) ?? -1;
     for (let at = 0; at + TIME_ENTRY_BYTES <= times.length; at += TIME_ENTRY_BYTES) {
-      const timestamp = Number(times.readBigInt64BE(at));
+      const timestamp = readInt64(times, at);
       const offset = times.readInt32BE(at + 8);
       // Beyond the last offset entry the scan that follows adds what is there.
       const grows = timestamp > (index.timestamps.at(-1) ?? -1) && offset <= lastIndexed && offset >= 0;

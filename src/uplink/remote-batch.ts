@@ -6,7 +6,7 @@
  */
 import { ProtocolError } from "../errors.ts";
 import { readMemory } from "../log/reused-memory.ts";
-import { Reader } from "../wire/buffer.ts";
+import { Reader, writeInt64 } from "../wire/buffer.ts";
 import { crc32c } from "../wire/crc32c.ts";
 import {
   BATCH_HEADER_BYTES,
@@ -19,7 +19,6 @@ import {
   putVarint,
   recordCountOf,
   varintBytes,
-  writeInt64,
   zigZag,
 } from "../wire/record-batch.ts";
 import type { Witness } from "./places.ts";

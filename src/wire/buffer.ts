@@ -7,6 +7,19 @@
 import { ProtocolError } from "../errors.ts";
 
 const TWO_32 = 0x1_0000_0000;
+const TWO_63 = 2 ** 63;
+
+/** Offsets, timestamps and producer ids stay far inside the safe integers; beyond them precision is lost. */
+export function readInt64(source: Buffer, at: number): number {
+  return source.readInt32BE(at) * TWO_32 + source.readUInt32BE(at + 4);
+}
+
+/** What `readInt64` gave: that rounds the largest ones, which anybody may send, up to one more than there is. */
+export function writeInt64(target: Buffer, at: number, value: number): void {
+  const high = value === TWO_63 ? TWO_32 / 2 - 1 : Math.floor(value / TWO_32);
+  target.writeInt32BE(high, at);
+  target.writeUInt32BE(value === TWO_63 ? TWO_32 - 1 : value - high * TWO_32, at + 4);
+}
 
 /** Kafka's text form of a UUID: 16 bytes as unpadded base64url. */
 export const ZERO_UUID = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -63,10 +76,8 @@ export class Reader {
     return this.buffer.readUInt32BE(this.take(4));
   }
 
-  /** Offsets, timestamps and producer ids stay far inside the safe integers; beyond them precision is lost. */
   int64(): number {
-    const at = this.take(8);
-    return this.buffer.readInt32BE(at) * TWO_32 + this.buffer.readUInt32BE(at + 4);
+    return readInt64(this.buffer, this.take(8));
   }
 
   float64(): number {
@@ -239,9 +250,7 @@ export class Writer {
 
   int64(value: number): void {
     const at = this.room(8);
-    const high = Math.floor(value / TWO_32);
-    this.current.writeInt32BE(high, at);
-    this.current.writeUInt32BE(value - high * TWO_32, at + 4);
+    writeInt64(this.current, at, value);
   }
 
   float64(value: number): void {

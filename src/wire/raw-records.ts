@@ -7,7 +7,7 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { ProtocolError } from "../errors.ts";
-import { Reader } from "./buffer.ts";
+import { Reader, writeInt64 } from "./buffer.ts";
 import { Codec, decompress, decompressLater } from "./compression.ts";
 import { crc32c } from "./crc32c.ts";
 import {
@@ -25,7 +25,6 @@ import {
   putVarint,
   recordCountOf,
   varintBytes,
-  writeInt64,
   zigZag,
 } from "./record-batch.ts";
 
@@ -35,6 +34,8 @@ const CODEC_BITS = 0x7;
 const MAX_DELTA_BYTES = 10;
 /** Deltas beyond it are not exact in a double once they are zig-zagged. */
 const MAX_DELTA = 2 ** 51;
+/** No int64 is beyond it. */
+const MAX_TIMESTAMP = 2 ** 63;
 
 export interface RawRecord {
   /** Positions in the body: the whole record, and what follows its timestamp. */
@@ -73,6 +74,7 @@ export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
   const reader = new Reader(body);
   const baseOffset = baseOffsetOf(batch);
   const lastOffset = lastOffsetOf(batch);
+  const baseTimestamp = baseTimestampOf(batch);
   let before = baseOffset - 1;
   for (let left = recordCountOf(batch); left > 0; left--) {
     const from = reader.position;
@@ -86,7 +88,8 @@ export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
     const valueBytes = reader.varint();
     // At least the count of headers follows the value.
     const isWhole = reader.position + Math.max(0, valueBytes) < to && to <= body.length;
-    if (!isWhole || offset <= before || offset > lastOffset) {
+    const isTime = Math.abs(baseTimestamp + timestampDelta) <= MAX_TIMESTAMP;
+    if (!isWhole || !isTime || offset <= before || offset > lastOffset) {
       throw new ProtocolError(`a record at offset ${offset} that does not parse`);
     }
     reader.position = to;

@@ -23,7 +23,7 @@
  */
 import { ProtocolError } from "../errors.ts";
 import type { RecordHeader, StoredRecord } from "../record.ts";
-import { Reader } from "./buffer.ts";
+import { Reader, readInt64, writeInt64 } from "./buffer.ts";
 import { decompress } from "./compression.ts";
 import { crc32c } from "./crc32c.ts";
 
@@ -201,16 +201,6 @@ export function batchOf(records: readonly EncodableRecord[], baseOffset = 0, lea
   const bound = records.reduce((sum, record) => sum + recordBytesBound(record), BATCH_HEADER_BYTES);
   const target = Buffer.allocUnsafe(bound);
   return target.subarray(0, encodeBatch(target, 0, records, baseOffset, leaderEpoch));
-}
-
-export function writeInt64(target: Buffer, at: number, value: number): void {
-  const high = Math.floor(value / 0x1_0000_0000);
-  target.writeInt32BE(high, at);
-  target.writeUInt32BE(value - high * 0x1_0000_0000, at + 4);
-}
-
-function readInt64(source: Buffer, at: number): number {
-  return source.readInt32BE(at) * 0x1_0000_0000 + source.readUInt32BE(at + 4);
 }
 
 // Views of a batch that begins at `at`. The caller has checked that the header is there.
