@@ -69,16 +69,20 @@ it("a record whose time is beyond any int64 stays in its batch as it is, and com
   const store = await openStore(await temporaryFolder());
   const stream = await store.createStream("s", 1, { segmentBytes: 200, minDirtyRatio: 0 }, "protocol");
   const partition = partitionOf(stream);
-  const rest = new Writer();
-  rest.int8(0);
-  rest.varlong(2 ** 50);
-  for (const part of [0, 2]) rest.varint(part);
-  rest.raw(Buffer.from("k1"));
-  for (const part of [-1, 0]) rest.varint(part);
-  const record = new Writer();
-  record.varint(rest.length);
-  record.raw(rest.toBuffer());
-  const odd = sentBatch([{ key: null, value: null }], { body: record.toBuffer() });
+  const records = new Writer();
+  for (const at of [0, 1]) {
+    const rest = new Writer();
+    rest.int8(0);
+    rest.varlong(2 ** 50);
+    rest.varint(at);
+    rest.varint(2);
+    rest.raw(Buffer.from(`k${at}`));
+    for (const part of [-1, 0]) rest.varint(part);
+    records.varint(rest.length);
+    records.raw(rest.toBuffer());
+  }
+  const none = { key: null, value: null };
+  const odd = sentBatch([none, none], { body: records.toBuffer() });
   odd.writeBigInt64BE(LONG_MAX, 27);
   odd.writeUInt32BE(crc32c(odd.subarray(21)), 17);
   await append(store, [{ partition, batch: odd }]);
