@@ -194,7 +194,7 @@ export class Compiler {
 
   private element(node: ASTNode, of: ASTNode, index: ASTNode, optional: boolean): Evaluate {
     const object = this.node(of);
-    const at = this.node(index);
+    const at = this.value(index);
     const missing = this.missing(node);
     const element: Evaluate = (scope) => {
       const value = object(scope);

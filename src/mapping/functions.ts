@@ -143,7 +143,7 @@ define("string", "value", (value: unknown) => textOf(value));
 define("bytes", "data", (value: string | Uint8Array) => bytesOf(value));
 define("bool", "value", (value: unknown) => {
   if (typeof value === "boolean") return value;
-  const word = String(value).trim().toLowerCase();
+  const word = textOf(value).trim().toLowerCase();
   if (["true", "on", "yes", "1", "open", "online"].includes(word)) return true;
   if (["false", "off", "no", "0", "closed", "offline"].includes(word)) return false;
   throw new RenderError(`takes "${word.slice(0, 40)}" for neither true nor false`);
@@ -208,7 +208,7 @@ define(
   },
 );
 define("iso", "number", (time: number) => {
-  if (Math.abs(Number(time)) > 8.64e15) throw new RenderError(`: ${time} is no time in milliseconds`);
+  if (!(Math.abs(Number(time)) <= 8.64e15)) throw new RenderError(`: ${time} is no time in milliseconds`);
   return new Date(Number(time)).toISOString();
 });
 define("duration", "text", (text: string) => {
@@ -270,7 +270,8 @@ function defineRead(
     name,
     "bytes, number, number, text?",
     (bytes: Uint8Array, at: number, length: number, order = "big") => {
-      if (!(at >= 0 && length >= 1 && length <= 8 && at + length <= bytes.length)) {
+      const isWhole = Number.isInteger(at) && Number.isInteger(length);
+      if (!(isWhole && at >= 0 && length >= 1 && length <= 8 && at + length <= bytes.length)) {
         throw new RenderError(`asks for ${length} bytes at ${at} of ${bytes.length}`);
       }
       return read(

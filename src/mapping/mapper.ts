@@ -36,7 +36,7 @@ import {
   type RuleContext,
   type RuleDefinition,
 } from "./rule.ts";
-import { Budget, RenderError } from "./values.ts";
+import { Budget, RenderError, writeJson } from "./values.ts";
 
 export type {
   Failed,
@@ -219,9 +219,7 @@ function conditionFails({ when }: CompiledRule, scope: MessageScope): RenderErro
   try {
     const holds = when.evaluate(scope);
     if (typeof holds === "boolean") return holds ? undefined : FALSE;
-    return new RenderError(
-      `comes to ${JSON.stringify(holds)?.slice(0, 60)}, which is neither true nor false`,
-    );
+    return new RenderError(`comes to ${writeJson(holds).slice(0, 60)}, which is neither true nor false`);
   } catch (error) {
     if (error instanceof RenderError) return error;
     throw error;

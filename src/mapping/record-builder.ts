@@ -16,7 +16,7 @@ import { murmur2, partitionOf } from "./partitioner.ts";
 import { type CompiledTarget, isStreamName } from "./rule.ts";
 import type { Template } from "./template.ts";
 import { timestampOf } from "./time.ts";
-import { bytesOf, kindWords, RenderError } from "./values.ts";
+import { bytesOf, kindWords, RenderError, textOf } from "./values.ts";
 
 /** In every record: where it came from. */
 export const TOPIC_HEADER = "mqtt.topic";
@@ -239,7 +239,7 @@ function numberOf(template: Template, scope: MessageScope, partitions: number): 
     return partition;
   }
   throw new RenderError(
-    `comes to ${String(value).slice(0, 40)}, and the stream has partitions 0 to ${partitions - 1}`,
+    `comes to ${textOf(value).slice(0, 40)}, and the stream has partitions 0 to ${partitions - 1}`,
   );
 }
 

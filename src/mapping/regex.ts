@@ -79,7 +79,7 @@ defineRegex("matches", "text, text", (pattern, text) => pattern.test(text));
 defineRegex("extract", "text, text, number?", (pattern, text, group?: number) => {
   const match = pattern.matcher(text);
   const wanted = group === undefined ? Math.min(1, pattern.groupCount()) : Number(group);
-  if (wanted < 0 || wanted > pattern.groupCount()) {
+  if (!Number.isInteger(wanted) || wanted < 0 || wanted > pattern.groupCount()) {
     throw new RenderError(`asks for group ${wanted}, but the pattern has ${pattern.groupCount()}`);
   }
   const found = match.find() ? match.group(wanted) : null;

@@ -2,7 +2,7 @@
 import { closest, distance } from "fastest-levenshtein";
 import type { Tables } from "./functions.ts";
 import { MappingSyntaxError } from "./syntax-error.ts";
-import { type Budget, Missing } from "./values.ts";
+import { type Budget, Missing, textOf } from "./values.ts";
 
 /** Where names get their values; a Map is one. Undefined means that there is none. */
 export interface Scope {
@@ -69,12 +69,12 @@ export function fieldOf(value: unknown, field: string, missing: Missing): unknow
 
 export function elementOf(value: unknown, index: unknown, missing: Missing): unknown {
   if (Array.isArray(value) || value instanceof Uint8Array) {
-    const at = Number(index);
-    if (typeof index === "string" || !Number.isInteger(at) || at < 0 || at >= value.length)
-      throw missing.error;
+    // A map says itself what it is as a number: nothing that a sensor sends may be asked.
+    const at = typeof index === "string" || Object(index) === index ? Number.NaN : Number(index);
+    if (!Number.isInteger(at) || at < 0 || at >= value.length) throw missing.error;
     return value[at];
   }
-  return fieldOf(value, String(index), missing);
+  return fieldOf(value, Object(index) === index ? textOf(index) : String(index), missing);
 }
 
 export function unknownName(name: string, position: number, known: readonly string[]): MappingSyntaxError {

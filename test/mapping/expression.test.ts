@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Expression } from "../../src/mapping/expression.ts";
+import { findFunction, functionNames } from "../../src/mapping/functions.ts";
 import { MappingSyntaxError } from "../../src/mapping/syntax-error.ts";
 import { Budget, RenderError } from "../../src/mapping/values.ts";
 
@@ -285,5 +286,53 @@ describe("an expression cannot stall the broker", () => {
     expect(failure(text, { payload }).message).toMatch(/steps that a message may cost|makes more than/);
     // A hundredth of that is usual; a stalled broker would be minutes.
     expect(performance.now() - started).toBeLessThan(5_000);
+  });
+});
+
+describe("an expression has a value or says why it has none, whatever a sensor sends", () => {
+  const odd = JSON.parse('{"toString": 1, "valueOf": 1}');
+  const values: readonly unknown[] = [
+    ...[null, true, 0, 1, -1, 0.5, 1.5, 1e308, Number.NaN, 2n ** 60n, "", "toString"],
+    ...[Buffer.from("abcdefgh"), [], [odd], [1], {}, odd],
+  ];
+  const operators = ["+", "-", "*", "/", "%", "==", "!=", "<", ">=", "&&", "||", "in"];
+  const functions = functionNames().flatMap((name) => {
+    const { min = 1, max = 0 } = findFunction(name) ?? {};
+    const counts = Array.from({ length: Math.max(0, Math.min(max, 3) - min + 1) }, (_, more) => min + more);
+    return name === "lookup"
+      ? []
+      : counts.map((count) => `${name}(${["a", "b", "c"].slice(0, count).join()})`);
+  });
+  it.each([
+    ...functions,
+    ...operators.map((operator) => `a ${operator} b`),
+    ...[
+      "-a",
+      "!a",
+      "a[b]",
+      "a[?b]",
+      "a[b.?x]",
+      "a ? b : c",
+      "[a, b]",
+      "{a: b}",
+      "a.?x.y",
+      "cel.bind(x, a, x + b)",
+    ],
+    ...["a.map(x, x + b)", "a.map(x, x, b)", "a.filter(x, x)", "a.all(x, x == b)", "a.exists(x, x > b)"],
+  ])("%s", (text) => {
+    const expression = Expression.parse(text, { names: ["a", "b", "c"] });
+    const [as, bs, cs] = ["a", "b", "c"].map((name) => (expression.names.includes(name) ? values : [null]));
+    for (const a of as ?? []) {
+      for (const b of bs ?? []) {
+        for (const c of cs ?? []) {
+          const scope = { get: (name: string) => ({ a, b, c })[name], budget: new Budget() };
+          try {
+            expression.evaluate(scope);
+          } catch (error) {
+            if (!(error instanceof RenderError)) throw error;
+          }
+        }
+      }
+    }
   });
 });

@@ -238,3 +238,15 @@ describe("a timestamp", () => {
     else expect(result).toBe(expected);
   });
 });
+
+describe("what comes to neither what is wanted nor to text is an error of its rule:", () => {
+  const odd = '{"toString": 1, "valueOf": 1}';
+  it.each<[string, Partial<RuleDefinition>, string, string]>([
+    ["a condition, a number beyond 2^53", { when: "payload" }, "12345678901234567890", "when"],
+    ["a condition, a list of such", { when: "payload" }, "[12345678901234567890]", "when"],
+    ["a partition, a map with a toString of its own", { partition: "${payload}" }, odd, "partition"],
+  ])("%s", (_, more, payload, field) => {
+    const mapper = mapperOf([{ ...rest, ...more }]);
+    expect(mapper.map(publish("s", payload))).toMatchObject({ outcome: "failed", error: { field } });
+  });
+});
