@@ -93,6 +93,8 @@ type ConnectedClient = Client & {
   /** aedes 1.2.0, lib/client.js: one timer of `drainTimeout` for all that wait. */
   waitForDrain(drained: () => void): void;
   subscriptions: Subscriptions;
+  /** At least as many as it has. */
+  subscribed?: number;
 };
 type Publish = Parameters<NonNullable<AedesOptions["authorizePublish"]>>[1];
 type Forwarded = { topic: string; qos: number; retain: boolean; brokerId?: string | null };
@@ -154,12 +156,13 @@ export class MqttBroker {
       },
       authorizePublish: (client, packet, done) =>
         this.authorizePublish(client as ConnectedClient | null, packet, done),
-      authorizeSubscribe: (_client, subscription, done) => {
+      authorizeSubscribe: (client, subscription, done) => {
         if (subscription === ONLY_PRESENT) {
           done(null, null);
           return;
         }
-        const problem = filterProblem(subscription.topic);
+        const { topic } = subscription;
+        const problem = filterProblem(topic) ?? this.tooManyProblem(client as ConnectedClient, topic);
         done(problem === undefined ? null : new Error(problem), subscription);
       },
       authorizeForward: (client, packet) => this.authorizeForward(client as ConnectedClient, packet),
@@ -304,6 +307,16 @@ export class MqttBroker {
     if (problem?.returnCode !== undefined) client.conn.write(Buffer.from([0x20, 2, 0, problem.returnCode]));
     client.username = packet.username;
     done(problem === undefined ? null : new Error(problem.words), problem === undefined);
+  }
+
+  /** A session that is kept bounds its subscriptions itself. */
+  private tooManyProblem(client: ConnectedClient, filter: string): string | undefined {
+    if (!client.clean || Object.hasOwn(client.subscriptions, filter)) return undefined;
+    const { maxSubscriptionsPerConnection: most } = this.limits;
+    client.subscribed = (client.subscribed ?? 0) + 1;
+    // Those that it has taken back are looked for when it matters.
+    if (client.subscribed > most) client.subscribed = Object.keys(client.subscriptions).length + 1;
+    return client.subscribed > most ? `more than ${most} subscriptions` : undefined;
   }
 
   private authorizePublish(

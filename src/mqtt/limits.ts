@@ -5,6 +5,8 @@ export interface MqttLimits extends SessionLimits {
   /** The largest packet, fixed header included. */
   readonly maxPacketBytes: number;
   readonly maxConnections: number;
+  /** Of a client whose session is not kept. */
+  readonly maxSubscriptionsPerConnection: number;
   /** From the TCP connection to CONNECT. */
   readonly connectTimeoutMs: number;
   /** What may be on its way to subscribers before publishers wait for them. */
@@ -19,6 +21,7 @@ export interface MqttLimits extends SessionLimits {
 export const DEFAULT_MQTT_LIMITS: MqttLimits = {
   maxPacketBytes: 256 << 10,
   maxConnections: 10_000,
+  maxSubscriptionsPerConnection: 10_000,
   maxInFlight: 1_024,
   connectTimeoutMs: 10_000,
   drainTimeoutMs: 2_000,

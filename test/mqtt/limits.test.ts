@@ -200,6 +200,26 @@ describe("bounds", () => {
     await second.roundTrip();
   });
 
+  it.each([true, false])("a subscription more than a session may have (clean: %s)", async (clean) => {
+    const { port, broker } = await startBroker(new FakeLog("all").log, {
+      limits: { maxSubscriptionsPerSession: 3, maxSubscriptionsPerConnection: 3 },
+    });
+    const client = await RawClient.connect(port, "c", { clean });
+    const subscribe = async (topic: string, messageId: number): Promise<void> => {
+      client.send({ cmd: "subscribe", messageId, subscriptions: [{ topic, qos: 1 }] });
+      await client.until("suback", messageId);
+    };
+    for (const [at, topic] of ["a", "b", "c"].entries()) await subscribe(topic, at + 1);
+    await subscribe("c", 4);
+    client.send({ cmd: "unsubscribe", messageId: 5, unsubscriptions: ["a"] });
+    await client.until("unsuback");
+    client.send({ cmd: "subscribe", messageId: 6, subscriptions: [{ topic: "d", qos: 0 }] });
+    await client.until("suback", 5);
+    client.send({ cmd: "subscribe", messageId: 7, subscriptions: [{ topic: "e", qos: 0 }] });
+    await client.untilClosed();
+    expect(broker.stats).toMatchObject({ rejectedClients: 1, connections: 0 });
+  });
+
   it("sessions and retained messages over the limit: the longest away makes way; new ones are not retained", async () => {
     const { port, broker } = await startBroker(new FakeLog("all").log, {
       limits: { maxSessions: 2, maxRetainedMessages: 1 },
