@@ -87,7 +87,9 @@ export class DownlinkRule {
       throw new RenderError(`to: "${topic}" has other levels than ${this.definition.to}`);
     }
     const value = this.value === undefined ? record.value : bytesOf(this.value.evaluate(scope));
-    const expiresAt = expiry === undefined ? undefined : record.timestamp + expiry;
+    // A producer may say any time; the queue keeps this as an int64.
+    const expiresAt =
+      expiry === undefined ? undefined : Math.min(record.timestamp + expiry, Number.MAX_SAFE_INTEGER);
     return { topic, payload: value ?? Buffer.alloc(0), qos, retain, expiresAt };
   }
 

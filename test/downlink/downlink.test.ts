@@ -87,6 +87,14 @@ describe("a device that is offline", () => {
     expect(textsOf(again)).toEqual(["devices/lamp/set 1", "devices/lamp/set 2", "devices/lamp/set 3"]);
   });
 
+  test("gets what has the largest timestamp that there is, and expires", async () => {
+    const gateway = await withDownlinks([rule({ expiry: 60_000 })]);
+    const device = await subscribed(gateway.gateway.port, "devices/lamp/set", 1, false);
+    await gateway.write("lamp", "of the end of all times", 2 ** 63);
+    await device.until("publish");
+    expect(textsOf(device)).toEqual(["devices/lamp/set of the end of all times"]);
+  });
+
   test("does not get what is older than its expiry by then", async () => {
     const gateway = await withDownlinks([rule({ expiry: 60_000 })]);
     const device = await subscribed(gateway.gateway.port, "devices/lamp/set", 1, false);
