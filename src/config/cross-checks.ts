@@ -8,13 +8,12 @@ import type { SchemaFile } from "../mapping/json-schema.ts";
 import type { Attachments } from "./attachments.ts";
 import { checkDownlinks } from "./downlink-checks.ts";
 import { type Checked, placeOf, valueAt, wordsOf } from "./issue-words.ts";
-import { MappingChecks, mapOf, needsKey } from "./mapping-checks.ts";
+import { type Loose, listOf, mapOf } from "./loose.ts";
+import { MappingChecks, needsKey } from "./mapping-checks.ts";
 import { didYouMean, type Problem } from "./problems.ts";
 import { configSchema } from "./schema.ts";
 import { type Address, formatAddress, formatSize } from "./units.ts";
 import type { Path, Within } from "./yaml-source.ts";
-
-type Loose = Record<string, unknown>;
 
 /** The names Kafka takes for a topic. */
 const STREAM_NAME = /^[a-zA-Z0-9._-]{1,249}$/;
@@ -90,7 +89,7 @@ class CrossChecks {
       declared: (stream, path) => this.declared(stream, path),
       report: (path, message, mend, within) => this.report(path, message, mend, within),
     });
-    for (const [index, mapping] of (Array.isArray(mappings) ? mappings : []).entries()) {
+    for (const [index, mapping] of listOf(mappings).entries()) {
       this.schema(mapOf(mapping).schema, index, schemas);
     }
     checks.run();
@@ -101,7 +100,7 @@ class CrossChecks {
     }
     this.deadLetters(deadLetters);
     // A downlink's stream is there for Kafka producers to write.
-    for (const one of Array.isArray(downlinks) ? downlinks : []) checks.written.add(String(mapOf(one).from));
+    for (const one of listOf(downlinks)) checks.written.add(String(mapOf(one).from));
     for (const name of this.streams) {
       const isWritten = checks.written.has(name) || checks.patterns.some((pattern) => pattern.test(name));
       if (isWritten || name === (deadLetters ?? "dead-letters") || !Array.isArray(mappings)) continue;
@@ -196,7 +195,7 @@ class CrossChecks {
   uplinks(): void {
     const { uplinks } = this.config;
     const firstOf = new Map<unknown, number>();
-    for (const [index, uplink] of (Array.isArray(uplinks) ? uplinks : []).entries()) {
+    for (const [index, uplink] of listOf(uplinks).entries()) {
       const { name, onPoison, deadLetters } = mapOf(uplink);
       const at = ["uplinks", index];
       const first = firstOf.get(name);

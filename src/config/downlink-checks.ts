@@ -9,9 +9,8 @@ import { patternOf } from "../mapping/rule.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { literalsOf } from "../mapping/template.ts";
 import { type Level, TopicFilter } from "../mapping/topic-filter.ts";
+import { type Loose, listOf, mapOf } from "./loose.ts";
 import type { Path, Within } from "./yaml-source.ts";
-
-type Loose = Record<string, unknown>;
 
 type Report = (path: Path, message: string, mend?: string, within?: Within) => void;
 
@@ -135,12 +134,4 @@ function covers([first, ...others]: readonly Level[], topics: readonly Level[]):
 
 function textOrNone(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
-}
-
-function listOf(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-function mapOf(value: unknown): Loose {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Loose) : {};
 }

@@ -10,6 +10,7 @@ import { parse } from "yaml";
 import type { z } from "zod";
 import { messageOf } from "../errors.ts";
 import type { Override } from "./loaded.ts";
+import { isMap } from "./loose.ts";
 import { nearest, type Place, type Problem } from "./problems.ts";
 import type { Path } from "./yaml-source.ts";
 
@@ -140,8 +141,4 @@ function replaceAt(value: unknown, path: Path, replacement: unknown): unknown {
   const list = Array.isArray(value) ? [...value] : [];
   list[key] = replaced;
   return list;
-}
-
-function isMap(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -8,6 +8,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { messageOf } from "../errors.ts";
+import { isMap, type Loose } from "./loose.ts";
 import { ConfigError, didYouMean, type Place, type Problem } from "./problems.ts";
 import { readTextFile } from "./text-file.ts";
 import { type Path, type Within, YamlSource } from "./yaml-source.ts";
@@ -19,8 +20,6 @@ export type Source = Pick<
 >;
 
 const MAX_FILES = 1_000;
-
-type Map = Record<string, unknown>;
 
 /** One file's share of the whole: its own values, and where a path of the whole stands in them. */
 interface Part {
@@ -170,7 +169,7 @@ function lay(whole: unknown, part: Part, path: Path, problems: Problem[]): unkno
     });
     return value;
   }
-  const together: Map = { ...whole };
+  const together: Loose = { ...whole };
   for (const [key, own] of Object.entries(value)) {
     const there = Object.hasOwn(whole, key) ? whole[key] : undefined;
     together[key] = lay(there, { source, value: own }, [...path, key], problems);
@@ -181,8 +180,4 @@ function lay(whole: unknown, part: Part, path: Path, problems: Problem[]): unkno
 function without(value: unknown, ...keys: string[]): unknown {
   if (!isMap(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([key]) => !keys.includes(key)));
-}
-
-function isMap(value: unknown): value is Map {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

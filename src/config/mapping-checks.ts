@@ -15,9 +15,8 @@ import {
   type TargetDefinition,
 } from "../mapping/rule.ts";
 import { wordsOf } from "./issue-words.ts";
+import { type Loose, listOf, mapOf } from "./loose.ts";
 import type { Path, Within } from "./yaml-source.ts";
-
-type Loose = Record<string, unknown>;
 
 export interface MappingChecksInput {
   readonly mappings: unknown;
@@ -52,7 +51,7 @@ export class MappingChecks {
 
   run(): void {
     const { mappings } = this.input;
-    for (const [index, mapping] of (Array.isArray(mappings) ? mappings : []).entries()) {
+    for (const [index, mapping] of listOf(mappings).entries()) {
       this.mapping(mapOf(mapping), index);
     }
   }
@@ -207,10 +206,6 @@ function targetOf(given: Loose): Partial<TargetDefinition> {
     ...(isTexts(allow) ? { allow } : {}),
     ...(typeof limit === "number" ? { limit } : {}),
   };
-}
-
-export function mapOf(value: unknown): Loose {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Loose) : {};
 }
 
 function isTexts(value: unknown): value is string[] {

@@ -9,6 +9,7 @@ import { messageOf, type SluiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { FileWatcher } from "./file-watcher.ts";
 import type { LoadedConfig } from "./loaded.ts";
+import { isMap, type Loose } from "./loose.ts";
 
 /** How the configuration is loaded, everything that stands outside of the files included; `current` is what runs. */
 export type LoadConfig = (current: LoadedConfig) => Promise<LoadedConfig>;
@@ -131,7 +132,7 @@ export class Reloader {
 
 /** The settings that differ: sections by their keys, the rest as a whole; tables by what their files say. */
 function changes(before: LoadedConfig, after: LoadedConfig): string[] {
-  const settings = ({ config, tableVersions }: LoadedConfig): Section => ({
+  const settings = ({ config, tableVersions }: LoadedConfig): Loose => ({
     ...config,
     tables: tableVersions,
   });
@@ -139,17 +140,11 @@ function changes(before: LoadedConfig, after: LoadedConfig): string[] {
   return keysOf(old, new_).flatMap((key) => {
     const [one, other] = [old[key], new_[key]];
     if (isDeepStrictEqual(one, other)) return [];
-    if (!isSection(one) || !isSection(other)) return [key];
+    if (!isMap(one) || !isMap(other)) return [key];
     return keysOf(one, other)
       .filter((name) => !isDeepStrictEqual(one[name], other[name]))
       .map((name) => `${key}.${name}`);
   });
-}
-
-type Section = Readonly<Record<string, unknown>>;
-
-function isSection(value: unknown): value is Section {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function keysOf(a: object, b: object): string[] {

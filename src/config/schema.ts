@@ -383,4 +383,3 @@ export type Config = DeepReadonly<Omit<ParsedConfig, "mappings" | "tables" | "de
   readonly tables: Tables;
 };
 export type StreamConfig = Config["streams"][string];
-export type MappingConfig = RuleDefinition;

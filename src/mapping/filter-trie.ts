@@ -54,11 +54,11 @@ export class FilterTrie<T> {
     node.values.add(value);
   }
 
-  /** Removes a value, and the nodes that carried nothing else. */
   get isEmpty(): boolean {
     return isEmpty(this.root);
   }
 
+  /** Removes a value, and the nodes that carried nothing else. */
   remove(levels: readonly Level[], value: T): void {
     const path: Node<T>[] = [this.root];
     for (const level of levels) {

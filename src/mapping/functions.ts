@@ -5,10 +5,10 @@
  * What they cost is paid before they run, by the size of their arguments; what they make is bounded by the caller.
  */
 import { createHash } from "node:crypto";
-import { closest, distance } from "fastest-levenshtein";
 import { type Call, define } from "./function-spec.ts";
 import "./calendar.ts";
 import "./regex.ts";
+import { didYouMean } from "./syntax-error.ts";
 import { parseDuration, TIME_UNITS, timeOf, timestampOf } from "./time.ts";
 import { bytesOf, kindOf, kindWords, MAX_LENGTH, RenderError, setField, textOf } from "./values.ts";
 
@@ -316,10 +316,7 @@ define("lookup", "text, value, value?", () => undefined, {
       throw refuse(0, "the table's name has to stand here as text", 'lookup("sites", device)');
     const table = tables.get(name);
     if (table !== undefined) return lookupIn(table, name);
-    const known = [...tables.keys()];
-    const near = known.length === 0 ? "" : closest(name, known);
-    const meant =
-      near !== "" && distance(name, near) <= Math.max(1, name.length / 3) ? `; did you mean "${near}"?` : "";
+    const meant = didYouMean(name, [...tables.keys()]);
     throw refuse(
       0,
       `there is no table "${name}"${meant}`,

@@ -38,17 +38,6 @@ import {
 } from "./rule.ts";
 import { Budget, RenderError, writeJson } from "./values.ts";
 
-export type {
-  Failed,
-  Mapped,
-  Mapping,
-  MappingError,
-  Skipped,
-  Trace,
-  UnknownStream,
-  Unmatched,
-} from "./outcome.ts";
-
 /** What a slice of compiling may hold up everything else. */
 const SLICE_MS = 4;
 

@@ -1,7 +1,6 @@
 /** What an expression is evaluated in, and names and paths: by far the most common expressions. */
-import { closest, distance } from "fastest-levenshtein";
 import type { Tables } from "./functions.ts";
-import { MappingSyntaxError } from "./syntax-error.ts";
+import { didYouMean, MappingSyntaxError } from "./syntax-error.ts";
 import { type Budget, Missing, textOf } from "./values.ts";
 
 /** Where names get their values; a Map is one. Undefined means that there is none. */
@@ -82,11 +81,8 @@ export function unknownName(name: string, position: number, known: readonly stri
     const message = `"${name}" is known in a mapping with split only`;
     return new MappingSyntaxError(message, position, { length: name.length });
   }
-  const near = known.length === 0 ? "" : closest(name, [...known]);
-  const guess = near !== "" && distance(name, near) <= Math.max(1, name.length / 3);
-  return new MappingSyntaxError(
-    `"${name}" is not known here${guess ? `; did you mean "${near}"?` : ""}`,
-    position,
-    { length: name.length, mend: `available: ${known.join(", ")}` },
-  );
+  return new MappingSyntaxError(`"${name}" is not known here${didYouMean(name, known)}`, position, {
+    length: name.length,
+    mend: `available: ${known.join(", ")}`,
+  });
 }

@@ -1,4 +1,5 @@
 /** What is wrong with a rule's text, and where: the configuration turns it into file, line and column. */
+import { closest, distance } from "fastest-levenshtein";
 import { SluiceError } from "../errors.ts";
 
 export class MappingSyntaxError extends SluiceError {
@@ -28,4 +29,11 @@ export class MappingSyntaxError extends SluiceError {
       path,
     });
   }
+}
+
+/** `; did you mean "site"?`, where one is near enough to say so. */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const near = known.length === 0 ? "" : closest(name, known);
+  const isNear = near !== "" && distance(name, near) <= Math.max(1, name.length / 3);
+  return isNear ? `; did you mean "${near}"?` : "";
 }

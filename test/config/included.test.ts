@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { loadConfig } from "../../src/config/load.ts";
-import { type Mapped, Mapper } from "../../src/mapping/mapper.ts";
+import { Mapper } from "../../src/mapping/mapper.ts";
+import type { Mapped } from "../../src/mapping/outcome.ts";
 import { decodeHeaders } from "../../src/wire/record-batch.ts";
 
 let folder: string;
