@@ -11,7 +11,7 @@ import type { GroupCoordinator } from "./groups/coordinator.ts";
 import type { Log, Partition, RecordAppend } from "./log/log.ts";
 import { wholePartition } from "./log/whole-partition.ts";
 import { DEAD_LETTER_HEADERS } from "./mapping/dead-letter.ts";
-import type { Companions, Ingest } from "./mqtt/ingest.ts";
+import { appendTogether, type Companions, type Ingest } from "./mqtt/ingest.ts";
 import type { PublishPacket, RecordHeader, StoredRecord } from "./record.ts";
 import { encodeHeaders, recordsOf } from "./wire/record-batch.ts";
 
@@ -161,23 +161,12 @@ export class DeadLetters {
     }
     const packet = packetOf(record);
     if (packet === undefined) {
-      await this.pass(place);
+      await appendTogether(this.services.log, [place]);
       return "passedOver";
     }
     return new Promise((resolve, reject) => {
       const outcome = ingest.retry({ ...packet, companions: place }, (error) => {
         if (error === null) resolve(outcome);
-        else reject(error);
-      });
-    });
-  }
-
-  /** Goes on behind a record with which there is nothing to do. */
-  private pass(place: Companions): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.services.log.append(place.entries(), (error) => {
-        place.settle(error);
-        if (error === null) resolve();
         else reject(error);
       });
     });

@@ -12,7 +12,6 @@ const SMALLEST_MS = 0.001;
 
 export class Histogram {
   private readonly buckets = new Float64Array(BUCKETS);
-  private sumMs = 0;
   /** How many durations were recorded. */
   count = 0;
   minMs = Number.POSITIVE_INFINITY;
@@ -25,7 +24,6 @@ export class Histogram {
       value <= SMALLEST_MS ? 0 : Math.floor(Math.log2(value / SMALLEST_MS) * BUCKETS_PER_DOUBLING);
     (this.buckets[Math.min(bucket, BUCKETS - 1)] as number)++;
     this.count++;
-    this.sumMs += value;
     if (value < this.minMs) this.minMs = value;
     if (value > this.maxMs) this.maxMs = value;
   }
@@ -49,18 +47,12 @@ export class Histogram {
     return Math.min(Math.max(middle, this.minMs), this.maxMs);
   }
 
-  /** NaN when nothing was recorded. */
-  get meanMs(): number {
-    return this.count === 0 ? Number.NaN : this.sumMs / this.count;
-  }
-
   /** Adds what another histogram counted, as if it had been recorded here. */
   merge(other: Histogram): void {
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       (this.buckets[bucket] as number) += other.buckets[bucket] as number;
     }
     this.count += other.count;
-    this.sumMs += other.sumMs;
     this.minMs = Math.min(this.minMs, other.minMs);
     this.maxMs = Math.max(this.maxMs, other.maxMs);
   }

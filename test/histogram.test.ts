@@ -34,7 +34,6 @@ describe("Histogram", () => {
         expect(merged.minMs).toBe(whole.minMs);
         expect(merged.maxMs).toBe(whole.maxMs);
         expect(merged.percentile(p)).toBe(whole.percentile(p));
-        expect(merged.meanMs).toBeCloseTo(whole.meanMs, 3);
       }),
     );
   });
@@ -42,7 +41,6 @@ describe("Histogram", () => {
   it("says NaN of nothing, and counts what lies outside its range at the edge", () => {
     const histogram = new Histogram();
     expect(histogram.percentile(50)).toBeNaN();
-    expect(histogram.meanMs).toBeNaN();
     for (const extreme of [-5, 0, 1e12]) histogram.record(extreme);
     expect(histogram.count).toBe(3);
     expect(histogram.minMs).toBe(0);

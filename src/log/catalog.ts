@@ -10,10 +10,20 @@
 import { randomBytes } from "node:crypto";
 import type { StoredRecord } from "../record.ts";
 import type { StreamOrigin, StreamSettings } from "./log.ts";
+import { INTERNAL_SETTINGS } from "./stream-state.ts";
 
 export const CATALOG_STREAM = "__catalog";
 /** Fixed, because it must be found before anything can be looked up in it. */
 export const CATALOG_ID = Buffer.from("sluice-catalog-0").toString("base64url");
+
+/** As it would describe itself. */
+export const CATALOG: StreamDescription = {
+  name: CATALOG_STREAM,
+  id: CATALOG_ID,
+  origin: "internal",
+  partitions: 1,
+  settings: INTERNAL_SETTINGS,
+};
 
 const STREAM_KEY = "stream/";
 const PRODUCER_IDS_KEY = "producer-ids";

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { LogError, messageOf } from "../errors.ts";
 import { readInt64 } from "../wire/buffer.ts";
 import { baseOffsetOf, maxTimestampOf, recordsOf } from "../wire/record-batch.ts";
-import { CATALOG_ID, CATALOG_STREAM, readCatalog, type StreamDescription } from "./catalog.ts";
+import { CATALOG, CATALOG_ID, CATALOG_STREAM, readCatalog, type StreamDescription } from "./catalog.ts";
 import {
   type Checkpoint,
   decodeCheckpoint,
@@ -19,13 +19,13 @@ import {
 import { type FolderMeta, foreignFiles, readMeta, refuseWithoutCheckpoint } from "./data-folder.ts";
 import type { FileSystem } from "./file-system.ts";
 import { isJournalFile, readJournalFile } from "./journal.ts";
+import { isSnapshot } from "./producer-snapshots.ts";
 import { ProducerState } from "./producer-state.ts";
 import { journalFilesBehind, replayJournal } from "./recovery.ts";
 import { isSignOfGaps } from "./replacement.ts";
 import { INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES } from "./segment-index.ts";
 import { segmentBases, segmentName } from "./segment-name.ts";
 import { type Sifted, siftSegment } from "./sift.ts";
-import { INTERNAL_SETTINGS } from "./stream-state.ts";
 
 export interface Finding {
   /** Below the data folder. */
@@ -63,14 +63,6 @@ export interface InspectionOptions {
   readonly isRunning?: boolean;
   readonly onProgress?: (progress: { readonly file: string; readonly bytes: number }) => void;
 }
-
-export const CATALOG: StreamDescription = {
-  name: CATALOG_STREAM,
-  id: CATALOG_ID,
-  origin: "internal",
-  partitions: 1,
-  settings: INTERNAL_SETTINGS,
-};
 
 export function inspect(
   fileSystem: FileSystem,
@@ -267,7 +259,7 @@ class Inspector {
 
   /** What lies beside the segments. */
   private async besides(folder: string, names: readonly string[]): Promise<void> {
-    for (const name of names.filter((one) => /^\d{20}\.snapshot$/.test(one))) {
+    for (const name of names.filter(isSnapshot)) {
       const content = await this.read(`${folder}/${name}`);
       if (content !== undefined && !new ProducerState().decodeSnapshot(content)) {
         this.find(

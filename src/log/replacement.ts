@@ -17,17 +17,13 @@
 import { join } from "node:path";
 import type { FileSystem } from "./file-system.ts";
 import type { Segment } from "./segment.ts";
-import { segmentName } from "./segment-name.ts";
+import { digits, segmentName } from "./segment-name.ts";
 
 const TAKEN = /^(\d{20})\.(\d{20})\.compacted$/;
 
 /** A file of compaction's, or of a repair's, beside the segments: offsets may be missing in them. */
 export function isSignOfGaps(name: string): boolean {
   return name === "compaction" || name === "lost";
-}
-
-function digits(offset: number): string {
-  return String(offset).padStart(20, "0");
 }
 
 export function compactingName(baseOffset: number): string {

@@ -2,8 +2,12 @@
 
 export type SegmentEnding = "log" | "index" | "timeindex" | "snapshot";
 
+export function digits(offset: number): string {
+  return String(offset).padStart(20, "0");
+}
+
 export function segmentName(baseOffset: number, ending: SegmentEnding): string {
-  return `${String(baseOffset).padStart(20, "0")}.${ending}`;
+  return `${digits(baseOffset)}.${ending}`;
 }
 
 /** The base offsets of the segments among the names in a partition's folder, in order. */

@@ -7,7 +7,7 @@ import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { NO_HEADERS, recordsOf } from "../wire/record-batch.ts";
 import {
-  CATALOG_ID,
+  CATALOG,
   CATALOG_STREAM,
   type CatalogRecord,
   isStreamName,
@@ -81,13 +81,7 @@ export class Streams {
   /** Opens the catalog's partition, which says what else there is. */
   async openCatalog(ages: SegmentAges): Promise<PartitionLog> {
     this.ages = ages;
-    const catalog = await this.open({
-      name: CATALOG_STREAM,
-      id: CATALOG_ID,
-      origin: "internal",
-      partitions: 1,
-      settings: INTERNAL_SETTINGS,
-    });
+    const catalog = await this.open(CATALOG);
     return catalog.partitions[0] as PartitionLog;
   }
 

@@ -25,7 +25,7 @@ import {
   STOPPING,
 } from "./access.ts";
 import { Deliveries } from "./deliveries.ts";
-import type { Companions, Done, Ingest } from "./ingest.ts";
+import { appendTogether, type Companions, type Done, type Ingest } from "./ingest.ts";
 import { DEFAULT_MQTT_LIMITS, type MqttLimits } from "./limits.ts";
 import { type Listener, Listeners } from "./listeners.ts";
 import type { Connection } from "./outbox.ts";
@@ -392,17 +392,7 @@ export class MqttBroker {
   async publish(messages: readonly OwnMessage[], more: readonly Companions[]): Promise<void> {
     const packets = messages.map((message): StoredPacket => ({ cmd: "publish", ...message }));
     const own = packets.flatMap((packet) => this.sessions.companions(null, packet, false) ?? []);
-    const all = [...own, ...more];
-    await new Promise<void>((resolve, reject) => {
-      this.log.append(
-        all.flatMap((one) => one.entries()),
-        (error) => {
-          for (const one of all) one.settle(error);
-          if (error === null) resolve();
-          else reject(error);
-        },
-      );
-    });
+    await appendTogether(this.log, [...own, ...more]);
     const aedes = this.aedes as Aedes;
     await Promise.all(
       packets.map(

@@ -66,6 +66,20 @@ export interface Companions {
   settle(error: LogError | null): void;
 }
 
+/** All of it in one commit; rejects with LogError when nothing of it was written. */
+export function appendTogether(log: Log, all: readonly Companions[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    log.append(
+      all.flatMap((one) => one.entries()),
+      (error) => {
+        for (const one of all) one.settle(error);
+        if (error === null) resolve();
+        else reject(error);
+      },
+    );
+  });
+}
+
 export interface IncomingPublish extends PublishPacket {
   readonly companions: Companions | undefined;
 }

@@ -14,7 +14,7 @@
  */
 import type { Socket } from "node:net";
 import type { FramingGuard } from "./framing.ts";
-import { isText } from "./strings.ts";
+import { isText, uint16 } from "./strings.ts";
 
 /**
  * How much of one client's stream is read ahead while its messages wait for their commit. What one that floods has in
@@ -358,8 +358,6 @@ const costOf = (firstByte: number): number => {
   const type = firstByte >> 4;
   return type === SUBSCRIBE || type === UNSUBSCRIBE ? SUBSCRIBE_COST : PASSED_COST;
 };
-
-const uint16 = (bytes: Buffer, at: number): number => (bytes[at] as number) * 256 + (bytes[at + 1] as number);
 
 /** The size of the packet that begins at `at` (MQTT 3.1.1, section 2.2.3); 0 when its header is not all there, -1 when it is none. */
 function packetBytes(chunk: Buffer, at: number): number {

@@ -13,6 +13,7 @@ import type { LogError } from "../errors.ts";
 import type { RecordAppend } from "../log/log.ts";
 import { type Delivery, Outbox, type QueuedMessage } from "./outbox.ts";
 import type { KeyOf, KindName, QueuedValue } from "./records.ts";
+import { sizeOf } from "./retained.ts";
 import type { Change, StateStore } from "./state-store.ts";
 
 export interface QueueLimits {
@@ -340,5 +341,3 @@ export class Queue {
     this.restored = new Map();
   }
 }
-
-const sizeOf = ({ topic, payload }: Publish): number => 2 * topic.length + payload.length;

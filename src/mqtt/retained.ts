@@ -86,5 +86,6 @@ export class RetainedMessages {
   }
 }
 
-const sizeOf = ({ topic, payload }: Pick<Publish, "topic" | "payload">): number =>
+/** What a message that is kept takes. */
+export const sizeOf = ({ topic, payload }: Pick<Publish, "topic" | "payload">): number =>
   2 * topic.length + payload.length;

@@ -59,7 +59,7 @@ export class StringGuard {
       const field = this.fields[this.next] as Field;
       const hasLength = field === "string" || field === "binary";
       const isCut = hasLength && at + 2 > to;
-      const end = at + (hasLength ? 2 + lengthAt(bytes, at) : field === "flags" ? 1 : field);
+      const end = at + (hasLength ? 2 + uint16(bytes, at) : field === "flags" ? 1 : field);
       if (isCut || end > to) {
         this.held = bytes.slice(at, to);
         return undefined;
@@ -76,7 +76,7 @@ export class StringGuard {
   }
 }
 
-const lengthAt = (bytes: Uint8Array, at: number): number =>
+export const uint16 = (bytes: Uint8Array, at: number): number =>
   (bytes[at] as number) * 256 + (bytes[at + 1] as number);
 
 /** What follows the client id, by CONNECT's flags; a password is only bytes. */

@@ -72,16 +72,8 @@ export class Reader {
     return this.buffer.readInt32BE(this.take(4));
   }
 
-  uint32(): number {
-    return this.buffer.readUInt32BE(this.take(4));
-  }
-
   int64(): number {
     return readInt64(this.buffer, this.take(8));
-  }
-
-  float64(): number {
-    return this.buffer.readDoubleBE(this.take(8));
   }
 
   uuid(): string {
@@ -243,19 +235,9 @@ export class Writer {
     this.current.writeInt32BE(value, at);
   }
 
-  uint32(value: number): void {
-    const at = this.room(4);
-    this.current.writeUInt32BE(value, at);
-  }
-
   int64(value: number): void {
     const at = this.room(8);
     writeInt64(this.current, at, value);
-  }
-
-  float64(value: number): void {
-    const at = this.room(8);
-    this.current.writeDoubleBE(value, at);
   }
 
   uuid(value: string): void {

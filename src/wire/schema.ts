@@ -24,9 +24,7 @@ export type Kind =
   | "int16"
   | "uint16"
   | "int32"
-  | "uint32"
   | "int64"
-  | "float64"
   | "bool"
   | "uuid"
   | "string"
@@ -67,9 +65,7 @@ export const int8 = primitive<number>("int8");
 export const int16 = primitive<number>("int16");
 export const uint16 = primitive<number>("uint16");
 export const int32 = primitive<number>("int32");
-export const uint32 = primitive<number>("uint32");
 export const int64 = primitive<number>("int64");
-export const float64 = primitive<number>("float64");
 export const bool = primitive<boolean>("bool");
 /** Kafka's text form, 22 characters of base64url. */
 export const uuid = primitive<string>("uuid");
@@ -177,12 +173,8 @@ function compileField(name: string, field: Field, version: number, flexible: boo
       return { read: (r) => r.uint16(), write: (w, v) => w.uint16(v as number) };
     case "int32":
       return { read: (r) => r.int32(), write: (w, v) => w.int32(v as number) };
-    case "uint32":
-      return { read: (r) => r.uint32(), write: (w, v) => w.uint32(v as number) };
     case "int64":
       return { read: (r) => r.int64(), write: (w, v) => w.int64(v as number) };
-    case "float64":
-      return { read: (r) => r.float64(), write: (w, v) => w.float64(v as number) };
     case "bool":
       return { read: (r) => r.boolean(), write: (w, v) => w.boolean(v as boolean) };
     case "uuid":

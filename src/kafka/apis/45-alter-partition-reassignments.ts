@@ -5,7 +5,7 @@
 import { array, bool, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { NODE_ID, partitionOf } from "./common.ts";
+import { forEachPartition, NODE_ID, partitionOf } from "./common.ts";
 
 function checkReplicas(replicas: readonly number[] | null): void {
   if (replicas === null) {
@@ -47,20 +47,14 @@ export const alterPartitionReassignments = api({
     }),
   },
   async handle({ topics, allowReplicationFactorChange }, { log }) {
-    const one = async (name: string, partitionIndex: number, replicas: readonly number[] | null) => {
-      const outcome = await outcomeOf(() => {
+    const responses = await forEachPartition(topics, async ({ partitionIndex, replicas }, { name }) => ({
+      partitionIndex,
+      ...(await outcomeOf(() => {
         partitionOf(log, name, partitionIndex);
         checkReplicas(replicas);
         return {};
-      });
-      return { partitionIndex, ...outcome };
-    };
-    const responses = topics.map(async ({ name, partitions }) => ({
-      name,
-      partitions: await Promise.all(
-        partitions.map(({ partitionIndex, replicas }) => one(name, partitionIndex, replicas)),
-      ),
+      })),
     }));
-    return { allowReplicationFactorChange, responses: await Promise.all(responses) };
+    return { allowReplicationFactorChange, responses };
   },
 });
