@@ -9,73 +9,24 @@ import type { Tables } from "../mapping/functions.ts";
 import { PAYLOAD_KINDS } from "../mapping/payload.ts";
 import type { RuleDefinition } from "../mapping/rule.ts";
 import { passwordProblem } from "../password.ts";
-import { testsSchema } from "./test-schema.ts";
 import {
-  type Address,
-  formatDuration,
-  formatSize,
-  type Parsed,
-  parseAddress,
-  parseDuration,
-  parseSize,
-  UNLIMITED,
-} from "./units.ts";
+  address,
+  count,
+  durationWithin,
+  GiB,
+  KiB,
+  MINUTE,
+  MiB,
+  refuse,
+  SECOND,
+  settle,
+  size,
+} from "./schema-pieces.ts";
+import { testsSchema } from "./test-schema.ts";
+import { type Address, parseAddress } from "./units.ts";
 import { uplinksSchema } from "./uplink-schema.ts";
 
 export type { Address } from "./units.ts";
-
-const KiB = 2 ** 10;
-const MiB = 2 ** 20;
-const GiB = 2 ** 30;
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-
-/** Refuses a value in words; `mend` is shown beside the caret. */
-export function refuse(
-  context: z.core.$RefinementCtx,
-  message: string,
-  mend?: string,
-  path: (string | number)[] = [],
-): typeof z.NEVER {
-  context.addIssue({ code: "custom", message, path, params: { mend } });
-  return z.NEVER;
-}
-
-function settle<T>(parsed: Parsed<T>, context: z.core.$RefinementCtx): T {
-  return "value" in parsed ? parsed.value : refuse(context, parsed.problem, parsed.mend);
-}
-
-interface Bounds {
-  readonly min: number;
-  readonly max: number;
-  /** Takes `unlimited` and Kafka's -1 too. */
-  readonly unlimited?: boolean;
-}
-
-function quantity(
-  parse: (text: string | number) => Parsed<number>,
-  format: (value: number) => string,
-  { min, max, unlimited = false }: Bounds,
-  example: string,
-) {
-  return z
-    .union([z.string(), z.number()], { error: () => `must be written like ${example}` })
-    .transform((text, context): number => {
-      if (unlimited && (text === "unlimited" || text === UNLIMITED || text === "-1")) return UNLIMITED;
-      const value = settle(parse(text), context);
-      if (typeof value !== "number") return value;
-      if (value < min) return refuse(context, `must be at least ${format(min)}, not ${format(value)}`);
-      if (value > max) return refuse(context, `must be at most ${format(max)}, not ${format(value)}`);
-      return value;
-    });
-}
-
-const size = (bounds: Bounds) => quantity(parseSize, formatSize, bounds, "256KiB");
-export const durationWithin = (bounds: Bounds) => quantity(parseDuration, formatDuration, bounds, "10s");
-const count = (min: number, max: number) => z.int().min(min).max(max);
-const address = z
-  .union([z.string(), z.number()], { error: () => "must be text" })
-  .transform((text, context): Address => settle(parseAddress(String(text)), context));
 
 /** What another machine can connect to. */
 function advertised(text: string, context: z.core.$RefinementCtx): Address {
@@ -345,7 +296,7 @@ export const configSchema = z.strictObject({
     .describe("From streams to MQTT topics; the first of a stream takes its records."),
   kafka: section(z.strictObject(kafka)),
   /** Kafka clusters that get the streams: see docs/uplink.md. */
-  uplinks: uplinksSchema({ size, duration: durationWithin, count, address, refuse }),
+  uplinks: uplinksSchema,
   storage: section(
     z.strictObject({
       /** What stays free on the data folder's disk, for the gateway's own state and for others; 0: not looked at. */

@@ -3,7 +3,7 @@
  * form times are milliseconds, shares are fractions, times of day milliseconds since midnight.
  */
 import { z } from "zod";
-import { durationWithin, refuse } from "../config/schema.ts";
+import { durationWithin, refuse } from "../config/schema-pieces.ts";
 import { MappingSyntaxError } from "../mapping/syntax-error.ts";
 import { Template } from "../mapping/template.ts";
 
