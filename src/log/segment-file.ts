@@ -9,10 +9,9 @@ import type { File, FileSystem } from "./file-system.ts";
 export class SegmentFile {
   private readonly fileSystem: FileSystem;
   private readonly path: () => string;
-  private file: File | undefined;
   private opening: Promise<File> | undefined;
-  /** Opened for reading, before it was opened for writing; somebody may still be at it. */
-  private superseded: File[] = [];
+  /** What is open: for reading from before it was opened for writing, too, as somebody may still be at it. */
+  private opened = new Set<File>();
   private users = 0;
   private isClosing = false;
   private isWritable = false;
@@ -38,14 +37,13 @@ export class SegmentFile {
         throw new LogError("SEGMENT_GONE", `${this.path()} has been removed or replaced`);
       }
       if (mode === "write" && !this.isWritable) {
-        const reading = this.opening;
         this.isWritable = true;
         this.opening = undefined;
-        reading?.then((file) => this.superseded.push(file)).catch(() => {});
       }
       this.opening ??= this.fileSystem.open(this.path(), mode);
-      this.file = await this.opening;
-      return this.file;
+      const file = await this.opening;
+      this.opened.add(file);
+      return file;
     } catch (error) {
       this.opening = undefined;
       this.isWritable = false;
@@ -76,12 +74,12 @@ export class SegmentFile {
   }
 
   private async closeNow(): Promise<void> {
-    const files = this.file === undefined ? [] : [this.file, ...this.superseded];
+    const files = this.opened;
     this.isClosing = false;
     this.isWritable = false;
-    this.file = undefined;
     this.opening = undefined;
-    this.superseded = [];
-    for (const file of files) await file.close();
+    this.opened = new Set();
+    // Whatever closing says: what counts was synced before.
+    for (const file of files) await file.close().catch(() => {});
   }
 }
