@@ -227,7 +227,8 @@ export class Queue {
 
   private save(): void {
     if (this.isSaving) return;
-    const entries = this.stale.splice(0, MAX_STALE_KEYS);
+    const stale = this.stale.splice(0, MAX_STALE_KEYS);
+    const entries = [...stale];
     for (const [outbox, news] of this.unsaved) {
       if (this.saving.size === MAX_SAVED_TOGETHER) break;
       this.unsaved.delete(outbox);
@@ -243,7 +244,10 @@ export class Queue {
     const saved = [...this.saving.values()].flatMap(({ changed }) =>
       changed.map((delivery) => ({ delivery, isOver: delivery.state === "over" })),
     );
-    this.store.append(entries, (error) => this.onSaved(saved, error));
+    this.store.append(entries, (error) => {
+      if (error !== null) this.stale.unshift(...stale);
+      this.onSaved(saved, error);
+    });
   }
 
   private onSaved(saved: readonly { delivery: Delivery; isOver: boolean }[], error: LogError | null): void {
