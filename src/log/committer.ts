@@ -41,10 +41,7 @@ interface QueuedBatch {
 }
 
 /** What one window holds for one partition, in order. */
-interface Bucket {
-  readonly partition: PartitionLog;
-  readonly items: (Run | QueuedBatch)[];
-}
+type Bucket = (Run | QueuedBatch)[];
 
 type Done = (error: LogError | null) => void;
 
@@ -153,10 +150,10 @@ export class Committer {
       if ("batch" in entry) {
         const { place, isDuplicate } = partition.producers.check(entry.batch);
         const queued = { append: entry, place };
-        if (!isDuplicate) bucketOf(window, partition).items.push(queued);
+        if (!isDuplicate) bucketOf(window, partition).push(queued);
         return queued;
       }
-      const { items } = bucketOf(window, partition);
+      const items = bucketOf(window, partition);
       const bytes = recordBytesBound(entry);
       const last = items.at(-1);
       if (last !== undefined && "records" in last && last.bytes + bytes <= MAX_RUN_BYTES) {
@@ -285,7 +282,7 @@ const withOffset =
 function bucketOf(window: Window, partition: PartitionLog): Bucket {
   let bucket = window.buckets.get(partition);
   if (bucket === undefined) {
-    bucket = { partition, items: [] };
+    bucket = [];
     window.buckets.set(partition, bucket);
   }
   return bucket;
@@ -355,14 +352,14 @@ function checkBatch(batch: Buffer, maxBytes: number): void {
 /** Encodes a window; base offsets follow each partition's last committed one. */
 function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   let bound = 0;
-  for (const { items } of window.buckets.values()) {
+  for (const items of window.buckets.values()) {
     for (const item of items) bound += "records" in item ? item.bytes : item.append.batch.length;
   }
   // Never from the shared pool: these bytes stay as the partitions' tail, and would keep all of its slab.
   const target = bound < SMALL_BYTES ? Buffer.allocUnsafeSlow(bound) : commitMemory.take(bound);
   let at = 0;
   const committed: CommittedBatches[] = [];
-  for (const { partition, items } of window.buckets.values()) {
+  for (const [partition, items] of window.buckets) {
     const batches: Buffer[] = [];
     const hasAppendTime = partition.stream.settings.timestampType === "LogAppendTime";
     let next = partition.highWatermark;
@@ -389,7 +386,7 @@ function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
 }
 
 /** Tells idempotent producers' state where their batches lie, now that they do; returns the records in all. */
-function settle({ items }: Bucket): number {
+function settle(items: Bucket): number {
   let records = 0;
   for (const item of items) {
     if ("records" in item) {
