@@ -305,9 +305,7 @@ export class Ingest {
   private fail(packet: IncomingPublish, error: MappingError, onError: OnError, done: Done): void {
     const { deadLetterStream } = this.options;
     if (onError === "drop" || deadLetterStream === undefined) {
-      this.counts.droppedFailed++;
-      this.report(packet, error, "dropped");
-      this.acknowledge(packet, done);
+      this.drop(packet, error, done);
       return;
     }
     const stream = this.log.stream(deadLetterStream);
@@ -331,8 +329,19 @@ export class Ingest {
       this.refuse(deadLetterStream, done);
       return;
     }
+    // With its reason it is larger than it came: refused it would come again, and never fit.
+    if (misfit(entry) !== undefined) {
+      this.drop(packet, error, done);
+      return;
+    }
     this.report(packet, error, `stored as a dead letter on ${deadLetterStream}`);
     this.commit([entry, ...(packet.companions?.entries() ?? [])], "dead letter", packet, done);
+  }
+
+  private drop(packet: IncomingPublish, error: MappingError, done: Done): void {
+    this.counts.droppedFailed++;
+    this.report(packet, error, "dropped");
+    this.acknowledge(packet, done);
   }
 
   private report({ mqttTopic }: PublishPacket, { rule, field, message }: MappingError, what: string): void {

@@ -58,3 +58,25 @@ test("what is wrong with a payload is a dead letter with its reason, and the nex
   const good = await readAll(partitionOf(store.stream("readings")));
   expect(good.map(({ value }) => String(value))).toEqual(BAD.map((_, index) => `{"t":${index * 2},"sum":0}`));
 });
+
+test("a dead letter that its stream is too small for is counted and acknowledged: it would come again for ever", async () => {
+  const store = await openStore(await temporaryFolder());
+  await store.createStream("dead-letters", 1, { maxMessageBytes: 1_000 }, "config");
+  const rule: RuleDefinition = {
+    name: "r",
+    from: "s/+",
+    to: "readings",
+    payload: "json",
+    key: "${payload.id}",
+  };
+  await store.createStream("readings", 1, {}, "config");
+  const { port, ingest } = await startBroker(store, {
+    rules: [rule],
+    ingest: { deadLetterStream: "dead-letters" },
+  });
+  const client = await RawClient.connect(port, "c");
+  client.publish("s/bad", "x".repeat(990), 1, 1);
+  client.publish("s/bad", "x", 1, 2);
+  await client.until("puback", 2);
+  expect(ingest.stats).toMatchObject({ droppedFailed: 1, deadLettered: 1, refused: 0 });
+});
