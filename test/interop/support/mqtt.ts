@@ -76,6 +76,12 @@ export class NumberingSensor {
     this.running = false;
   }
 
+  /** Goes on after `finish`. */
+  resume(): void {
+    this.running = true;
+    this.fill();
+  }
+
   get settled(): boolean {
     return this.acknowledged.size === this.sent;
   }
