@@ -3,9 +3,10 @@
  * bears it (it burns a timer per connection), light readers of the same protocol beyond. Each reads everything,
  * from the first record, and of transactions what was committed.
  */
-import { type Consumer, Kafka, logLevel } from "kafkajs";
+import type { Consumer } from "kafkajs";
 import type { Address } from "../config/schema.ts";
 import { formatAddress } from "../config/units.ts";
+import { Kafka, logLevel } from "../kafkajs.ts";
 import type { Audit } from "./audit.ts";
 import { LightReader } from "./light-reader.ts";
 import type { Attach, Attached } from "./subscribers.ts";

@@ -1,7 +1,8 @@
 /** Connecting with kafkajs to the gateway or a Kafka cluster, and one sentence for whatever goes wrong with it. */
-import { type Admin, Kafka, logLevel } from "kafkajs";
+import type { Admin } from "kafkajs";
 import { within } from "../clock.ts";
 import { messageOf, SluiceError } from "../errors.ts";
+import { Kafka, logLevel } from "../kafkajs.ts";
 
 /** How long a connection, an answer over it, and its end may take. */
 const CONNECT_TIMEOUT_MS = 3_000;
