@@ -88,6 +88,8 @@ async function main() {
   if (!(await check("install", "npm", ["ci", "--no-audit", "--no-fund"]))) return;
   await check("lint and types", "npm", ["run", "check"]);
   await suite("tests", "npm", ["test", "--"], { minutes: 10 });
+  // Users have newer ones than the oldest that will do, and those say and warn of other things.
+  await suite("tests on Node 26", "npx", ["--yes", "--package=node@26", "vitest", "run"], { minutes: 10 });
   await suite("power cuts", "npm", ["run", "test:crash:ci", "--"], { minutes: 20 });
   const missing = missingPackages();
   if (missing.length > 0) {

@@ -54,8 +54,9 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
     ...BASE,
   ],
   devices: ["config", "mapping", "wire", ...BASE],
-  subscriber: ["config", "wire", ...BASE],
-  demo: ["gateway", "uplink", "kafka", "devices", "subscriber", "config", "wire", ...BASE],
+  kafkajs: [],
+  subscriber: ["kafkajs", "config", "wire", ...BASE],
+  demo: ["gateway", "uplink", "kafka", "devices", "subscriber", "kafkajs", "config", "wire", ...BASE],
   cli: [
     "control",
     "dead-letters",
