@@ -25,6 +25,8 @@ const MAX_BEHIND = 20_000;
 
 export interface KillLoopOptions {
   readonly kills: number;
+  /** Aborted: that is enough, and what there is is judged. */
+  readonly enough?: AbortSignal;
   /** Told after each. */
   readonly onKill?: (kills: number, acknowledged: number) => void;
 }
@@ -152,7 +154,7 @@ function mosquittoSub(gateway: Gateway, tally: Tally): Running {
 }
 
 /** Throws only for what is not the gateway's own; broken promises are in the report. */
-export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<KillReport> {
+export async function killLoop({ kills, enough, onKill }: KillLoopOptions): Promise<KillReport> {
   const gateway = await Gateway.start({
     streams: { telemetry: { partitions: 4 }, produced: { partitions: 1 } },
     mappings: [{ from: "sensors/+site/+device/temperature", to: "telemetry", key: "$" + "{device}" }],
@@ -183,7 +185,8 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
       if (index > 0) sensors.push(new NumberingSensor(gateway.mqttUrl, `q2-${index}`, WINDOW, { qos: 2 }));
     }
     producing = produceUntil(() => stopped, gateway.brokers, produced);
-    for (let kill = 1; kill <= kills; kill++) {
+    let killed = 0;
+    for (let kill = 1; kill <= kills && enough?.aborted !== true; kill++) {
       // Far enough for all of them to have connected again, and not always equally far.
       const [targetOfOne, targetOfTwo, targetProduced] = [
         ofQos(1) + 20 + Math.floor(Math.random() * 250),
@@ -206,6 +209,7 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
         onKill?.(++kill, acknowledged());
       }
       await gateway.again();
+      killed = kill;
       if (acknowledged() - subscriber.taken > MAX_BEHIND) {
         for (const sensor of sensors) sensor.finish();
         const isNear = (): boolean => acknowledged() - subscriber.taken < MAX_BEHIND / 20;
@@ -243,7 +247,7 @@ export async function killLoop({ kills, onKill }: KillLoopOptions): Promise<Kill
     const values = new Set<string>();
     await readEach(gateway.brokers, "produced", ({ value }) => values.add(value ?? ""));
     return {
-      kills,
+      kills: killed,
       acknowledged: [ofQos(1), ofQos(2), produced.size],
       lost: [
         ...sensors.flatMap((sensor) => stream.lostOf(sensor)),
