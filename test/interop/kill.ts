@@ -1,18 +1,16 @@
 /**
- * `npm run test:kill -- [--kills 1000]`: kill -9 under load for as long as one likes; Ctrl-C ends it, and what has been
- * done by then is judged. Needs mosquitto-clients.
+ * `npm run test:kill -- [--kills 1000] [--minutes 60]`: kill -9 under load for as long as one likes, whichever comes
+ * first. Needs mosquitto-clients.
  * Exits with 1 when anything was lost, doubled, disordered or changed.
  */
 import { parseArgs } from "node:util";
 import { killLoop } from "./support/kill-loop.ts";
 
-const { values } = parseArgs({ options: { kills: { type: "string" } } });
+const { values } = parseArgs({ options: { kills: { type: "string" }, minutes: { type: "string" } } });
 const startedAt = performance.now();
-const enough = new AbortController();
-process.once("SIGINT", () => enough.abort());
 const report = await killLoop({
   kills: Number(values.kills ?? 1_000),
-  enough: enough.signal,
+  ...(values.minutes === undefined ? {} : { enough: AbortSignal.timeout(Number(values.minutes) * 60_000) }),
   onKill: (kills, acknowledged) => {
     if (process.stdout.isTTY) process.stdout.write(`\r${kills} kills, ${acknowledged} acknowledged `);
     else if (kills % 50 === 0) console.log(`${kills} kills, ${acknowledged} acknowledged`);
