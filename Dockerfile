@@ -1,6 +1,7 @@
 # The gateway alone, for amd64, arm64 and armv7: docker buildx build --platform linux/amd64,linux/arm64,linux/arm/v7 .
 # Nothing is compiled for the target: the dependencies are JavaScript, or come prebuilt for each platform.
-ARG NODE=node:20.20.2-bookworm-slim
+# The newest line that there is for armv7, too.
+ARG NODE=node:22.23.3-bookworm-slim
 
 # TypeScript is the same on every platform, so it is built on the builder's own, not under emulation.
 FROM --platform=$BUILDPLATFORM ${NODE} AS build
