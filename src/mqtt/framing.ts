@@ -1,9 +1,16 @@
 /**
  * Bounds a client's packets before anything buffers them: follows the fixed headers (MQTT 3.1.1, section 2.2)
- * across chunks as they are read, without copying, and says when one announces more than is allowed, or holds
- * text that is none (`strings.ts`). The parser behind it checks the rest.
+ * across chunks as they are read, without copying, and says when one announces more than is allowed, or is not as
+ * MQTT 3.1.1 has it: type, flags and length here, what is in it in `strings.ts`. The PUBLISH packets that the lane
+ * takes past it are right in all this by their first byte.
  */
-import { StringGuard } from "./strings.ts";
+import { FieldGuard } from "./strings.ts";
+
+/** The flags of a first byte, by type (table 2.2); PUBLISH has its own. What a client may not send is left out. */
+const FLAGS: Readonly<Record<number, number>> = { 1: 0, 4: 0, 5: 0, 6: 2, 7: 0, 8: 2, 10: 2, 12: 0, 14: 0 };
+/** PUBACK, PUBREC, PUBREL and PUBCOMP are a packet id, PINGREQ and DISCONNECT nothing. */
+const LENGTHS: Readonly<Record<number, number>> = { 4: 2, 5: 2, 6: 2, 7: 2, 12: 0, 14: 0 };
+const PUBLISH = 3;
 
 export class FramingGuard {
   private readonly maxPacketBytes: number;
@@ -12,8 +19,8 @@ export class FramingGuard {
   /** Bytes of the current fixed header that were seen. */
   private headerBytes = 0;
   private remainingLength = 0;
-  private type = 0;
-  private readonly strings = new StringGuard();
+  private firstByte = 0;
+  private readonly fields = new FieldGuard();
   /** Where the last `check` stopped. */
   end = 0;
 
@@ -26,6 +33,11 @@ export class FramingGuard {
     return this.bodyLeft === 0 && this.headerBytes === 0;
   }
 
+  /** What is wrong is the protocol level of a CONNECT, which has its own answer. */
+  get isOfOtherLevel(): boolean {
+    return this.fields.isOfOtherLevel;
+  }
+
   /**
    * What is wrong with the stream from `from` up to the end of this chunk, or undefined. It may stop in front of
    * a later packet, by that one's first byte: `end` says where.
@@ -36,9 +48,11 @@ export class FramingGuard {
     while (at < length) {
       if (this.bodyLeft > 0) {
         const skipped = Math.min(this.bodyLeft, length - at);
-        const problem = this.strings.isDone ? undefined : this.strings.check(chunk, at, at + skipped);
-        if (problem !== undefined) return problem;
+        const { fields } = this;
+        let problem = fields.isDone ? undefined : fields.check(chunk, at, at + skipped);
         this.bodyLeft -= skipped;
+        if (this.bodyLeft === 0) problem ??= fields.end();
+        if (problem !== undefined) return problem;
         at += skipped;
         continue;
       }
@@ -46,9 +60,9 @@ export class FramingGuard {
       if (this.headerBytes === 0) {
         if (at > from && stopsAt?.(byte)) break;
         at++;
-        const type = byte >> 4;
-        this.type = type;
-        if (type === 0 || type === 15) return `a packet of type ${type}, which MQTT 3.1.1 reserves`;
+        this.firstByte = byte;
+        const problem = firstByteProblem(byte);
+        if (problem !== undefined) return problem;
         this.headerBytes = 1;
         continue;
       }
@@ -63,12 +77,30 @@ export class FramingGuard {
       if (this.headerBytes + this.remainingLength > this.maxPacketBytes) {
         return `a packet of ${this.headerBytes + this.remainingLength} bytes, over the limit of ${this.maxPacketBytes}`;
       }
-      this.strings.begin(this.type);
-      this.bodyLeft = this.remainingLength;
+      const type = this.firstByte >> 4;
+      const body = this.remainingLength;
+      if (body !== (LENGTHS[type] ?? body)) return `a packet of type ${type} with ${body} bytes in it`;
+      this.fields.begin(this.firstByte);
+      this.bodyLeft = body;
       this.headerBytes = 0;
       this.remainingLength = 0;
+      const problem = body === 0 ? this.fields.end() : undefined;
+      if (problem !== undefined) return problem;
     }
     this.end = at;
     return undefined;
   }
+}
+
+function firstByteProblem(byte: number): string | undefined {
+  const type = byte >> 4;
+  if (type === PUBLISH) {
+    if ((byte & 0x06) === 0x06) return "a PUBLISH of QoS 3"; // [MQTT-3.3.1-4]
+    return (byte & 0x0e) === 0x08 ? "a PUBLISH of QoS 0 with DUP" : undefined; // [MQTT-3.3.1-2]
+  }
+  if (type === 0 || type === 15) return `a packet of type ${type}, which MQTT 3.1.1 reserves`;
+  const flags = FLAGS[type];
+  if (flags === undefined) return `a packet of type ${type}, which only a server sends`;
+  if ((byte & 0x0f) === flags) return undefined;
+  return `a packet of type ${type} with the flags ${byte & 0x0f} instead of ${flags}`; // [MQTT-2.2.2-2]
 }

@@ -39,6 +39,8 @@ const UNSUBSCRIBE = 10;
 /** Pieces of one packet are joined when there are so many. */
 const MAX_PIECES = 64;
 const PUBACK_BYTES = 4;
+/** CONNACK with the return code "unacceptable protocol version" (section 3.2.2.3). */
+const OTHER_LEVEL = Buffer.from([0x20, 2, 0, 1]);
 /** The queue of those that wait forgets its head when that has so many. */
 const MAX_DONE = 1_024;
 const NO_BYTES = Buffer.alloc(0);
@@ -282,6 +284,7 @@ export class PublishLane {
     if (guard.isBetweenPackets) this.spend(costOf(chunk[at] as number));
     const problem = guard.check(chunk, at, stopsAt);
     if (problem !== undefined) {
+      if (guard.isOfOtherLevel) socket.write(OTHER_LEVEL); // [MQTT-3.1.2-2]
       socket.destroy(new Error(problem));
       return null;
     }

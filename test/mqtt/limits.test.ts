@@ -6,16 +6,30 @@ import { FakeLog } from "./fake-log.ts";
 import { eventually, RawClient, startBroker } from "./support.ts";
 
 describe("the framing guard", () => {
+  /** A first byte, and what a body begins and ends with around text of any length. */
+  const PUBLISH = [0x30, [0, 1, 0x61], []] as const;
+  const SUBSCRIBE = [0x82, [0, 1], [0, 1, 0x61, 2]] as const;
+  const UNSUBSCRIBE = [0xa2, [0, 1], [0, 1, 0x61]] as const;
   const packet = fc
-    .tuple(fc.constantFrom(3, 4, 8, 12), fc.integer({ min: 0, max: 20_000 }))
-    .map(([type, length]) => {
-      const header = [type << 4];
+    .tuple(fc.constantFrom(PUBLISH, SUBSCRIBE, UNSUBSCRIBE), fc.integer({ min: 0, max: 20_000 }))
+    .map(([[firstByte, before, after], textLength]) => {
+      const text = Buffer.alloc(textLength, 0x61);
+      const isPayload = after.length === 0;
+      const lengthOfText = isPayload ? [] : [textLength >> 8, textLength & 0xff];
+      const qos = firstByte === 0x82 ? [0] : [];
+      const body = Buffer.concat([
+        Buffer.from([...before, ...lengthOfText]),
+        text,
+        Buffer.from([...qos, ...after]),
+      ]);
+      const { length } = body;
+      const header: number[] = [firstByte];
       let left = length;
       do {
         header.push((left % 128) + (left >= 128 ? 128 : 0));
         left = Math.floor(left / 128);
       } while (left > 0);
-      return Buffer.concat([Buffer.from(header), Buffer.alloc(length, 0xff)]);
+      return Buffer.concat([Buffer.from(header), body]);
     });
 
   it("passes packets up to the limit and none above it, however they are cut into chunks", () => {
@@ -52,6 +66,30 @@ describe("a client that misbehaves is closed, and the others notice nothing:", (
     ["both QoS bits", Buffer.from([0x36, 3, 0, 1, 0x61])],
     ["a topic longer than its packet", Buffer.from([0x30, 3, 0xff, 0xff, 0x61])],
     ["a subscription to nothing", Buffer.from([0x82, 2, 0, 1])],
+    ["an end of no subscription", Buffer.from([0xa2, 2, 0, 1])],
+    ["SUBSCRIBE with the packet id 0", Buffer.from([0x82, 6, 0, 0, 0, 1, 0x61, 0])],
+    ["UNSUBSCRIBE with the packet id 0", Buffer.from([0xa2, 5, 0, 0, 0, 1, 0x61])],
+    ["a subscription at QoS 3", Buffer.from([0x82, 6, 0, 1, 0, 1, 0x61, 3])],
+    ["a reserved bit in a subscription", Buffer.from([0x82, 6, 0, 1, 0, 1, 0x61, 4])],
+    [
+      "a reserved bit in a second subscription",
+      Buffer.from([0x82, 10, 0, 1, 0, 1, 0x61, 0, 0, 1, 0x61, 0x80]),
+    ],
+    ["SUBSCRIBE that ends within its QoS", Buffer.from([0x82, 5, 0, 1, 0, 1, 0x61])],
+    ["DUP at QoS 0", Buffer.from([0x38, 4, 0, 1, 0x61, 0x62])],
+    ["PUBLISH that ends within its packet id", Buffer.from([0x32, 4, 0, 1, 0x61, 0, 0xc0, 0])],
+    ["PUBLISH of QoS 2 that ends within its packet id", Buffer.from([0x34, 3, 0, 1, 0x61, 0xc0, 0])],
+    ["PUBREL that ends within its packet id", Buffer.from([0x62, 0, 0xc0, 0])],
+    ["PUBACK of other flags", Buffer.from([0x41, 2, 0, 1])],
+    ["PUBREC of other flags", Buffer.from([0x52, 2, 0, 1])],
+    ["PUBREL of other flags", Buffer.from([0x60, 2, 0, 1])],
+    ["PUBCOMP of other flags", Buffer.from([0x78, 2, 0, 1])],
+    ["SUBSCRIBE of other flags", Buffer.from([0x80, 6, 0, 1, 0, 1, 0x61, 0])],
+    ["UNSUBSCRIBE of other flags", Buffer.from([0xa0, 5, 0, 1, 0, 1, 0x61])],
+    ["PINGREQ of other flags", Buffer.from([0xc1, 0])],
+    ["PINGREQ with something in it", Buffer.from([0xc0, 1, 0])],
+    ["DISCONNECT of other flags", Buffer.from([0xe1, 0])],
+    ["what only a server sends", Buffer.from([0x20, 2, 0, 0])],
     [
       "a second CONNECT",
       generate({
@@ -104,6 +142,19 @@ describe("a client that misbehaves is closed, and the others notice nothing:", (
     expect(broker.stats).toMatchObject({ rejectedClients: 1, connections: 1 });
   });
 
+  it("all this is seen however it is cut into chunks, and behind other packets", () => {
+    const isSeenByAedes = /wildcard|levels|filter$|\$SYS|id of 0|CONNECT/;
+    for (const [name, bytes] of invalid.filter(([name]) => !isSeenByAedes.test(name))) {
+      for (const size of [1, 3, 1_000]) {
+        const guard = new FramingGuard(1_000);
+        const all = Buffer.concat([Buffer.from([0x82, 6, 0, 1, 0, 1, 0x61, 2, 0xc0, 0]), bytes]);
+        let problem: string | undefined;
+        for (let at = 0; at < all.length; at += size) problem ??= guard.check(all.subarray(at, at + size));
+        expect(problem, name).toBeDefined();
+      }
+    }
+  });
+
   it("any bytes at all", async () => {
     const log = new FakeLog("all");
     const { port } = await startBroker(log.log, { limits: { maxPacketBytes: 1_000 } });
@@ -152,6 +203,79 @@ describe("a client that misbehaves is closed, and the others notice nothing:", (
     client.send({ ...all, ...connect });
     expect(await client.until("connack")).toMatchObject({ returnCode });
     await client.untilClosed();
+  });
+
+  const protocol = (name: string): number[] => [0, name.length, ...Buffer.from(name)];
+  /** CONNECT of a client "c", with more behind that. */
+  const connectBytes = (name: string, level: number, flags = 0x02, more: number[] = []): Buffer => {
+    const body = [...protocol(name), level, flags, 0, 0, 0, 1, 0x63, ...more];
+    return Buffer.from([0x10, body.length, ...body]);
+  };
+
+  it.each<[string, number]>([
+    ["MQTT", 0],
+    ["MQTT", 2],
+    ["MQTT", 5],
+    ["MQTT", 6],
+    ["MQTT", 7],
+    ["MQTT", 127],
+    ["MQTT", 0x85],
+    ["MQIsdp", 0],
+    ["MQIsdp", 4],
+    ["MQIsdp", 0x84],
+  ])("%s at level %i gets CONNACK 1, whatever comes behind the level [MQTT-3.1.2-2]", async (name, level) => {
+    const { port, broker } = await startBroker(new FakeLog("all").log);
+    const client = await RawClient.open(port);
+    const bytes = connectBytes(name, level, 0xff, [0xff, 0xff, 0xff]);
+    client.socket.write(bytes.subarray(0, -1));
+    await RawClient.connect(port, "other");
+    expect(client.received).toEqual([]);
+    client.socket.write(bytes.subarray(-1));
+    expect(await client.until("connack")).toMatchObject({ returnCode: 1 });
+    await client.untilClosed();
+    expect(broker.stats).toMatchObject({ rejectedClients: 1, connections: 1 });
+  });
+
+  it("no more is awaited of a level that is not spoken here than may be of any CONNECT", async () => {
+    const { port } = await startBroker(new FakeLog("all").log, { limits: { maxPacketBytes: 1_000 } });
+    const client = await RawClient.open(port);
+    client.socket.write(Buffer.from([0x10, 0xff, 0x7f, ...protocol("MQTT"), 6]));
+    await client.untilClosed();
+    expect(client.received).toEqual([]);
+  });
+
+  it.each<[string, number]>([
+    ["MQTT", 3],
+    ["MQTT", 4],
+    ["MQTT", 0x84],
+    ["MQIsdp", 3],
+    ["MQIsdp", 0x83],
+  ])("%s at level %i is served, that of a bridge too", async (name, level) => {
+    const { port } = await startBroker(new FakeLog("all").log);
+    const client = await RawClient.open(port);
+    client.socket.write(connectBytes(name, level));
+    expect(await client.until("connack")).toMatchObject({ returnCode: 0 });
+  });
+
+  const WILL = [0, 1, 0x77, 0, 1, 0x78];
+  it.each<[string, Buffer]>([
+    ["a will of QoS 3 [MQTT-3.1.2-14]", connectBytes("MQTT", 4, 0x1e, WILL)],
+    ["a retained will of QoS 3 [MQTT-3.1.2-14]", connectBytes("MQTT", 4, 0x3e, WILL)],
+    ["the QoS of a will that is none [MQTT-3.1.2-13]", connectBytes("MQTT", 4, 0x0a)],
+    ["the retain flag of a will that is none [MQTT-3.1.2-15]", connectBytes("MQTT", 4, 0x22)],
+    ["a password without a user name [MQTT-3.1.2-22]", connectBytes("MQTT", 4, 0x42, [0, 1, 0x70])],
+    ["a reserved flag [MQTT-3.1.2-3]", connectBytes("MQTT", 4, 0x03)],
+    ["a protocol that is not MQTT [MQTT-3.1.2-1]", connectBytes("MQXX", 4)],
+    ["a name that MQTT's is the beginning of [MQTT-3.1.2-1]", connectBytes("MQIsdpMQIsdp", 3)],
+  ])("CONNECT with %s is closed without an answer, and nothing comes of it", async (_name, bytes) => {
+    const log = new FakeLog("all");
+    const { port, broker } = await startBroker(log.log);
+    const client = await RawClient.open(port);
+    client.socket.write(bytes);
+    await client.untilClosed();
+    expect(client.received).toEqual([]);
+    expect(log.values).toEqual([]);
+    expect(broker.stats).toMatchObject({ rejectedClients: 1, connections: 0 });
   });
 
   it("a kept session without a client id gets its CONNACK", async () => {
