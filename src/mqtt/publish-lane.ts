@@ -34,6 +34,7 @@ const MIN_COST = 128;
 const PASSED_COST = 256;
 const SUBSCRIBE_COST = 2_048;
 /** MQTT 3.1.1, section 2.2.1. */
+const CONNECT = 1;
 const SUBSCRIBE = 8;
 const UNSUBSCRIBE = 10;
 /** Pieces of one packet are joined when there are so many. */
@@ -105,6 +106,8 @@ export class PublishLane {
   private oldest = 0;
   /** Packet ids whose PUBACK is due. */
   private acknowledged: number[] = [];
+  /** Waits for the PUBACKs of all that was taken; nothing is read until then. */
+  private behindAcks: (() => void) | undefined;
   /** A sensor mostly has one topic: decoded and checked once. */
   private topicBytes: Uint8Array = NO_BYTES;
   private topic = "";
@@ -150,9 +153,17 @@ export class PublishLane {
   }
 
   private writeAcks(): void {
+    this.writeDueAcks();
+    const { behindAcks } = this;
+    if (behindAcks === undefined || this.waiting.length > 0) return;
+    this.behindAcks = undefined;
+    behindAcks();
+  }
+
+  private writeDueAcks(): void {
     const { socket, acknowledged } = this;
     this.acknowledged = [];
-    if (socket.destroyed || socket.writableEnded) return;
+    if (socket.destroyed || socket.writableEnded || acknowledged.length === 0) return;
     const bytes = Buffer.allocUnsafe(acknowledged.length * PUBACK_BYTES);
     let at = 0;
     for (const id of acknowledged) {
@@ -162,6 +173,19 @@ export class PublishLane {
       bytes[at++] = id & 0xff;
     }
     socket.write(bytes);
+  }
+
+  /**
+   * Ends the connection when what was taken before is acknowledged: a client that did not hear of it would send it
+   * again over the next connection, and after it again what ended this one.
+   */
+  private end(problem: string): void {
+    const { guard, socket } = this;
+    this.behindAcks = () => {
+      if (guard.isOfOtherLevel) socket.write(OTHER_LEVEL); // [MQTT-3.1.2-2]
+      socket.destroy(new Error(problem));
+    };
+    this.writeAcks();
   }
 
   /** Has aedes read again, once for all that ends in this turn. */
@@ -217,6 +241,7 @@ export class PublishLane {
 
   private isFull(): boolean {
     this.isHeldUp =
+      this.behindAcks !== undefined ||
       this.isDraining ||
       this.turnBytes >= TURN_BYTES ||
       this.inFlight >= this.limits.maxInFlight ||
@@ -262,7 +287,12 @@ export class PublishLane {
         this.putBack(chunk.subarray(at));
         return null;
       }
-      if (!isPlainPublish(chunk[at] as number)) return this.pass(chunk, at);
+      const firstByte = chunk[at] as number;
+      if (firstByte >> 4 === CONNECT) {
+        this.end("a second CONNECT"); // [MQTT-3.1.0-2]
+        return null;
+      }
+      if (!isPlainPublish(firstByte)) return this.pass(chunk, at);
       const size = packetBytes(chunk, at);
       if (size < 0 || size > this.maxPacketBytes) return this.pass(chunk, at);
       const end = at + size;
@@ -272,20 +302,28 @@ export class PublishLane {
         this.neededBytes = size === 0 ? this.piecesBytes + 1 : size;
         return null;
       }
-      if (!this.take(chunk, at, end, client)) return this.pass(chunk, at);
+      if (!this.take(chunk, at, end, client)) return this.passBehindAcks(chunk, at);
       at = end;
     }
     return null;
   }
 
+  /** One that aedes ends the connection for, most likely. */
+  private passBehindAcks(chunk: Buffer, at: number): Buffer | null {
+    this.writeAcks();
+    if (this.waiting.length === 0) return this.pass(chunk, at);
+    this.putBack(chunk.subarray(at));
+    this.behindAcks = () => this.goOn();
+    return null;
+  }
+
   /** For aedes, from here to the next packet that is not, or that is for another turn; whatever begins here is. */
   private pass(chunk: Buffer, at: number, stopsAt = this.stopsAt): Buffer | null {
-    const { guard, socket } = this;
+    const { guard } = this;
     if (guard.isBetweenPackets) this.spend(costOf(chunk[at] as number));
     const problem = guard.check(chunk, at, stopsAt);
     if (problem !== undefined) {
-      if (guard.isOfOtherLevel) socket.write(OTHER_LEVEL); // [MQTT-3.1.2-2]
-      socket.destroy(new Error(problem));
+      this.end(problem);
       return null;
     }
     if (guard.end < chunk.length) this.putBack(chunk.subarray(guard.end));
@@ -293,7 +331,7 @@ export class PublishLane {
   }
 
   private readonly stopsAt = (firstByte: number): boolean => {
-    if (isPlainPublish(firstByte) || this.turnBytes >= TURN_BYTES) return true;
+    if (isPlainPublish(firstByte) || firstByte >> 4 === CONNECT || this.turnBytes >= TURN_BYTES) return true;
     this.spend(costOf(firstByte));
     return false;
   };

@@ -356,6 +356,45 @@ describe("the straight way of a PUBLISH", () => {
   });
 });
 
+describe("what was taken before the connection ends is acknowledged before, and once it is on disk:", () => {
+  const before = [1, 2, 3].map((messageId) => ({ ...ONE, messageId }));
+
+  it.each<[string, Buffer, RegExp]>([
+    ["a packet over the limit", Buffer.from([0x32, 0xff, 0x7f]), /over the limit/],
+    ["a PUBLISH that is malformed", Buffer.from([0x38, 4, 0, 1, 0x61, 0x62]), /DUP/],
+    ["a second CONNECT", bytesOf([{ cmd: "connect", clientId: "c", protocolVersion: 4 }]), /second CONNECT/],
+    ["a second CONNECT behind another packet", Buffer.from([0xc0, 0, 0x10, 2, 0, 1]), /second CONNECT/],
+  ])("%s", async (_name, bytes, words) => {
+    const harness = new Harness().open();
+    harness.onTake = () => {};
+    harness.socket.push(Buffer.concat([bytesOf(before), bytes, bytesOf([ONE])]));
+    await turns();
+    for (const taken of harness.taken.slice(0, 2)) harness.settle(taken);
+    await turns();
+    expect(harness.acknowledged).toEqual([1, 2]);
+    expect(harness.error).toBeUndefined();
+    harness.settle(harness.taken[2] as LanePublish);
+    await turns();
+    expect(harness.acknowledged).toEqual([1, 2, 3]);
+    expect(harness.error?.message).toMatch(words);
+    expect(harness.taken).toHaveLength(3);
+  });
+
+  it("a topic that nobody may publish to, for which aedes ends it", async () => {
+    const log = new FakeLog("all");
+    log.hold = true;
+    const { port } = await startBroker(log.log);
+    const client = await RawClient.connect(port, "c");
+    client.socket.write(Buffer.concat([bytesOf(before), Buffer.from([0x32, 5, 0, 1, 0x23, 0, 9])]));
+    await eventually(() => expect(log.held).toHaveLength(3));
+    await turns();
+    expect(client.closed).toBe(false);
+    log.release();
+    await client.untilClosed();
+    expect(client.of("puback").map(({ messageId }) => messageId)).toEqual([1, 2, 3]);
+  });
+});
+
 describe("in the broker", () => {
   it("a message that no rule takes is acknowledged behind the one before it that waits for its commit", async () => {
     const log = new FakeLog("all");
