@@ -110,6 +110,7 @@ function messageLines({ stats, upMs }: GatewayStatus): Line[] {
     [ingest.mappingProblems, "stored in part"],
     [ingest.droppedUnmatched, "dropped: no mapping matched"],
     [ingest.droppedFailed, "dropped: the mapping failed"],
+    [ingest.droppedForbidden, "dropped: sent to $SYS"],
     [ingest.refused, "refused by the log"],
   ] as const;
   const exceptions = lost.filter(([count]) => count > 0).map(([count, what]) => `${grouped(count)} ${what}`);

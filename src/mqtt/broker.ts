@@ -36,9 +36,11 @@ import { type Publisher, Sessions, type StoredPacket } from "./sessions.ts";
 import {
   filterProblem,
   grantedQos,
+  isOfBroker,
   MAX_TOPIC_LEVELS,
   publishProblem,
   type Subscriptions,
+  topicProblem,
 } from "./topic-rules.ts";
 
 export interface MqttBrokerOptions {
@@ -292,7 +294,7 @@ export class MqttBroker {
         alive: () => client._keepaliveTimer?.refresh(),
         waitForDrain: (drained) => client.waitForDrain(drained),
         mayPublishTo: (mqttTopic) =>
-          publishProblem(mqttTopic) === undefined && mqttTopic.split("/").length <= MAX_TOPIC_LEVELS,
+          topicProblem(mqttTopic) === undefined && mqttTopic.split("/").length <= MAX_TOPIC_LEVELS,
       }),
     );
   }
@@ -324,8 +326,10 @@ export class MqttBroker {
     packet: Publish,
     done: (error?: Error | null) => void,
   ): void {
+    // Of what is to be dropped only QoS 2 comes here; it is where its packet id would be stored.
+    const problemOf = packet.qos === 2 ? topicProblem : publishProblem;
     // [MQTT-2.3.1-1]
-    const problem = packet.messageId === 0 ? "wherever, with the packet id 0" : publishProblem(packet.topic);
+    const problem = packet.messageId === 0 ? "wherever, with the packet id 0" : problemOf(packet.topic);
     if (problem !== undefined) {
       done(new Error(`a publish to ${problem}`));
       return;
@@ -346,6 +350,13 @@ export class MqttBroker {
   /** A PUBLISH of QoS 0 or 1 that did not go by aedes. */
   private take(client: ConnectedClient, publish: LanePublish, lane: PublishLane): void {
     if (this.stopping !== undefined || client.isRefused) return; // as above
+    if (isOfBroker(publish.topic)) {
+      this.ingest.dropForbidden(publish.topic, () => {
+        lane.acknowledge(publish);
+        lane.finish(publish);
+      });
+      return;
+    }
     this.append(client, publish, false, (error) => {
       if (error !== null) {
         this.refuse(client, error, () => client.conn.destroy(error));
@@ -363,6 +374,10 @@ export class MqttBroker {
       if (this.stopping !== undefined) return; // as above
       if (client.isRefused) {
         reject(COMES_AGAIN);
+        return;
+      }
+      if (isOfBroker(packet.topic)) {
+        this.ingest.dropForbidden(packet.topic, resolve);
         return;
       }
       this.append(client, packet, false, (error) => {
@@ -441,6 +456,8 @@ export class MqttBroker {
    */
   private authorizeForward<P extends Forwarded>(client: ConnectedClient, packet: P): P | null {
     if (packet.qos === 0) return packet;
+    // The broker's own are of QoS 0: this was dropped.
+    if (isOfBroker(packet.topic)) return null;
     if (client.clean && packet.qos === 1 && !packet.retain) return packet;
     const qos = Math.min(packet.qos, grantedQos(client.subscriptions, packet.topic));
     if (client.clean || qos === 0) return qos === packet.qos ? packet : { ...packet, qos };

@@ -49,6 +49,8 @@ export interface IngestStats {
   readonly droppedUnmatched: number;
   /** Acknowledged and dropped because a rule failed (`onError: drop`). */
   readonly droppedFailed: number;
+  /** Acknowledged and dropped because nobody may publish to that MQTT topic (`$SYS`). */
+  readonly droppedForbidden: number;
   /** The log refused; not acknowledged. */
   readonly refused: number;
   /** Waiting for their commit now. */
@@ -108,6 +110,7 @@ export class Ingest {
     skipped: 0,
     droppedUnmatched: 0,
     droppedFailed: 0,
+    droppedForbidden: 0,
     refused: 0,
     inFlight: 0,
   };
@@ -190,6 +193,21 @@ export class Ingest {
         this.create(packet, mapping, done);
         break;
     }
+  }
+
+  /**
+   * For what nobody may publish. Refused, which ends a connection, it would come again over the next one, and the
+   * client would never get past it.
+   */
+  dropForbidden(mqttTopic: string, done: () => void): void {
+    this.counts.droppedForbidden++;
+    this.repeats.say("forbidden", (heldBack) =>
+      this.logger.warn(
+        { mqttTopic, heldBack, total: this.counts.droppedForbidden },
+        "dropped a message to $SYS: nobody may publish there but the broker",
+      ),
+    );
+    queueMicrotask(done);
   }
 
   /** Resolves when nothing waits for its commit. */

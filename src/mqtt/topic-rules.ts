@@ -9,10 +9,16 @@ const SYS = "$SYS";
 export type Subscriptions = Readonly<Record<string, { readonly qos: 0 | 1 | 2 }>>;
 
 /** Why nobody may publish there, in words that follow "a publish to", or undefined. */
-export function publishProblem(mqttTopic: string): string | undefined {
+export const publishProblem = (mqttTopic: string): string | undefined =>
+  topicProblem(mqttTopic) ?? (isOfBroker(mqttTopic) ? `${SYS}, which is the broker's own` : undefined);
+
+/** Section 4.7.2. What a client sends there all the same is acknowledged and dropped [MQTT-3.3.5-2]. */
+export const isOfBroker = (mqttTopic: string): boolean => mqttTopic.startsWith(SYS);
+
+/** Why it is no MQTT topic of a PUBLISH, as above, or undefined. */
+export function topicProblem(mqttTopic: string): string | undefined {
   if (mqttTopic === "") return "an empty MQTT topic"; // [MQTT-4.7.3-1]
   if (/[+#\0]/.test(mqttTopic)) return "an MQTT topic with a wildcard or U+0000"; // [MQTT-3.3.2-2], [MQTT-4.7.3-2]
-  if (mqttTopic.startsWith(SYS)) return `${SYS}, which is the broker's own`; // section 4.7.2
   return undefined;
 }
 

@@ -168,6 +168,56 @@ describe("an acknowledgement", () => {
     await client.until("puback");
     expect(ingest.stats).toMatchObject({ droppedUnmatched: 1, stored: 0 });
   });
+
+  it.each(["$SYS/x", "$SYS"])(
+    "is given at every QoS for a message to %s, which is counted, goes nowhere and holds up nothing [MQTT-3.3.5-2]",
+    async (topic) => {
+      const log = new FakeLog("all");
+      const { port, broker, ingest } = await startBroker(log.log);
+      const subscriptions = ["$SYS/x", "$SYS", "#"].map((filter) => ({ topic: filter, qos: 2 }));
+      const subscriber = await RawClient.connect(port, "s");
+      const kept = await RawClient.connect(port, "kept", { clean: false });
+      for (const client of [subscriber, kept]) {
+        client.send({ cmd: "subscribe", messageId: 1, subscriptions });
+        await client.until("suback");
+      }
+      const client = await RawClient.connect(port, "c", { clean: false });
+      client.publish("a", "before", 1, 1);
+      client.publish(topic, "bad", 0);
+      client.publish(topic, "bad", 1, 2, { retain: true });
+      client.publish(topic, "bad", 2, 3, { retain: true });
+      client.publish(topic, "bad", 2, 3, { retain: true, dup: true });
+      client.publish("a", "after", 1, 4);
+      await client.until("puback", 3);
+      expect(client.of("puback").map(({ messageId }) => messageId)).toEqual([1, 2, 4]);
+      await client.until("pubrec", 2);
+      client.send({ cmd: "pubrel", messageId: 3 });
+      await client.until("pubcomp");
+      for (const other of [subscriber, kept]) {
+        await other.until("publish", 2);
+        await other.roundTrip();
+        const payloads = other.of("publish").map((packet) => "payload" in packet && String(packet.payload));
+        expect(payloads).toEqual(["before", "after"]);
+      }
+      expect(log.values).toEqual(["before", "after"]);
+      expect(ingest.stats).toMatchObject({ droppedForbidden: 3, stored: 2 });
+      expect(broker.stats).toMatchObject({ retainedMessages: 0, rejectedClients: 0, connections: 3 });
+    },
+  );
+
+  it("of what was good comes once, though the mqtt package has a message to $SYS among it", async () => {
+    const log = new FakeLog("all");
+    const { url } = await startBroker(log.log);
+    const client = await connectAsync(url, { clientId: "c", clean: false, reconnectPeriod: 5 });
+    const topics = ["a", "b", "$SYS/x", "c"];
+    await Promise.all(
+      topics.flatMap((topic) =>
+        ([1, 2] as const).map((qos) => client.publishAsync(topic, `${topic} ${qos}`, { qos })),
+      ),
+    );
+    await client.endAsync();
+    expect(log.values.toSorted()).toEqual(["a 1", "a 2", "b 1", "b 2", "c 1", "c 2"]);
+  });
 });
 
 describe("as an MQTT broker", () => {

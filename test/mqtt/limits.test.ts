@@ -105,12 +105,12 @@ describe("a client that misbehaves is closed, and the others notice nothing:", (
       "a wildcard in PUBLISH",
       generate({ cmd: "publish", topic: "a/+", payload: "", qos: 0, retain: false, dup: false }),
     ],
+    [
+      "a wildcard under $SYS in PUBLISH",
+      Buffer.from([0x34, 10, 0, 6, 0x24, 0x53, 0x59, 0x53, 0x2f, 0x2b, 0, 1]),
+    ],
     ["a packet id of 0", Buffer.from([0x32, 5, 0, 1, 0x61, 0, 0])],
     ["U+0000 in PUBLISH", Buffer.from([0x30, 3, 0, 1, 0])],
-    [
-      "a publish to $SYS",
-      generate({ cmd: "publish", topic: "$SYS/x", payload: "", qos: 0, retain: false, dup: false }),
-    ],
     [
       "more than 100 levels",
       generate({ cmd: "publish", topic: "/".repeat(200), payload: "", qos: 0, retain: false, dup: false }),
@@ -143,7 +143,7 @@ describe("a client that misbehaves is closed, and the others notice nothing:", (
   });
 
   it("all this is seen however it is cut into chunks, and behind other packets", () => {
-    const isSeenByAedes = /wildcard|levels|filter$|\$SYS|id of 0|CONNECT/;
+    const isSeenByAedes = /wildcard|levels|filter$|id of 0|CONNECT/;
     for (const [name, bytes] of invalid.filter(([name]) => !isSeenByAedes.test(name))) {
       for (const size of [1, 3, 1_000]) {
         const guard = new FramingGuard(1_000);
