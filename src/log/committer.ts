@@ -7,7 +7,7 @@
  * that everything that was read from the sockets together is in it.
  */
 import { LogError, messageOf, ProtocolError } from "../errors.ts";
-import { bodyOfSync, lengthsProblem, rawRecords } from "../wire/raw-records.ts";
+import { bodyOfSync, bodyProblem, rawRecords, recordsProblem } from "../wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
@@ -323,7 +323,10 @@ function checkKeys(entry: Append, stream: string): void {
   throw new LogError("KEYLESS_RECORD", `stream ${stream} is compacted and takes no record without a key`);
 }
 
-/** What cannot be looked into now could not be compacted later: a body of no known codec, or a bomb. */
+/**
+ * What cannot be looked into now could not be compacted later: a body of no known codec, or a bomb. Being open, a
+ * compressed one is checked as what is not compressed is.
+ */
 function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
   const body = bodyOfSync(batch, MAX_WINDOW_BYTES);
   if (body === undefined) {
@@ -332,11 +335,12 @@ function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
   }
   try {
     for (const { key } of rawRecords(batch, body)) if (key === null) return false;
-    return true;
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error;
     throw new LogError("CORRUPT_BATCH", `a record batch with ${error.message}`);
   }
+  refuseRecords(bodyProblem(batch, body));
+  return true;
 }
 
 function checkBatch(batch: Buffer, maxBytes: number): void {
@@ -345,8 +349,11 @@ function checkBatch(batch: Buffer, maxBytes: number): void {
     (batchBytes(batch) !== batch.length ? "more than one batch" : undefined) ??
     (recordCountOf(batch) !== batch.readInt32BE(23) + 1 ? "a record count that does not fit" : undefined);
   if (problem !== undefined) throw new LogError("CORRUPT_BATCH", `a record batch with ${problem}`);
-  const mismatch = lengthsProblem(batch);
-  if (mismatch !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${mismatch}`);
+  refuseRecords(recordsProblem(batch));
+}
+
+function refuseRecords(problem: string | undefined): void {
+  if (problem !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${problem}`);
 }
 
 /** Encodes a window; base offsets follow each partition's last committed one. */

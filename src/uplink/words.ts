@@ -64,7 +64,11 @@ const CODES: Readonly<Record<number, Row>> = {
   59: ["UNKNOWN_PRODUCER_ID", "the cluster has forgotten the producer"],
   74: ["FENCED_LEADER_EPOCH", "the partition's leader has moved"],
   76: ["UNSUPPORTED_COMPRESSION_TYPE", "the cluster does not take this compression", "Change `compression`."],
-  87: ["INVALID_RECORD", "the topic refuses a record", "A compacted topic takes only records with a key."],
+  87: [
+    "INVALID_RECORD",
+    "the topic refuses a record",
+    "A compacted topic takes only records with a key, and no topic one that does not parse: a header without a name.",
+  ],
   88: ["UNSTABLE_OFFSET_COMMIT", "a transaction is still being finished"],
   90: ["PRODUCER_FENCED", "a newer producer has the same transactional id"],
 };

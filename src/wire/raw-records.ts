@@ -30,6 +30,9 @@ import {
 
 /** `attributes`: which codec. */
 const CODEC_BITS = 0x7;
+const ATTRIBUTES_BYTES = 1;
+/** A varint's bytes at most. */
+const MAX_INT_BYTES = 5;
 /** A varlong's bytes at most. */
 const MAX_DELTA_BYTES = 10;
 /** Deltas beyond it are not exact in a double once they are zig-zagged. */
@@ -100,28 +103,78 @@ export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
 }
 
 /**
- * Why the records' lengths do not add up to their count and the body's size; undefined where they do, and for
- * a compressed body. Cheaper than `rawRecords`: it only steps over them.
+ * Why the records of `batch` are not as many as it says, each exactly as long as its fields; undefined where they
+ * are, and for a compressed batch, which is not opened.
  */
-export function lengthsProblem(batch: Buffer): string | undefined {
+export function recordsProblem(batch: Buffer): string | undefined {
   if (codecOf(batch) !== Codec.NONE) return undefined;
-  const end = batchBytes(batch);
-  const count = recordCountOf(batch);
-  let at = BATCH_HEADER_BYTES;
-  for (let left = count; left > 0; left--) {
-    let raw = 0;
-    let shift = 0;
-    let byte: number;
-    do {
-      if (at >= end || shift > 28) return `${count} records of which ${left} are not there`;
-      byte = batch[at++] as number;
-      raw += (byte & 0x7f) * 2 ** shift;
-      shift += 7;
-    } while (byte >= 0x80);
-    if (raw % 2 === 1) return "a record of negative length";
-    at += raw / 2;
+  return problemFrom(batch, BATCH_HEADER_BYTES, batchBytes(batch), recordCountOf(batch));
+}
+
+/** As `recordsProblem`, of an opened body. */
+export function bodyProblem(batch: Buffer, body: Buffer): string | undefined {
+  return problemFrom(body, 0, body.length, recordCountOf(batch));
+}
+
+// What follows sees every byte that an uncompressed Produce brings: nothing is allocated, one pass. A place that
+// cannot be reached is one behind the end, and stays so.
+
+function problemFrom(source: Buffer, from: number, end: number, count: number): string | undefined {
+  let at = from;
+  for (let index = 0; index < count; index++) {
+    const bodyAt = behindVarint(source, at, end, MAX_INT_BYTES);
+    if (bodyAt > end) return `${count} records of which ${count - index} are not there`;
+    const length = signedAt(source, at, bodyAt);
+    if (length < 0) return `record ${index} of negative length`;
+    at = bodyAt + length;
+    if (at > end) return `record ${index} that ends at byte ${at} of ${end}`;
+    const problem = fieldsProblem(source, bodyAt, at);
+    if (problem !== undefined) return `record ${index} ${problem}`;
   }
   return at === end ? undefined : `${count} records that end at byte ${at} of ${end}`;
+}
+
+/** Why the bytes from `from` to `end` are not exactly the fields of a record. */
+function fieldsProblem(source: Buffer, from: number, end: number): string | undefined {
+  let at = behindVarint(source, from + ATTRIBUTES_BYTES, end, MAX_DELTA_BYTES);
+  at = behindVarint(source, at, end, MAX_INT_BYTES); // the offset
+  at = behindBytes(source, at, end, -1); // the key
+  at = behindBytes(source, at, end, -1); // the value
+  const headersAt = behindVarint(source, at, end, MAX_INT_BYTES);
+  if (headersAt > end) return "whose fields do not fit into it";
+  let left = signedAt(source, at, headersAt);
+  if (left < 0) return "with a negative number of headers";
+  at = headersAt;
+  for (; left > 0; left--) {
+    const valueAt = behindBytes(source, at, end, 0);
+    at = behindBytes(source, valueAt, end, -1);
+    // Java consumers end at a name that is null: it must never come to the log.
+    if (valueAt > end) return "with a header without a name, or with one longer than it";
+    if (at > end) return "with a header that is longer than it";
+  }
+  return at === end ? undefined : "that is longer than its fields";
+}
+
+function behindVarint(source: Buffer, from: number, end: number, mostBytes: number): number {
+  const last = Math.min(from + mostBytes, end);
+  for (let at = from; at < last; ) if ((source[at++] as number) < 0x80) return at;
+  return end + 1;
+}
+
+/** The end of bytes with their length before them, which is `least` or more; -1 is null. */
+function behindBytes(source: Buffer, from: number, end: number, least: number): number {
+  const at = behindVarint(source, from, end, MAX_INT_BYTES);
+  if (at > end) return at;
+  const length = signedAt(source, from, at);
+  if (length < least) return end + 1;
+  return length > 0 ? Math.min(at + length, end + 1) : at;
+}
+
+/** The varint that lies from `from` to `to`. */
+function signedAt(source: Buffer, from: number, to: number): number {
+  let raw = 0;
+  for (let at = to - 1; at >= from; at--) raw = raw * 0x80 + ((source[at] as number) & 0x7f);
+  return raw % 2 === 0 ? raw / 2 : -(raw + 1) / 2;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { batchOf, encodeHeaders } from "../../src/wire/record-batch.ts";
 import { append, openStore, partitionOf, record, values } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
@@ -102,6 +103,20 @@ describe("the group commit", () => {
     await Promise.all([queued, closed]);
     const again = await openStore("/data", { fileSystem: disk });
     expect(await values(partitionOf(again.stream("s")))).toEqual(["queued"]);
+  });
+
+  it("takes no producer's batch with a header that has no name, and says which record it is in", async () => {
+    const store = await openStore("/data", { fileSystem: new MemoryFileSystem() });
+    const partition = partitionOf(await store.createStream("s", 1, {}, "protocol"));
+    const { key, value, timestamp } = record(partition, null, "x");
+    const good = { key, value, timestamp, headers: encodeHeaders([{ key: "", value: null }]) };
+    const nameless = { ...good, headers: Buffer.from([2, 1, 0]) };
+    await expect(append(store, [{ partition, batch: batchOf([good, nameless]) }])).rejects.toMatchObject({
+      code: "INVALID_RECORDS",
+      message: "a record batch with record 1 with a header without a name, or with one longer than it",
+    });
+    await append(store, [{ partition, batch: batchOf([good, good]) }]);
+    expect(partition.highWatermark).toBe(2);
   });
 
   it("spreads records without a key by commits, not by records", async () => {

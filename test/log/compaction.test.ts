@@ -438,7 +438,7 @@ describe("compaction", () => {
     }
   });
 
-  it("refuses records without a key on a compacted stream, compressed or not", async () => {
+  it("refuses records without a key on a compacted stream, and what does not parse, compressed or not", async () => {
     const { store, partition } = await world();
     const refused = { code: "KEYLESS_RECORD" };
     await expect(append(store, [record(partition, null, "x")])).rejects.toMatchObject(refused);
@@ -452,7 +452,10 @@ describe("compaction", () => {
     const garbage = sentBatch([{ key: "a", value: "1" }], { body: Buffer.from("no records") });
     const bomb = sentBatch([{ key: "a", value: "1" }], { codec: 1, body: Buffer.alloc(20 << 20) });
     const unreadable = sentBatch([{ key: "a", value: "1" }], { codec: 3, body: Buffer.from("no lz4") });
-    for (const one of [garbage, bomb, unreadable]) {
+    // Length, attributes, time, offset, key "k", value "v", one header: its name is null.
+    const body = Buffer.from([20, 0, 0, 0, 2, 107, 2, 118, 2, 1, 0]);
+    const [plain, gzipped] = [0, 1].map((codec) => sentBatch([{ key: "k", value: "v" }], { codec, body }));
+    for (const one of [garbage, bomb, unreadable, plain as Buffer, gzipped as Buffer]) {
       await expect(send(store, partition, one)).rejects.toMatchObject({ code: "INVALID_RECORDS" });
     }
     expect(partition.highWatermark).toBe(0);

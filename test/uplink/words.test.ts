@@ -23,3 +23,7 @@ test("a code that has a sentence has it under Kafka's own name", () => {
   expect(named.filter(({ kafka, here }) => kafka !== here)).toEqual([]);
   expect(new KafkaError(49, "x").code).toBe("INVALID_PRODUCER_ID_MAPPING");
 });
+
+test("a refused record may have no key, or not parse: both are said", () => {
+  expect(new KafkaError(87, "x").mend).toMatch(/key.*header without a name/);
+});

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ProtocolError } from "../../src/errors.ts";
 import { crc32c } from "../../src/wire/crc32c.ts";
-import { lengthsProblem, rawRecords } from "../../src/wire/raw-records.ts";
+import { bodyProblem, rawRecords, recordsProblem } from "../../src/wire/raw-records.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
@@ -99,7 +99,7 @@ describe("a record batch", () => {
         for (const look of [
           () => decodeRecords(batch, 1 << 20),
           () => [...rawRecords(batch, batch.subarray(BATCH_HEADER_BYTES))],
-          () => lengthsProblem(batch),
+          () => recordsProblem(batch),
         ]) {
           try {
             look();
@@ -115,12 +115,59 @@ describe("a record batch", () => {
   it("says when the records' lengths do not add up to what its header says", () => {
     const plain = { key: null, headers: encodeHeaders([]), timestamp: 1 };
     const batch = batchOf(["a", "bb", "ccc"].map((text) => ({ ...plain, value: Buffer.from(text) })));
-    expect(lengthsProblem(batch)).toBeUndefined();
+    expect(recordsProblem(batch)).toBeUndefined();
     for (const count of [0, 2, 4, 2 ** 31 - 1]) {
       const wrong = Buffer.from(batch);
       wrong.writeInt32BE(count, 57);
-      expect(lengthsProblem(wrong)).toMatch(/records/);
+      expect(recordsProblem(wrong)).toMatch(/records/);
     }
+  });
+
+  it("has no problem with records as they are encoded", () => {
+    fc.assert(
+      fc.property(fc.array(record, { minLength: 1, maxLength: 20 }), (records) => {
+        const batch = batchOf(records.map((one) => ({ ...one, headers: encodeHeaders(one.headers) })));
+        expect(recordsProblem(batch)).toBeUndefined();
+        expect(bodyProblem(batch, batch.subarray(BATCH_HEADER_BYTES))).toBeUndefined();
+      }),
+    );
+  });
+
+  // Attributes, time and offset, then as a rule key "k", value "v", headers.
+  it.each([
+    ["a header without a name", [0, 0, 2, 2, 107, 2, 118, 2, 1, 0], /record 1 with a header without a name/],
+    ["a negative number of headers", [0, 0, 2, 2, 107, 2, 118, 1], /record 1 with a negative number/],
+    ["a header's value of length -2", [0, 0, 2, 2, 107, 2, 118, 2, 0, 3], /record 1 with a header/],
+    ["a header's name that goes beyond it", [0, 0, 2, 2, 107, 2, 118, 2, 2], /record 1 with a header/],
+    ["fewer headers than it says", [0, 0, 2, 2, 107, 2, 118, 4, 0, 0], /record 1 with a header/],
+    ["a key of length -2", [0, 0, 2, 3, 0, 0], /record 1 whose fields/],
+    ["a value of length -2", [0, 0, 2, 1, 3, 0], /record 1 whose fields/],
+    ["a key that goes beyond it", [0, 0, 2, 12, 107, 2, 118, 0], /record 1 whose fields/],
+    ["no fields", [], /record 1 whose fields/],
+    ["a byte behind its headers", [0, 0, 2, 2, 107, 2, 118, 0, 0], /record 1 that is longer/],
+    ["a number of six bytes", [0, 0, 128, 128, 128, 128, 128, 0, 1, 1, 0], /record 1 whose fields/],
+    ["a negative length", [0, 0, 2, 1, 1, 0], /record 1 of negative length/, 1],
+    ["a length beyond the batch", [0, 0, 2, 1, 1, 0], /record 1 that ends/, 14],
+    ["a length that is not whole", [], /2 records of which 1 are not there/, 0x80],
+  ])(
+    "is told from one with %s in a record, which it names",
+    (_, fields, words, length = fields.length * 2) => {
+      const plain = { key: null, headers: encodeHeaders([]), timestamp: 1 };
+      const sound = batchOf([{ ...plain, value: Buffer.from("first") }]);
+      const batch = Buffer.concat([sound, Buffer.from([length, ...fields])]);
+      batch.writeInt32BE(batch.length - 12, 8);
+      batch.writeInt32BE(1, 23);
+      batch.writeInt32BE(2, 57);
+      expect(recordsProblem(batch)).toMatch(words);
+      expect(bodyProblem(batch, batch.subarray(BATCH_HEADER_BYTES))).toMatch(words);
+      batch.writeInt16BE(1, 21);
+      expect(recordsProblem(batch)).toBeUndefined();
+    },
+  );
+
+  it("is sound with a header whose value is null, and with an empty name", () => {
+    const headers = encodeHeaders([{ key: "", value: null }]);
+    expect(recordsProblem(batchOf([{ key: null, value: null, headers, timestamp: 1 }]))).toBeUndefined();
   });
 
   it("keeps offsets and times beyond 32 bits", () => {
