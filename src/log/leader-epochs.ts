@@ -49,4 +49,15 @@ export class LeaderEpochs {
     // It was made since.
     return 0;
   }
+
+  /** In which `offset` of a partition was written, or will be; undefined where that is no longer known. */
+  of(offset: number, streamId: string, partition: number): number | undefined {
+    for (const [later, starts] of this.starts) {
+      const end = starts[streamId]?.[partition];
+      if (end === undefined || end <= offset) continue;
+      // None before the first one begins in the catalog.
+      return later === 1 || this.starts.has(later - 1) ? later - 1 : undefined;
+    }
+    return this.current;
+  }
 }

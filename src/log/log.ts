@@ -161,6 +161,12 @@ export interface Partition {
   endOfEpoch(epoch: number): number | undefined;
 
   /**
+   * The leader epoch of what is or will be at `offset`, by the catalog: what a batch says is under no checksum.
+   * Undefined where it is too old to be known.
+   */
+  epochAt(offset: number): number | undefined;
+
+  /**
    * Whole committed batches from the one that *contains* `offset` on, or the next one where compaction left a
    * gap (read on at `endOffsetOf` them), about `maxBytes` of them but always at least one; empty at the high
    * watermark. Slices that must not be changed. Synchronous where memory has

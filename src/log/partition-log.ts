@@ -85,6 +85,10 @@ export class PartitionLog implements Partition {
     return this.stream.epochs.endOf(epoch, this.stream.id, this.index, this.next);
   }
 
+  epochAt(offset: number): number | undefined {
+    return this.stream.epochs.of(offset, this.stream.id, this.index);
+  }
+
   get sizeBytes(): number {
     return this.segments.sizeBytes;
   }

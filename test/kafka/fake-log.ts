@@ -17,6 +17,7 @@ import {
   batchOf,
   batchProblem,
   lastOffsetOf,
+  leaderEpochOf,
   maxTimestampOf,
   placeBatch,
   recordsOf,
@@ -63,6 +64,11 @@ export class FakePartition implements Partition {
 
   endOfEpoch(epoch: number): number | undefined {
     return epoch === this.leaderEpoch ? this.highWatermark : this.epochEnds.get(epoch);
+  }
+
+  epochAt(offset: number): number | undefined {
+    const batch = this.batches.find((one) => lastOffsetOf(one) >= offset);
+    return batch === undefined ? this.leaderEpoch : leaderEpochOf(batch);
   }
 
   read(offset: number, maxBytes: number): readonly Buffer[] | Promise<readonly Buffer[]> {

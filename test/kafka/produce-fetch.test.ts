@@ -396,7 +396,7 @@ describe("Fetch", () => {
 });
 
 describe("ListOffsets", () => {
-  it("knows timestamps and Kafka's special ones", async () => {
+  it("knows timestamps and Kafka's special ones, with the epoch in which the record was written", async () => {
     await produce(produceBody("s", batchOf([record("a", 100), record("b", 300), record("c", 200)])));
     broker.log.partition("s").leaderEpoch = 2;
     const ask = async (timestamp: number, version = 10) => {
@@ -408,11 +408,11 @@ describe("ListOffsets", () => {
     };
     expect(await ask(-1)).toEqual([3, -1, 2]);
     expect(await ask(-1, 1)).toEqual([3, -1, -1]);
-    expect(await ask(-2)).toEqual([0, -1, -1]);
-    expect(await ask(-3)).toEqual([1, 300, -1]);
-    expect(await ask(-4)).toEqual([0, -1, -1]);
+    expect(await ask(-2)).toEqual([0, -1, 0]);
+    expect(await ask(-3)).toEqual([1, 300, 0]);
+    expect(await ask(-4)).toEqual([0, -1, 0]);
     expect(await ask(-5)).toEqual([-1, -1, -1]);
-    expect(await ask(150)).toEqual([1, 300, -1]);
+    expect(await ask(150)).toEqual([1, 300, 0]);
     expect(await ask(301)).toEqual([-1, -1, -1]);
   });
 

@@ -34,7 +34,12 @@ describe("the leader epoch", () => {
       [4, 5, 18, 19, 20, 21, -1].map((epoch) => partitionOf(known.stream("s")).endOfEpoch(epoch));
     // Sixteen are remembered; who knows only an older one is told where the oldest of them began.
     expect(ends(store)).toEqual([15, 18, 57, 60, 60, undefined, undefined]);
+    // What is older than that has none that is known.
+    const epochs = (known: typeof store) =>
+      [0, 14, 15, 17, 18, 57, 59, 60].map((offset) => partitionOf(known.stream("s")).epochAt(offset));
+    expect(epochs(store)).toEqual([undefined, undefined, 5, 5, 6, 19, 19, 20]);
     await store.close();
+    expect(epochs(await open(disk))).toEqual(epochs(store));
     expect(ends(await open(disk))).toEqual([15, 18, 57, 60, 60, undefined, undefined]);
   });
 
@@ -46,5 +51,8 @@ describe("the leader epoch", () => {
     const late = partitionOf(await store.createStream("late", 1, {}, "protocol"));
     await append(store, [record(late, "k", "v")]);
     expect([late.leaderEpoch, late.endOfEpoch(1), late.endOfEpoch(0)]).toEqual([1, 1, 0]);
+    expect([0, 1].map((offset) => late.epochAt(offset))).toEqual([1, 1]);
+    const early = partitionOf(store.stream("s"));
+    expect([0, 1].map((offset) => early.epochAt(offset))).toEqual([0, 1]);
   });
 });

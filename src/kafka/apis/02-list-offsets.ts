@@ -27,27 +27,31 @@ interface Found {
   readonly offset: number;
   /** Left out for the special timestamps: -1 then. */
   readonly timestamp?: number;
-  /** Known without reading a batch only at the end of the log; -1 says "not known". */
-  readonly leaderEpoch?: number;
 }
 
 /** Nothing where no record has such a timestamp: the answer's offset is -1 then. */
-async function find(partition: Partition, timestamp: number, version: number): Promise<Partial<Found>> {
+async function find(partition: Partition, timestamp: number, version: number) {
   if (timestamp < 0 && version < (SPECIAL_SINCE.get(timestamp) ?? Number.POSITIVE_INFINITY)) {
     throw new Refusal(ErrorCode.UNSUPPORTED_VERSION, `timestamp ${timestamp} in version ${version}`);
   }
+  const found = await placeOf(partition, timestamp);
+  // Of the record, or of what comes next; -1 says that it is not known.
+  return found === undefined ? {} : { ...found, leaderEpoch: partition.epochAt(found.offset) ?? -1 };
+}
+
+function placeOf(partition: Partition, timestamp: number): Promise<Found | undefined> | Found | undefined {
   switch (timestamp) {
     case LATEST:
-      return { offset: partition.highWatermark, leaderEpoch: partition.leaderEpoch };
+      return { offset: partition.highWatermark };
     case EARLIEST:
     case EARLIEST_LOCAL:
       return { offset: partition.logStartOffset };
     case LATEST_TIERED:
-      return {};
+      return undefined;
     case MAX_TIMESTAMP:
-      return (await partition.maxTimestamp()) ?? {};
+      return partition.maxTimestamp();
     default:
-      return (await partition.offsetForTimestamp(timestamp)) ?? {};
+      return partition.offsetForTimestamp(timestamp);
   }
 }
 
