@@ -137,19 +137,19 @@ export class GroupCoordinator implements GroupHost {
   sync(request: SyncRequest, signal?: EndSignal): Promise<SyncResult> {
     const { maxMetadataBytes } = this.options;
     const tooLarge = request.assignments.some(({ assignment }) => assignment.length > maxMetadataBytes);
-    const group = tooLarge ? "INVALID_REQUEST" : this.existing(request.groupId, "UNKNOWN_MEMBER_ID");
+    const group = tooLarge ? "INVALID_REQUEST" : this.named(request.groupId, "UNKNOWN_MEMBER_ID");
     if (typeof group === "string") return Promise.resolve(refusedSync(group));
     return waiting(group, signal, (answer) => group.sync(request, answer));
   }
 
   heartbeat(groupId: string, identity: GenerationIdentity): GroupError {
-    const group = this.existing(groupId, "UNKNOWN_MEMBER_ID");
+    const group = this.named(groupId, "UNKNOWN_MEMBER_ID");
     return typeof group === "string" ? group : group.heartbeat(identity);
   }
 
   /** One result for each member. */
   leave(groupId: string, members: readonly MemberIdentity[]): GroupError[] {
-    const group = this.existing(groupId, "UNKNOWN_MEMBER_ID");
+    const group = this.named(groupId, "UNKNOWN_MEMBER_ID");
     if (typeof group === "string") return members.map(() => group);
     group.usedAt = this.clock.now();
     return members.map((member) => group.leave(member));
@@ -170,7 +170,7 @@ export class GroupCoordinator implements GroupHost {
   }
 
   private forJoin({ groupId, memberId }: JoinRequest): HeldGroup | GroupError {
-    const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
+    const group = this.named(groupId, "GROUP_ID_NOT_FOUND");
     if (group !== "GROUP_ID_NOT_FOUND") return group;
     return memberId === "" ? this.create(groupId) : "UNKNOWN_MEMBER_ID";
   }
@@ -292,7 +292,7 @@ export class GroupCoordinator implements GroupHost {
     groupId: string,
     partitions: readonly StreamPartition[],
   ): Promise<GroupError | GroupError[]> {
-    const group = this.existing(groupId, "GROUP_ID_NOT_FOUND");
+    const group = this.named(groupId, "GROUP_ID_NOT_FOUND");
     if (typeof group === "string") return group;
     const { state, members, offsets } = group;
     if (state !== "Empty" && members.protocolType !== "consumer") return "NON_EMPTY_GROUP";
@@ -376,8 +376,14 @@ export class GroupCoordinator implements GroupHost {
 
   private existing(groupId: string, otherwise: GroupError): HeldGroup | GroupError {
     if (this.availability !== "NONE") return this.availability;
-    if (groupId === "" || groupId.length > MAX_GROUP_ID_LENGTH) return "INVALID_GROUP_ID";
+    if (groupId.length > MAX_GROUP_ID_LENGTH) return "INVALID_GROUP_ID";
     return this.groups.get(groupId) ?? otherwise;
+  }
+
+  /** As `existing`, but for the empty id: under that offsets can be kept, as in Kafka, and nothing else. */
+  private named(groupId: string, otherwise: GroupError): HeldGroup | GroupError {
+    const group = this.existing(groupId, otherwise);
+    return groupId === "" && this.availability === "NONE" ? "INVALID_GROUP_ID" : group;
   }
 
   private create(groupId: string): HeldGroup | GroupError {

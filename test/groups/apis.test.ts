@@ -139,6 +139,28 @@ it("OffsetCommit tells a member of a group that there is not, from version 9 on 
   }
 });
 
+it("offsets are kept under the empty group id, by those who are no members, and nothing else is", async () => {
+  const client = await Client.connect();
+  const groupId = "";
+  expect((await client.commit(9, 7, { groupId })).topics[0].partitions[0].errorCode).toBe(ErrorCode.NONE);
+  const topics = [{ name: "telemetry", partitionIndexes: [0] }];
+  const { groups } = await client.ask("OffsetFetch", 9, { groups: [{ groupId, topics }] });
+  expect(groups[0].topics[0].partitions[0].committedOffset).toBe(7);
+  const member = { groupId, memberId: "m", generationId: 0 };
+  for (const [name, version, refused] of [
+    ["SyncGroup", 5, member],
+    ["Heartbeat", 4, member],
+    ["LeaveGroup", 2, member],
+    ["OffsetDelete", 0, member],
+  ] as const) {
+    expect((await client.ask(name, version, refused)).errorCode).toBe(ErrorCode.INVALID_GROUP_ID);
+  }
+  expect((await client.join(9, { groupId })).errorCode).toBe(ErrorCode.INVALID_GROUP_ID);
+  const deleted = await client.ask("DeleteGroups", 2, { groupsNames: [""] });
+  expect(deleted.results[0]).toEqual({ groupId, errorCode: ErrorCode.NONE });
+  expect(client.groups.list()).toEqual([]);
+});
+
 it("OffsetCommit answers each partition under its own stream, in the order of the request", async () => {
   const client = await Client.connect();
   const partition = (partitionIndex: number) => ({
@@ -180,6 +202,9 @@ it("FindCoordinator tells the address on which the client reached us, and has no
   const refused = await client.ask("FindCoordinator", 1, { key: "t", keyType: 1 });
   // Final for every client; librdkafka goes on asking after INVALID_REQUEST.
   expect(refused.errorCode).toBe(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+  const other = await client.ask("FindCoordinator", 3, { key: "t", keyType: 7 });
+  expect(other.errorCode).toBe(ErrorCode.INVALID_REQUEST);
+  expect(other.errorMessage).toBe("there are no coordinators of type 7 here");
 });
 
 it("DescribeGroups shows a member's address as Kafka does, with Java's slash", async () => {
@@ -228,4 +253,18 @@ it("DeleteGroups and OffsetDelete answer item by item", async () => {
     { groupId: "g", errorCode: ErrorCode.NONE },
     { groupId: "nobody", errorCode: ErrorCode.GROUP_ID_NOT_FOUND },
   ]);
+});
+
+it("DescribeGroups tells what is allowed to those who ask, of an unknown group too where that is no error", async () => {
+  const client = await Client.connect();
+  await client.commit(9, 1);
+  const allowed = async (version: number, includeAuthorizedOperations: boolean) => {
+    const asked = { groups: ["g", "nobody"], includeAuthorizedOperations };
+    const { groups } = await client.ask("DescribeGroups", version, asked);
+    return groups.map((one: { authorizedOperations: number }) => one.authorizedOperations);
+  };
+  const [told, not] = [0x0d48, -(2 ** 31)]; // READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS
+  expect(await allowed(5, true)).toEqual([told, told]);
+  expect(await allowed(6, true)).toEqual([told, not]);
+  expect(await allowed(6, false)).toEqual([not, not]);
 });

@@ -8,34 +8,40 @@
  */
 import { LogError } from "../../errors.ts";
 import type { Stream } from "../../log/log.ts";
+import { ZERO_UUID } from "../../wire/buffer.ts";
 import { array, bool, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 import {
   broker,
   CLUSTER_OPERATIONS,
+  checkNewName,
   describePartition,
+  likenessIn,
   NODE_ID,
   OPERATIONS_NOT_ASKED,
   STREAM_OPERATIONS,
   streamOf,
 } from "./common.ts";
 
-function described({ name, id, internal, partitions }: Stream, withOperations: boolean) {
+function described({ name, id, internal, partitions }: Stream, topicAuthorizedOperations: number) {
   return {
     errorCode: ErrorCode.NONE,
     name,
     topicId: id,
     isInternal: internal,
     partitions: partitions.map(describePartition),
-    topicAuthorizedOperations: withOperations ? STREAM_OPERATIONS : OPERATIONS_NOT_ASKED,
+    topicAuthorizedOperations,
   };
 }
 
+type Like = ReturnType<typeof likenessIn>;
+
 /** Creates it if it is missing and may be; throws where there is none in the end. */
-async function find(name: string, mayCreate: boolean, context: ClientContext): Promise<Stream> {
+async function find(name: string, mayCreate: boolean, like: Like, context: ClientContext): Promise<Stream> {
   const { log, autoCreate, logger } = context;
   if (log.stream(name) !== undefined || !mayCreate || !autoCreate.enabled) return streamOf(log, name);
+  checkNewName(name, like);
   try {
     const created = await log.createStream(name, autoCreate.partitions, {}, "protocol");
     logger.info({ stream: name, partitions: autoCreate.partitions }, "a Kafka client's stream was created");
@@ -98,15 +104,24 @@ export const metadata = api({
   ) {
     const { log, clusterId, advertised, reachability, clientHost } = context;
     reachability.told(clientHost, advertised);
+    const like = likenessIn(log);
+    const allowed = includeTopicAuthorizedOperations ? STREAM_OPERATIONS : OPERATIONS_NOT_ASKED;
+    const byId = (topicId: string) => {
+      const stream = log.streamById(topicId);
+      if (stream === undefined) throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `no topic id ${topicId}`);
+      return described(stream, allowed);
+    };
     const one = async ({ name, topicId }: { name: string | null; topicId: string }) => {
-      const outcome = await outcomeOf(async () => {
-        const stream =
-          name === null ? log.streamById(topicId) : await find(name, allowAutoTopicCreation, context);
-        if (stream === undefined) throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `no topic id ${topicId}`);
-        return described(stream, includeTopicAuthorizedOperations);
-      });
-      // A name is not nullable in versions 10 and 11, which can ask by id already.
-      return { name: name ?? (version >= 12 ? null : ""), topicId, ...outcome };
+      // The id goes first: beside it Java sends the empty name. A name is not nullable in versions 10 and 11,
+      // which can ask by id already.
+      if (name === null || topicId !== ZERO_UUID) {
+        return { name: version >= 12 ? null : "", topicId, ...(await outcomeOf(() => byId(topicId))) };
+      }
+      const outcome = await outcomeOf(async () =>
+        described(await find(name, allowAutoTopicCreation, like, context), allowed),
+      );
+      // Of a stream that there is not as well, as Kafka does; not of an unknown id.
+      return { name, topicAuthorizedOperations: allowed, ...outcome };
     };
     // "All" is null, but an empty list in version 0, which has no null.
     const all = topics === null || (version === 0 && topics.length === 0);
@@ -115,7 +130,7 @@ export const metadata = api({
       clusterId,
       controllerId: NODE_ID,
       topics: all
-        ? log.streams.map((stream) => described(stream, includeTopicAuthorizedOperations))
+        ? log.streams.map((stream) => described(stream, allowed))
         : await Promise.all(topics.map(one)),
       clusterAuthorizedOperations: includeClusterAuthorizedOperations
         ? CLUSTER_OPERATIONS

@@ -50,7 +50,10 @@ export const findCoordinator = api({
       const errorCode = isTransaction
         ? ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         : ErrorCode.INVALID_REQUEST;
-      answer = { errorCode, errorMessage: NO_TRANSACTIONS, nodeId: -1, host: "", port: -1 };
+      const errorMessage = isTransaction
+        ? NO_TRANSACTIONS
+        : `there are no coordinators of type ${keyType} here`;
+      answer = { errorCode, errorMessage, nodeId: -1, host: "", port: -1 };
       if (isTransaction) {
         const transactionalId = key || coordinatorKeys[0];
         logger.warn(

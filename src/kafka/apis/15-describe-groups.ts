@@ -1,9 +1,12 @@
-/** DescribeGroups 0–6. An unknown group is "Dead", from 6 on with an error too (KIP-1043). */
+/**
+ * DescribeGroups 0–6. An unknown group is "Dead", from 6 on with an error too (KIP-1043). What is allowed is told of
+ * a group without an error, as Kafka does: before 6 of an unknown one, too.
+ */
 import type { GroupCoordinator } from "../../groups/coordinator.ts";
 import { array, bool, bytes, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode } from "../error-code.ts";
-import { OPERATIONS_NOT_ASKED } from "./common.ts";
+import { GROUP_OPERATIONS, OPERATIONS_NOT_ASKED } from "./common.ts";
 
 export const describeGroups = api({
   key: 15,
@@ -31,7 +34,11 @@ export const describeGroups = api({
     }),
   },
   handle: (request, { groups }, { version }) => ({
-    groups: request.groups.map((groupId) => describe(groups, groupId, version)),
+    groups: request.groups.map((groupId) => {
+      const described = describe(groups, groupId, version);
+      const isTold = request.includeAuthorizedOperations && described.errorCode === ErrorCode.NONE;
+      return { ...described, authorizedOperations: isTold ? GROUP_OPERATIONS : OPERATIONS_NOT_ASKED };
+    }),
   }),
 });
 
@@ -39,7 +46,7 @@ function describe(groups: GroupCoordinator, groupId: string, version: number) {
   if (groups.availability !== "NONE") return { groupId, errorCode: ErrorCode[groups.availability] };
   const group = groups.describe(groupId);
   if (group === undefined) {
-    const unknown = { groupId, groupState: "Dead" };
+    const unknown = { groupId, groupState: "Dead", errorCode: ErrorCode.NONE };
     if (version < 6) return unknown;
     return {
       ...unknown,
@@ -51,6 +58,7 @@ function describe(groups: GroupCoordinator, groupId: string, version: number) {
   const stable = group.state === "Stable";
   return {
     groupId,
+    errorCode: ErrorCode.NONE,
     groupState: group.state,
     protocolType: group.protocolType,
     protocolData: (stable && group.protocolName) || "",

@@ -5,13 +5,13 @@
  * compacted stream: that is how Connect and MirrorMaker ask for their state stores, with a factor of 3 and
  * no way on without them. There it is taken as 1, with a logged line.
  */
-import { isStreamName } from "../../log/catalog.ts";
 import type { StreamSettings } from "../../log/log.ts";
+import { DEFAULT_SETTINGS } from "../../log/stream-state.ts";
 import { array, bool, int8, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
 import { describeSettings, parseSettings, type SettingEntry } from "../stream-config.ts";
-import { NODE_ID } from "./common.ts";
+import { checkNewName, likenessIn, NODE_ID, repeatedIn } from "./common.ts";
 
 interface Wish {
   readonly name: string;
@@ -51,18 +51,24 @@ function partitionsFor(wish: Wish, { cleanup }: Partial<StreamSettings>, context
   throw new Refusal(ErrorCode.INVALID_PARTITIONS, `${partitions} partitions; 1 to ${most} are possible`);
 }
 
-async function create(wish: Wish, validateOnly: boolean, context: ClientContext) {
+async function create(
+  wish: Wish,
+  validateOnly: boolean,
+  like: (name: string) => string | undefined,
+  context: ClientContext,
+) {
   const { name, configs } = wish;
   const { log, logger } = context;
-  if (!isStreamName(name)) {
-    throw new Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, `"${name}" cannot be a stream's name`);
-  }
   if (log.stream(name) !== undefined) {
     throw new Refusal(ErrorCode.TOPIC_ALREADY_EXISTS, `"${name}" exists`);
   }
+  checkNewName(name, like);
   const settings = parseSettings(configs);
   const numPartitions = partitionsFor(wish, settings, context);
-  if (validateOnly) return { numPartitions, replicationFactor: 1, configs: [] };
+  if (validateOnly) {
+    const would = describeSettings({ ...DEFAULT_SETTINGS, ...settings });
+    return { numPartitions, replicationFactor: 1, configs: would };
+  }
   const stream = await log.createStream(name, numPartitions, settings, "protocol");
   logger.info({ stream: name, partitions: numPartitions }, "a Kafka client created a stream");
   const made = describeSettings(stream.settings);
@@ -107,11 +113,12 @@ export const createTopics = api({
     }),
   },
   async handle({ topics, validateOnly }, context) {
-    const names = topics.map(({ name }) => name);
+    const repeated = repeatedIn(topics.map(({ name }) => name));
+    const like = likenessIn(context.log);
     const one = async (wish: Wish) => {
       const { name } = wish;
       const outcome = await outcomeOf(() => {
-        if (names.indexOf(name) === names.lastIndexOf(name)) return create(wish, validateOnly, context);
+        if (!repeated.has(name)) return create(wish, validateOnly, like, context);
         throw new Refusal(ErrorCode.INVALID_REQUEST, `"${name}" is named twice`);
       });
       return { name, configs: null, ...outcome };

@@ -1,4 +1,5 @@
 /** What several APIs share: this node's place in the "cluster", and the look-ups by stream and partition. */
+import { isStreamName } from "../../log/catalog.ts";
 import type { Log, Partition, Stream } from "../../log/log.ts";
 import type { Endpoint } from "../api.ts";
 import { ErrorCode, Refusal } from "../error-code.ts";
@@ -10,10 +11,11 @@ export const NODE_ID = 0;
 export const OPERATIONS_NOT_ASKED = -2147483648;
 /** Without an authorizer everything is allowed: bits by `AclOperation` code, as Kafka fills them in. */
 export const STREAM_OPERATIONS = 0b1101_1111_1000;
+export const GROUP_OPERATIONS = 0b1101_0100_1000;
 export const CLUSTER_OPERATIONS = 0b1_1111_1010_0000;
 
 /** `ConfigResource.Type` */
-export const ResourceType = { TOPIC: 2, BROKER: 4 } as const;
+export const ResourceType = { TOPIC: 2, BROKER: 4, BROKER_LOGGER: 8, GROUP: 32 } as const;
 
 export function broker({ host, port }: Endpoint): { nodeId: number; host: string; port: number } {
   return { nodeId: NODE_ID, host, port };
@@ -36,6 +38,35 @@ export function streamOf(log: Log, name: string): Stream {
   if (stream === undefined)
     throw new Refusal(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, `there is no stream "${name}"`);
   return stream;
+}
+
+/**
+ * Finds the stream whose name metrics could not tell from another's: dots are underscores there, so Kafka makes no
+ * such second topic. Looks at the streams once, when it is first called.
+ */
+export function likenessIn(log: Log): (name: string) => string | undefined {
+  const likeness = (name: string) => name.replaceAll(".", "_");
+  let known: Map<string, string> | undefined;
+  return (name) => {
+    known ??= new Map(log.streams.map((stream) => [likeness(stream.name), stream.name]));
+    return known.get(likeness(name));
+  };
+}
+
+/** Throws `Refusal` for a stream that there is not, if it may not be made under that name either. */
+export function checkNewName(name: string, like: (name: string) => string | undefined): void {
+  const { INVALID_TOPIC_EXCEPTION } = ErrorCode;
+  if (!isStreamName(name)) throw new Refusal(INVALID_TOPIC_EXCEPTION, `"${name}" cannot be a stream's name`);
+  const other = like(name);
+  if (other !== undefined) {
+    throw new Refusal(INVALID_TOPIC_EXCEPTION, `"${name}" would be as "${other}" in the names of metrics`);
+  }
+}
+
+/** Those that are there more than once. */
+export function repeatedIn<T>(all: readonly T[]): ReadonlySet<T> {
+  const seen = new Set<T>();
+  return new Set(all.filter((one) => seen.size === seen.add(one).size));
 }
 
 /** Its name, by which everything else goes. Throws `Refusal` where there is none of this id. */
