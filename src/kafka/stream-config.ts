@@ -135,6 +135,8 @@ export function alterSettings(
   if (new Set(changes.map(({ name }) => name)).size < changes.length) {
     throw new Refusal(ErrorCode.INVALID_REQUEST, "a setting is named twice");
   }
+  const without = changes.find((one) => one.value === null && one.configOperation !== Operation.DELETE);
+  if (without !== undefined) throw new Refusal(ErrorCode.INVALID_REQUEST, `${without.name} without a value`);
   const settings: Record<string, number | string> = {};
   for (const { name, value, configOperation } of changes) {
     const { field, type } = settingOf(name);

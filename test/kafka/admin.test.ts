@@ -44,6 +44,22 @@ describe("Metadata", () => {
     ]);
   });
 
+  it("goes by the id where there is one, whatever the name beside it, and creates nothing for it", async () => {
+    const id = broker.log.stream("fixed")?.id;
+    const unknown = `${"x".repeat(21)}w`;
+    const ask = async (version: number) => {
+      const asked = [id, unknown].flatMap((topicId) => ["", "other"].map((name) => ({ name, topicId })));
+      const request = { topics: asked, allowAutoTopicCreation: true, includeTopicAuthorizedOperations: true };
+      return (await client.send("Metadata", version, request)).topics;
+    };
+    const found = { errorCode: 0, name: "fixed", topicId: id, topicAuthorizedOperations: 0xdf8 };
+    const { UNKNOWN_TOPIC_ID } = ErrorCode;
+    const not = { errorCode: UNKNOWN_TOPIC_ID, topicId: unknown, topicAuthorizedOperations: -2147483648 };
+    expect(await ask(12)).toMatchObject([found, found, { ...not, name: null }, { ...not, name: null }]);
+    expect(await ask(11)).toMatchObject([found, found, { ...not, name: "" }, { ...not, name: "" }]);
+    expect(broker.log.stream("other")).toBeUndefined();
+  });
+
   it("creates a missing stream where that is allowed, and answers with it", async () => {
     const ask = (name: string, allowAutoTopicCreation: boolean) =>
       client.send("Metadata", 9, { topics: [{ name }], allowAutoTopicCreation });
@@ -59,7 +75,26 @@ describe("Metadata", () => {
       includeClusterAuthorizedOperations: true,
     });
     expect([clusterAuthorizedOperations, topics[0].topicAuthorizedOperations]).toEqual([8096, -2147483648]);
+    const more = { includeTopicAuthorizedOperations: true, allowAutoTopicCreation: false };
+    const asked = await client.send("Metadata", 9, {
+      topics: [{ name: "fixed" }, { name: "none" }],
+      ...more,
+    });
+    expect(asked.topics).toMatchObject([
+      { errorCode: 0, topicAuthorizedOperations: 0xdf8 },
+      { errorCode: 3, topicAuthorizedOperations: 0xdf8 },
+    ]);
   });
+});
+
+it("DescribeTopicPartitions tells what is allowed of a stream that there is not, and a name that none can have", async () => {
+  const topics = ["a b", "fixed", "none"].map((name) => ({ name }));
+  const described = await client.send("DescribeTopicPartitions", 0, { topics });
+  expect(described.topics).toMatchObject([
+    { name: "a b", errorCode: ErrorCode.INVALID_TOPIC_EXCEPTION, topicAuthorizedOperations: 0xdf8 },
+    { name: "fixed", errorCode: 0, topicAuthorizedOperations: 0xdf8 },
+    { name: "none", errorCode: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, topicAuthorizedOperations: 0xdf8 },
+  ]);
 });
 
 describe("CreateTopics", () => {
@@ -77,6 +112,29 @@ describe("CreateTopics", () => {
       { errorCode: 36 },
     ]);
     expect(broker.log.stream("a")).toBeUndefined();
+  });
+
+  it("tells the settings that a stream would have, when asked to validate", async () => {
+    const [would] = await create([wish("a", config("retention.ms", "1000"))], true);
+    const [made] = await create([wish("a", config("retention.ms", "1000"))]);
+    expect(would.configs).toContainEqual(expect.objectContaining({ name: "retention.ms", value: "1000" }));
+    const names = ({ configs }: { configs: { name: string }[] }) => configs.map(({ name }) => name);
+    expect(names(would)).toEqual(names(made));
+  });
+
+  it("refuses a name that metrics could not tell from another stream's, whichever way it is asked for", async () => {
+    await broker.log.createStream("a.b_c", 1, {}, "config");
+    const refused = { errorCode: ErrorCode.INVALID_TOPIC_EXCEPTION };
+    expect(await create([wish("a_b.c"), wish("a.b_c"), wish("a_b_d")])).toMatchObject([
+      { ...refused, errorMessage: expect.stringContaining('"a.b_c"') },
+      { errorCode: ErrorCode.TOPIC_ALREADY_EXISTS },
+      { errorCode: 0 },
+    ]);
+    expect(await create([wish("a.b.c")], true)).toMatchObject([refused]);
+    const topics = [{ name: "a_b_c" }, { name: "a.b_c" }];
+    const told = await client.send("Metadata", 9, { topics, allowAutoTopicCreation: true });
+    expect(told.topics).toMatchObject([refused, { errorCode: 0 }]);
+    expect(broker.log.streams.map(({ name }) => name)).toEqual(["fixed", "__own", "a.b_c", "a_b_d"]);
   });
 
   it("takes a high replication factor for compacted streams only, as Connect asks for its own", async () => {
@@ -154,6 +212,29 @@ describe("the other administrative requests", () => {
     expect(broker.log.streams.map(({ name }) => name)).toEqual(["fixed", "__own"]);
   });
 
+  it("do nothing with a stream that is named twice, and say so once", async () => {
+    await create([wish("a"), wish("b")]);
+    const refused = { errorCode: ErrorCode.INVALID_REQUEST };
+    const growing = [3, 2, 2].map((count, at) => ({ name: at < 2 ? "a" : "b", count, assignments: null }));
+    const grown = await client.send("CreatePartitions", 3, { topics: growing });
+    expect(grown.results).toMatchObject([
+      { name: "a", ...refused },
+      { name: "b", errorCode: 0 },
+    ]);
+    expect(broker.log.stream("a")?.partitions).toHaveLength(1);
+    const removed = await client.send("DeleteTopics", 5, { topicNames: ["a", "b", "a"] });
+    expect(removed.responses).toMatchObject([
+      { name: "a", ...refused },
+      { name: "b", errorCode: 0 },
+    ]);
+    const topicId = broker.log.stream("a")?.id;
+    const topics = [topicId, topicId].map((id) => ({ name: null, topicId: id }));
+    expect((await client.send("DeleteTopics", 6, { topics })).responses).toMatchObject([
+      { topicId, ...refused },
+    ]);
+    expect(broker.log.stream("a")).toBeDefined();
+  });
+
   it("add partitions, never fewer, and not to what the configuration states", async () => {
     await create([wish("a", { numPartitions: 2 })]);
     const grow = async (name: string, count: number, validateOnly = false) =>
@@ -203,6 +284,24 @@ describe("the other administrative requests", () => {
     expect(results[3].configs).toContainEqual(expect.objectContaining(origin));
   });
 
+  it("find no settings of a group and of the broker's loggers, and no fault in asking", async () => {
+    const asked = [
+      [32, "g"],
+      [8, "0"],
+      [32, ""],
+      [8, "1"],
+    ] as const;
+    const { results } = await client.send("DescribeConfigs", 4, {
+      resources: asked.map(([resourceType, resourceName]) => ({ resourceType, resourceName })),
+    });
+    expect(results).toMatchObject([
+      { errorCode: 0, configs: [] },
+      { errorCode: 0, configs: [] },
+      { errorCode: ErrorCode.INVALID_REQUEST },
+      { errorCode: ErrorCode.INVALID_REQUEST },
+    ]);
+  });
+
   it("tell where a setting's value comes from, for those who ask", async () => {
     await create([wish("a", config("segment.bytes", "1000000"))]);
     const ask = async (includeSynonyms: boolean) => {
@@ -241,6 +340,8 @@ describe("the other administrative requests", () => {
     expect(await alter("cleanup.policy", 3, "compact")).toBe(ErrorCode.INVALID_CONFIG);
     expect(await alter("retention.ms", 2, "1")).toBe(ErrorCode.INVALID_CONFIG);
     expect(await alter("retention.ms", 9, "1")).toBe(ErrorCode.INVALID_REQUEST);
+    expect(await alter("retention.ms", 0, null)).toBe(ErrorCode.INVALID_REQUEST);
+    expect(await alter("cleanup.policy", 2, null)).toBe(ErrorCode.INVALID_REQUEST);
 
     const { responses } = await client.send("AlterConfigs", 2, {
       resources: [

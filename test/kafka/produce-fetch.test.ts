@@ -427,6 +427,14 @@ describe("ListOffsets", () => {
     expect(topics[0].partitions[0]).toMatchObject({ errorCode: ErrorCode.UNSUPPORTED_VERSION, offset: -1 });
   });
 
+  it("answers for no partition that is named twice", async () => {
+    const partitions = [0, 1, 0].map((partitionIndex) => ({ partitionIndex, timestamp: -1 }));
+    const { topics } = await client.send("ListOffsets", 10, { topics: [{ name: "s", partitions }] });
+    const { INVALID_REQUEST, NONE } = ErrorCode;
+    const codes = topics[0].partitions.map(({ errorCode }: { errorCode: number }) => errorCode);
+    expect(codes).toEqual([INVALID_REQUEST, NONE, INVALID_REQUEST]);
+  });
+
   it("tells an unknown partition and a stale leader epoch", async () => {
     broker.log.partition("s").leaderEpoch = 5;
     const partitions = [
@@ -463,5 +471,6 @@ describe("InitProducerId", () => {
     expect(first).toMatchObject({ errorCode: 0, producerEpoch: 0 });
     expect(second.producerId).not.toBe(first.producerId);
     expect((await ask("t")).errorCode).toBe(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    expect((await ask("")).errorCode).toBe(ErrorCode.INVALID_REQUEST);
   });
 });

@@ -7,7 +7,7 @@ import type { Partition } from "../../log/log.ts";
 import { array, int8, int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { forEachPartition, partitionOf } from "./common.ts";
+import { forEachPartition, partitionOf, repeatedIn } from "./common.ts";
 
 const LATEST = -1;
 const EARLIEST = -2;
@@ -86,14 +86,20 @@ export const listOffsets = api({
     }),
   },
   async handle({ topics }, { log }, { version }) {
+    const repeated = repeatedIn(
+      topics.flatMap(({ name, partitions }) => partitions.map((one) => `${name}/${one.partitionIndex}`)),
+    );
     return {
       topics: await forEachPartition(
         topics,
         async ({ partitionIndex, currentLeaderEpoch, timestamp }, { name }) => ({
           partitionIndex,
-          ...(await outcomeOf(() =>
-            find(partitionOf(log, name, partitionIndex, currentLeaderEpoch), timestamp, version),
-          )),
+          ...(await outcomeOf(() => {
+            if (repeated.has(`${name}/${partitionIndex}`)) {
+              throw new Refusal(ErrorCode.INVALID_REQUEST, "named twice");
+            }
+            return find(partitionOf(log, name, partitionIndex, currentLeaderEpoch), timestamp, version);
+          })),
         }),
       ),
     };

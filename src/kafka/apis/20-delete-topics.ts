@@ -6,7 +6,15 @@ import { ZERO_UUID } from "../../wire/buffer.ts";
 import { array, int16, int32, string, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { changeableStream } from "./common.ts";
+import { changeableStream, repeatedIn } from "./common.ts";
+
+interface Wish {
+  readonly name: string | null;
+  readonly topicId: string;
+}
+
+/** No name has a space. */
+const asked = ({ name, topicId }: Wish): string => name ?? `id ${topicId}`;
 
 export const deleteTopics = api({
   key: 20,
@@ -40,16 +48,21 @@ export const deleteTopics = api({
       await groups.forgetStream(name);
       return {};
     };
-    const one = async ({ name: given, topicId }: { name: string | null; topicId: string }) => {
+    const one = async ({ name: given, topicId }: Wish) => {
       const stream = given === null ? log.streamById(topicId) : log.stream(given);
       const name = stream?.name ?? given;
       const outcome = await outcomeOf(() => {
+        if (repeated.has(asked({ name: given, topicId })))
+          throw new Refusal(ErrorCode.INVALID_REQUEST, "named twice");
         if (name === null) throw new Refusal(ErrorCode.UNKNOWN_TOPIC_ID, `there is no topic id ${topicId}`);
         return remove(name);
       });
       return { name, topicId: stream?.id ?? topicId, ...outcome };
     };
     const wishes = version >= 6 ? topics : topicNames.map((name) => ({ name, topicId: ZERO_UUID }));
-    return { responses: await Promise.all(wishes.map(one)) };
+    const repeated = repeatedIn(wishes.map(asked));
+    // One result for each, as Kafka gives it.
+    const distinct = new Map(wishes.map((wish) => [asked(wish), wish]));
+    return { responses: await Promise.all(Array.from(distinct.values(), one)) };
   },
 });

@@ -30,6 +30,7 @@ export const initProducerId = api({
   async handle({ transactionalId }, { log, logger }, { clientId }) {
     const outcome = await outcomeOf(async () => {
       if (transactionalId === null) return { producerId: await log.nextProducerId(), producerEpoch: 0 };
+      if (transactionalId === "") throw new Refusal(ErrorCode.INVALID_REQUEST, "an empty transactional id");
       const words = "a transactional producer was refused: no transactions here";
       logger.warn({ clientId, transactionalId }, words);
       throw new Refusal(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, words);

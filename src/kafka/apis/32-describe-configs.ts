@@ -40,6 +40,9 @@ function configsOf(type: number, name: string, context: ClientContext): Describe
   if (type === ResourceType.BROKER && (name === "" || name === String(NODE_ID))) {
     return brokerConfigs(context);
   }
+  // Neither has any here.
+  if (type === ResourceType.GROUP && name !== "") return [];
+  if (type === ResourceType.BROKER_LOGGER && name === String(NODE_ID)) return [];
   throw new Refusal(ErrorCode.INVALID_REQUEST, `nothing to describe: resource type ${type}, name "${name}"`);
 }
 

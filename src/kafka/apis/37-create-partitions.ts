@@ -2,7 +2,7 @@
 import { array, bool, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
-import { changeableStream, NODE_ID } from "./common.ts";
+import { changeableStream, NODE_ID, repeatedIn } from "./common.ts";
 
 export const createPartitions = api({
   key: 37,
@@ -26,8 +26,12 @@ export const createPartitions = api({
     }),
   },
   async handle({ topics, validateOnly }, { log, maxPartitionsPerRequest: most }) {
-    const results = topics.map(async ({ name, count, assignments }) => {
+    const repeated = repeatedIn(topics.map(({ name }) => name));
+    // One result for each name, as Kafka gives it.
+    const byName = new Map(topics.map((topic) => [topic.name, topic]));
+    const results = Array.from(byName.values(), async ({ name, count, assignments }) => {
       const outcome = await outcomeOf(async () => {
+        if (repeated.has(name)) throw new Refusal(ErrorCode.INVALID_REQUEST, `"${name}" is named twice`);
         const present = changeableStream(log, name).partitions.length;
         if (count <= present || count > most) {
           const words = `${count} partitions; it has ${present} and may have up to ${most}`;

@@ -3,6 +3,7 @@
  * most 2,000 partitions, or what the client asks for if that is less; `nextCursor` says where the next begins.
  * A named stream that is not there is an error in its place and counts for one; nothing is created.
  */
+import { isStreamName } from "../../log/catalog.ts";
 import type { Log } from "../../log/log.ts";
 import { array, bool, int16, int32, string, struct, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
@@ -68,7 +69,9 @@ export const describeTopicPartitions = api({
       if (left === 0) return { topics: page, nextCursor: { topicName: name, partitionIndex: 0 } };
       const stream = log.stream(name);
       if (stream === undefined) {
-        page.push({ name, errorCode: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION });
+        const { UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION } = ErrorCode;
+        const errorCode = isStreamName(name) ? UNKNOWN_TOPIC_OR_PARTITION : INVALID_TOPIC_EXCEPTION;
+        page.push({ name, errorCode, topicAuthorizedOperations: STREAM_OPERATIONS });
         left--;
         continue;
       }
