@@ -80,6 +80,12 @@ async function topics(s: Session): Promise<void> {
   await step("create by replica assignment", "--create --topic assigned --replica-assignment 0,0");
   await step("list", "--list", { sorted: true });
   await step("describe", "--describe --topic plain");
+  const id = / TopicId: (\S+)/.exec(
+    (await s.does("topics", "--describe --topic plain")).replaceAll("\t", " "),
+  )?.[1];
+  const edit = (text: string) => text.replace(/Configs:.*$/gm, "");
+  await step("describe by its id", `--describe --topic-id ${id}`, { edit });
+  await step("describe by an id that is not there", "--describe --topic-id AAAAAAAAAAAAAAAAAAAAAQ");
   await step("describe with settings", "--describe --topic set");
   await step("describe what was assigned", "--describe --topic assigned");
   await step("describe what is not there", "--describe --topic nowhere");
@@ -94,6 +100,9 @@ async function topics(s: Session): Promise<void> {
   await step("delete", "--delete --topic by-default");
   await step("delete what is not there", "--delete --topic nowhere");
   await step("list what is left", "--list --exclude-internal", { sorted: true });
+  await step("create with a dot", "--create --topic one.metric --partitions 1");
+  await step("create with an underscore instead", "--create --topic one_metric --partitions 1");
+  await s.does("topics", "--delete --topic one.metric");
 }
 
 /** Without what a server says about the origin of a value: Sluice does not (DescribeConfigs). */
