@@ -22,7 +22,7 @@ const MAX_UNSENT_BYTES = 1 << 20;
  * After so many requests of one client all others have a turn: most are answered at once, 30 to 100 µs each, and
  * thousands of them come in one read.
  */
-export const TURN_REQUESTS = 16;
+export const TURN_REQUESTS = 4;
 /** Requests in hand while memory is short. */
 const MAX_IN_HAND_WHEN_SHORT = 2;
 /** So little is copied into one piece: cheaper than having the system call gather the pieces. */
