@@ -264,7 +264,7 @@ const WEEK = Number(process.env.SLUICE_BENCH_WEEK ?? 6_000_000);
 const WEEK_PER_SECOND = 60_000;
 
 export async function outage(): Promise<Figure[]> {
-  const result = await week({ records: WEEK, perSecond: WEEK_PER_SECOND });
+  const result = await week({ records: WEEK, perSecond: WEEK_PER_SECOND, say: console.error });
   const { records, inKafka, lost, repeated, gapRecords, disk, drain: drained, seconds } = result;
   const off = (ratio: number) => `${((ratio - 1) * 100).toFixed(1)}%`;
   const isNear = (ratio: number) => Math.abs(ratio - 1) <= 0.1;

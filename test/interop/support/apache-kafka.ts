@@ -141,6 +141,15 @@ export class ApacheKafka {
     await this.process.end("SIGKILL");
   }
 
+  /** Nobody hears of it until `thaw`, after which it is as warm as before. */
+  freeze(): void {
+    process.kill(this.process.pid, "SIGSTOP");
+  }
+
+  thaw(): void {
+    process.kill(this.process.pid, "SIGCONT");
+  }
+
   async again(): Promise<void> {
     this.process = this.spawn();
     await this.ready();
