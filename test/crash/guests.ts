@@ -22,9 +22,12 @@ const PUBLISHERS = ["p1", "p2"];
 const SUBSCRIBERS = ["s1", "s2"];
 const LAST = "last";
 const GROUP = "g";
-const MAX_OUTGOING = 3;
+/** So many that one which was refused leaves room for those that must not overtake it. */
+const MAX_OUTGOING = 6;
 /** So many turns of the event loop are enough for anything that will come at all. */
 const MAX_TURNS = 4_000;
+/** Long enough for a client to send more before it is told: what must not be taken then has to come. */
+const REFUSAL_DELAY_MS = 8;
 const RULES = [
   { name: "made", from: "auto/+name/+client", to: "mqtt-$" + "{name}", key: "$" + "{topic}" },
   { name: "all", from: "#rest", to: SENSORS, key: "$" + "{topic}" },
@@ -63,7 +66,7 @@ export class Guests {
     const wallClock = { now: () => Date.now(), isSet: true };
     const ingest = new program.Ingest(mapper, store, silent, { autoCreate }, wallClock);
     this.broker = new program.MqttBroker(
-      { listeners: [], limits: { stopTimeoutMs: 50, refusalDelayMs: 1 } },
+      { listeners: [], limits: { stopTimeoutMs: 50, refusalDelayMs: REFUSAL_DELAY_MS } },
       store,
       ingest,
       silent,
