@@ -186,17 +186,16 @@ async function verify(gateway: ControlClient, name: string | undefined, options:
   const { stream, partition, last: lastMs, json } = options;
   const all: VerifiedPartition[] = [];
   const progress = new Progress();
-  for await (const one of gateway.lines<VerifiedPartition>("POST /uplinks/verify", {
-    name,
-    stream,
-    partition,
-    lastMs,
-  })) {
-    all.push(one);
-    if (json) console.log(JSON.stringify(one));
-    else progress.show(`${plural(all.length, "partition")} compared`);
+  const body = { name, stream, partition, lastMs };
+  try {
+    for await (const one of gateway.lines<VerifiedPartition>("POST /uplinks/verify", body)) {
+      all.push(one);
+      if (json) console.log(JSON.stringify(one));
+      else progress.show(`${plural(all.length, "partition")} compared`);
+    }
+  } finally {
+    progress.end();
   }
-  progress.end();
   const wrong = all.filter((one) => one.missing + one.different + one.duplicates + one.outOfOrder > 0);
   if (wrong.length > 0) process.exitCode = DIFFERENT_EXIT_CODE;
   if (json) return;

@@ -15,7 +15,7 @@ import { type LogError, messageOf } from "../errors.ts";
 import type { Log, RecordAppend } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { Group, type GroupHost } from "./group.ts";
-import { refusedJoin, refusedSync } from "./member.ts";
+import { refusedJoin, refusedSync, termsError } from "./member.ts";
 import { CommittedOffsets } from "./offsets.ts";
 import { groupRecord, type KeyedRecord, offsetRecord, readRecord, type StoredGroup } from "./records.ts";
 import { GroupStore } from "./store.ts";
@@ -43,8 +43,6 @@ const LOOK_FOR_ROOM_EVERY_MS = 1_000;
 /** How long an empty group without offsets is still shown, as in Kafka. */
 const KEEP_EMPTY_MS = 600_000;
 const MAX_GROUP_ID_LENGTH = 1_024;
-/** A stored group's texts have an int16 for their length, and a member's id is one of these with a UUID behind it. */
-const MAX_TEXT_BYTES = 32_767 - 37;
 
 class HeldGroup extends Group {
   readonly offsets = new CommittedOffsets();
@@ -127,7 +125,7 @@ export class GroupCoordinator implements GroupHost {
 
   /** Resolves when the join phase ends; `signal` ends when nobody waits for the answer any more. */
   join(request: JoinRequest, signal?: EndSignal): Promise<JoinResult> {
-    const error = this.joinError(request);
+    const error = termsError(request, this.options);
     const group = error === "NONE" ? this.forJoin(request) : error;
     if (typeof group === "string") return Promise.resolve(refusedJoin(group, request.memberId));
     return waiting(group, signal, (answer) => group.join(request, answer));
@@ -153,20 +151,6 @@ export class GroupCoordinator implements GroupHost {
     if (typeof group === "string") return members.map(() => group);
     group.usedAt = this.clock.now();
     return members.map((member) => group.leave(member));
-  }
-
-  private joinError(request: JoinRequest): GroupError {
-    const { minSessionTimeoutMs, maxSessionTimeoutMs, maxMetadataBytes } = this.options;
-    const { sessionTimeoutMs, protocolType, protocols, clientId, groupInstanceId } = request;
-    if (sessionTimeoutMs < minSessionTimeoutMs || sessionTimeoutMs > maxSessionTimeoutMs) {
-      return "INVALID_SESSION_TIMEOUT";
-    }
-    if (protocolType === "" || protocols.length === 0) return "INCONSISTENT_GROUP_PROTOCOL";
-    const texts = [protocolType, clientId, groupInstanceId ?? "", ...protocols.map(({ name }) => name)];
-    if (texts.some((text) => Buffer.byteLength(text) > MAX_TEXT_BYTES)) return "INVALID_REQUEST";
-    let bytes = clientId.length + (groupInstanceId?.length ?? 0);
-    for (const { name, metadata } of protocols) bytes += name.length + metadata.length;
-    return bytes > maxMetadataBytes ? "INVALID_REQUEST" : "NONE";
   }
 
   private forJoin({ groupId, memberId }: JoinRequest): HeldGroup | GroupError {
@@ -382,8 +366,8 @@ export class GroupCoordinator implements GroupHost {
 
   /** As `existing`, but for the empty id: under that offsets can be kept, as in Kafka, and nothing else. */
   private named(groupId: string, otherwise: GroupError): HeldGroup | GroupError {
-    const group = this.existing(groupId, otherwise);
-    return groupId === "" && this.availability === "NONE" ? "INVALID_GROUP_ID" : group;
+    if (groupId === "" && this.availability === "NONE") return "INVALID_GROUP_ID";
+    return this.existing(groupId, otherwise);
   }
 
   private create(groupId: string): HeldGroup | GroupError {

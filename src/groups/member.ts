@@ -3,6 +3,7 @@ import type { Timeout } from "./timeout.ts";
 import type {
   GroupDescription,
   GroupError,
+  GroupOptions,
   JoinRequest,
   JoinResult,
   MemberIdentity,
@@ -12,6 +13,9 @@ import type {
 
 export type JoinAnswer = (result: JoinResult) => void;
 export type SyncAnswer = (result: SyncResult) => void;
+
+/** A stored group's texts have an int16 for their length, and a member's id is one of these with a UUID behind it. */
+const MAX_TEXT_BYTES = 32_767 - 37;
 
 export const NO_BYTES: Buffer = Buffer.alloc(0);
 
@@ -30,6 +34,22 @@ export function termsOf(request: JoinRequest, maxRebalanceTimeoutMs: number): Me
     metadata: Buffer.from(metadata),
   }));
   return { clientId, clientHost, sessionTimeoutMs, rebalanceTimeoutMs, protocols };
+}
+
+/** What is wrong with them, whatever the group: NONE where nothing is. */
+export function termsError(
+  { sessionTimeoutMs, protocolType, protocols, clientId, groupInstanceId }: JoinRequest,
+  { minSessionTimeoutMs, maxSessionTimeoutMs, maxMetadataBytes }: GroupOptions,
+): GroupError {
+  if (sessionTimeoutMs < minSessionTimeoutMs || sessionTimeoutMs > maxSessionTimeoutMs) {
+    return "INVALID_SESSION_TIMEOUT";
+  }
+  if (protocolType === "" || protocols.length === 0) return "INCONSISTENT_GROUP_PROTOCOL";
+  const texts = [protocolType, clientId, groupInstanceId ?? "", ...protocols.map(({ name }) => name)];
+  if (texts.some((text) => Buffer.byteLength(text) > MAX_TEXT_BYTES)) return "INVALID_REQUEST";
+  let bytes = clientId.length + (groupInstanceId?.length ?? 0);
+  for (const { name, metadata } of protocols) bytes += name.length + metadata.length;
+  return bytes > maxMetadataBytes ? "INVALID_REQUEST" : "NONE";
 }
 
 export class Member implements MemberIdentity {

@@ -24,6 +24,7 @@ import {
   mayStay,
   STOPPING,
 } from "./access.ts";
+import { type ConnectedClient, tooManyProblem } from "./connected-client.ts";
 import { Deliveries } from "./deliveries.ts";
 import { appendTogether, type Companions, type Done, type Ingest } from "./ingest.ts";
 import { DEFAULT_MQTT_LIMITS, type MqttLimits } from "./limits.ts";
@@ -39,7 +40,6 @@ import {
   isOfBroker,
   MAX_TOPIC_LEVELS,
   publishProblem,
-  type Subscriptions,
   topicProblem,
 } from "./topic-rules.ts";
 
@@ -85,19 +85,6 @@ export interface MqttStats {
 
 const COMES_AGAIN = new LogError("READ_ONLY", "one before it was not taken");
 
-type ConnectedClient = Client & {
-  username?: string | undefined;
-  will?: unknown;
-  /** A message of it was not taken, and it will be told; what it sends meanwhile is not taken either: it comes again in its order. */
-  isRefused?: true;
-  /** aedes 1.2.0, lib/handlers/connect.js: set when the client wants a keep alive. */
-  _keepaliveTimer?: NodeJS.Timeout | null;
-  /** aedes 1.2.0, lib/client.js: one timer of `drainTimeout` for all that wait. */
-  waitForDrain(drained: () => void): void;
-  subscriptions: Subscriptions;
-  /** At least as many as it has. */
-  subscribed?: number;
-};
 type Publish = Parameters<NonNullable<AedesOptions["authorizePublish"]>>[1];
 type Forwarded = { topic: string; qos: number; retain: boolean; brokerId?: string | null };
 
@@ -164,7 +151,7 @@ export class MqttBroker {
           return;
         }
         const { topic } = subscription;
-        const problem = filterProblem(topic) ?? this.tooManyProblem(client as ConnectedClient, topic);
+        const problem = filterProblem(topic) ?? tooManyProblem(client as ConnectedClient, topic, limits);
         done(problem === undefined ? null : new Error(problem), subscription);
       },
       authorizeForward: (client, packet) => this.authorizeForward(client as ConnectedClient, packet),
@@ -309,16 +296,6 @@ export class MqttBroker {
     if (problem?.returnCode !== undefined) client.conn.write(Buffer.from([0x20, 2, 0, problem.returnCode]));
     client.username = packet.username;
     done(problem === undefined ? null : new Error(problem.words), problem === undefined);
-  }
-
-  /** A session that is kept bounds its subscriptions itself. */
-  private tooManyProblem(client: ConnectedClient, filter: string): string | undefined {
-    if (!client.clean || Object.hasOwn(client.subscriptions, filter)) return undefined;
-    const { maxSubscriptionsPerConnection: most } = this.limits;
-    client.subscribed = (client.subscribed ?? 0) + 1;
-    // Those that it has taken back are looked for when it matters.
-    if (client.subscribed > most) client.subscribed = Object.keys(client.subscriptions).length + 1;
-    return client.subscribed > most ? `more than ${most} subscriptions` : undefined;
   }
 
   private authorizePublish(

@@ -259,7 +259,10 @@ export async function idleUplink(): Promise<Figure[]> {
   });
 }
 
-/** A week of 20 million records, 33 a second, takes more than a bench has time for; SLUICE_BENCH_WEEK=20000000 takes ten minutes, and takes in three quarters of that. */
+/**
+ * A week of 20 million records, 33 a second, takes more than a bench has time for. SLUICE_BENCH_WEEK=20000000 takes ten
+ * minutes; some three quarters of them come in, for the second half ends with its drain.
+ */
 const WEEK = Number(process.env.SLUICE_BENCH_WEEK ?? 6_000_000);
 const WEEK_PER_SECOND = 60_000;
 
