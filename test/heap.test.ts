@@ -22,11 +22,10 @@ const PROGRAM = `
   setInterval(work, 1);
   setInterval(() => {
     looks.push(youngBytes());
-    const grown = least(50);
-    if (grown < 8 << 20) return;
-    console.log(JSON.stringify({ small, grown }));
+    if (least(100) < 8 << 20) return; // long enough to see whether it grows again
+    console.log(JSON.stringify({ small, grown: least(20) }));
     process.exit();
-  }, 50);
+  }, 30);
 `;
 
 it("the young heap stays small at first, though a thread loads the configuration, and grows once there is work", async () => {
