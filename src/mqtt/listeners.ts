@@ -6,6 +6,7 @@ import { type Logger, RateLimitedLog } from "../logger.ts";
 import { type PortAddress, Ports } from "../ports.ts";
 import { FramingGuard } from "./framing.ts";
 import { type LaneLimits, PublishLane, READ_BYTES } from "./publish-lane.ts";
+import { Turns } from "./turns.ts";
 
 export type Listener = PortAddress;
 
@@ -22,6 +23,7 @@ export class Listeners {
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
   private readonly ports: Ports;
+  private readonly turns = new Turns();
   readonly sockets = new Set<Socket>();
   private isClosed = false;
   refused = 0;
@@ -71,7 +73,12 @@ export class Listeners {
     this.sockets.add(socket);
     socket.once("close", () => this.sockets.delete(socket));
     // In front of aedes, which believes any length: whatever it reads has been past the guard.
-    const lane = new PublishLane(socket, new FramingGuard(this.limits.maxPacketBytes), this.limits);
+    const lane = new PublishLane(
+      socket,
+      new FramingGuard(this.limits.maxPacketBytes),
+      this.limits,
+      this.turns,
+    );
     joinSmallWrites(socket);
     this.onSocket(socket, lane);
   }

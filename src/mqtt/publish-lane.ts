@@ -15,6 +15,7 @@
 import type { Socket } from "node:net";
 import type { FramingGuard } from "./framing.ts";
 import { isText, uint16 } from "./strings.ts";
+import type { Turns } from "./turns.ts";
 
 /**
  * How much of one client's stream is read ahead while its messages wait for their commit. What one that floods has in
@@ -24,15 +25,17 @@ export const READ_AHEAD_BYTES = 1 << 17;
 /** What one read of a socket brings at most (libuv), and what lies unread in it before no more is read. */
 export const READ_BYTES = 1 << 16;
 /**
- * After so much of one client all others have a turn. What no rule takes waits for no commit: without this, one that
- * floods had its system call after system call taken (libuv: 32 in one go), and others waited 10 ms for each step.
- * A small packet is work, too: what the lane takes counts for `MIN_COST` at least, what aedes gets for more, and a
- * SUBSCRIBE, at some 100 µs, for most. All of a turn is some 1 or 2 ms.
+ * After so much of one client all others have a turn (turns.ts). What no rule takes waits for no commit: without this,
+ * one that floods had its system call after system call taken (libuv: 32 in one go), and others waited 10 ms for each
+ * step. A small packet is work, too: what the lane takes counts for `MIN_COST` at least, what aedes gets for more, and
+ * a SUBSCRIBE, at some 100 µs, for most. All of a turn is some 1 or 2 ms.
  */
 export const TURN_BYTES = 1 << 15;
 const MIN_COST = 128;
 const PASSED_COST = 256;
 const SUBSCRIBE_COST = 2_048;
+/** What a turn of what aedes gets is taken for: the work itself is nowhere to be measured. */
+const PASSED_TURN_MS = 1;
 /** MQTT 3.1.1, section 2.2.1. */
 const CONNECT = 1;
 const SUBSCRIBE = 8;
@@ -84,6 +87,7 @@ export class PublishLane {
   private readonly socket: Socket;
   private readonly guard: FramingGuard;
   private readonly limits: LaneLimits;
+  private readonly turns: Turns;
   private readonly maxPacketBytes: number;
   private readonly readSocket: (size?: number) => Buffer | null;
   /** Of what lies in the socket, how much was read and put back. */
@@ -96,6 +100,10 @@ export class PublishLane {
   private isDraining = false;
   /** What was taken since all others had a turn, by its cost. */
   private turnBytes = 0;
+  /** When that was, and the time that taking it took. */
+  private turnBeganAt = performance.now();
+  private turnTookMs = 0;
+  private isTurnOver = false;
   private hasConnect = false;
   /** The beginning of a PUBLISH, up to the end of what was read. */
   private pieces: Buffer[] = [];
@@ -113,10 +121,11 @@ export class PublishLane {
   private topic = "";
 
   /** From now on `socket.read` gives what is not taken here, and that only past the guard. */
-  constructor(socket: Socket, guard: FramingGuard, limits: LaneLimits) {
+  constructor(socket: Socket, guard: FramingGuard, limits: LaneLimits, turns: Turns) {
     this.socket = socket;
     this.guard = guard;
     this.limits = limits;
+    this.turns = turns;
     // A packet that is being read when the limit changes is read under the old one.
     this.maxPacketBytes = limits.maxPacketBytes;
     this.readSocket = socket.read.bind(socket);
@@ -200,6 +209,7 @@ export class PublishLane {
   private read(): Buffer | null {
     const { client } = this;
     if (client === undefined) return this.readConnect();
+    const beganAt = performance.now();
     if (this.socket.writableNeedDrain && !this.isDraining) this.waitForDrain(client);
     let isAlive = false;
     let rest: Buffer | null = null;
@@ -210,8 +220,25 @@ export class PublishLane {
       const whole = this.pieces.length === 0 ? chunk : this.joined(chunk);
       if (whole !== undefined) rest = this.takeFrom(whole, client);
     }
-    if (isAlive) client.alive();
+    if (isAlive) {
+      client.alive();
+      this.turns.present(this, beganAt);
+    }
+    this.turnTookMs += performance.now() - beganAt;
+    if (this.turnBytes >= TURN_BYTES && !this.isTurnOver) this.endTurn();
     return rest;
+  }
+
+  private endTurn(): void {
+    this.isTurnOver = true;
+    const sinceMs = performance.now() - this.turnBeganAt;
+    this.turns.end(this, this.turnTookMs, sinceMs, () => {
+      this.turnBytes = 0;
+      this.turnBeganAt = performance.now();
+      this.turnTookMs = 0;
+      this.isTurnOver = false;
+      if (this.isHeldUp) this.goOn();
+    });
   }
 
   /** The first packet, and nothing of what may come behind it before the client is connected. */
@@ -249,14 +276,11 @@ export class PublishLane {
     return this.isHeldUp;
   }
 
-  private spend(bytes: number): void {
-    const before = this.turnBytes;
-    this.turnBytes += bytes;
-    if (before >= TURN_BYTES || this.turnBytes < TURN_BYTES) return;
-    setImmediate(() => {
-      this.turnBytes = 0;
-      if (this.isHeldUp) this.goOn();
-    });
+  /** For a packet that aedes gets. */
+  private spendOn(firstByte: number): void {
+    const cost = costOf(firstByte);
+    this.turnBytes += cost;
+    this.turnTookMs += (cost / TURN_BYTES) * PASSED_TURN_MS;
   }
 
   private waitForDrain(client: LaneClient): void {
@@ -320,7 +344,7 @@ export class PublishLane {
   /** For aedes, from here to the next packet that is not, or that is for another turn; whatever begins here is. */
   private pass(chunk: Buffer, at: number, stopsAt = this.stopsAt): Buffer | null {
     const { guard } = this;
-    if (guard.isBetweenPackets) this.spend(costOf(chunk[at] as number));
+    if (guard.isBetweenPackets) this.spendOn(chunk[at] as number);
     const problem = guard.check(chunk, at, stopsAt);
     if (problem !== undefined) {
       this.end(problem);
@@ -332,7 +356,7 @@ export class PublishLane {
 
   private readonly stopsAt = (firstByte: number): boolean => {
     if (isPlainPublish(firstByte) || firstByte >> 4 === CONNECT || this.turnBytes >= TURN_BYTES) return true;
-    this.spend(costOf(firstByte));
+    this.spendOn(firstByte);
     return false;
   };
 
@@ -355,7 +379,7 @@ export class PublishLane {
     const bytes = end - at;
     this.inFlight++;
     this.inFlightBytes += bytes;
-    this.spend(Math.max(bytes, MIN_COST));
+    this.turnBytes += Math.max(bytes, MIN_COST);
     const publish: LanePublish = {
       cmd: "publish",
       topic: this.topic,

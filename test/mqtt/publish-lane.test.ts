@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import fc from "fast-check";
 import { generate, type Packet, parser } from "mqtt-packet";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { FramingGuard } from "../../src/mqtt/framing.ts";
 import {
   type LanePublish,
@@ -11,6 +11,7 @@ import {
   READ_BYTES,
   TURN_BYTES,
 } from "../../src/mqtt/publish-lane.ts";
+import { Turns } from "../../src/mqtt/turns.ts";
 import { FakeLog } from "./fake-log.ts";
 import { eventually, RawClient, startBroker } from "./support.ts";
 
@@ -34,7 +35,7 @@ class Harness {
   onTake = (publish: LanePublish): void => this.settle(publish);
 
   /** Whenever the socket reads, `flood` has come. */
-  constructor(maxInFlight = 1_000, flood?: Buffer) {
+  constructor(maxInFlight = 1_000, flood?: Buffer, turns = new Turns()) {
     this.socket = new Duplex({
       readableHighWaterMark: READ_BYTES,
       read: () => {
@@ -46,7 +47,7 @@ class Harness {
       },
     });
     const limits = { maxPacketBytes: MAX_PACKET_BYTES, maxInFlight };
-    this.lane = new PublishLane(this.socket as Socket, new FramingGuard(MAX_PACKET_BYTES), limits);
+    this.lane = new PublishLane(this.socket as Socket, new FramingGuard(MAX_PACKET_BYTES), limits, turns);
     const behind = parser();
     behind.on("packet", (packet) => this.seen.push(`aedes ${nameOf(packet)}`));
     behind.on("error", (error) => this.socket.destroy(error));
@@ -280,6 +281,30 @@ describe("the straight way of a PUBLISH", () => {
       expect(harness.taken).toHaveLength(turn * perTurn);
     }
     expect(harness.acknowledged).toEqual(packets.map(({ messageId }) => messageId));
+  });
+
+  it("holds one that floods up beside others, and goes on with it after a pause", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "performance"] }); // nobody takes any time: all of none is a flood
+    try {
+      for (const packet of [ONE, { cmd: "pingreq" }]) {
+        const fair = new Turns();
+        const flood = new Harness(1_000, undefined, fair).open();
+        const sensor = new Harness(1_000, undefined, fair).open();
+        sensor.send(ONE);
+        await turns();
+        flood.send(...Array.from({ length: 1_000 }, () => packet));
+        for (let turn = 0; turn < 5; turn++) await turns();
+        expect(sensor.seen).toHaveLength(1);
+        const perTurn = flood.seen.length;
+        expect(perTurn).toBeGreaterThan(0);
+        expect(perTurn).toBeLessThanOrEqual(256);
+        vi.advanceTimersByTime(2);
+        await turns();
+        expect(flood.seen).toHaveLength(2 * perTurn);
+      }
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("gives aedes no more in a turn, either, and fewest of what is most work", async () => {
