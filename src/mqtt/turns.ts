@@ -1,10 +1,13 @@
 /**
  * Who of all clients may go on when it has had its turn.
  *
- * Mostly in the next turn of the event loop. But one that sends as fast as it is read would fill a processor: what
- * others send is then read no later than it is now, yet each process that the same processor runs waits for its time
- * slice, the gateway's own threads among them. So beside others it pauses for twice the time that it took. Alone it
- * gets everything; who takes little of the time is never held up, however many of them there are.
+ * Mostly in the next turn of the event loop. But one that sends as fast as it is read would fill a processor: others
+ * have their turns even then, yet each process that the same processor runs waits for its time slice, the gateway's own
+ * threads among them. So beside others it pauses for twice the time that it took. Alone it gets everything; who takes
+ * little of the time is never held up, however many of them there are.
+ *
+ * Others are MQTT clients; what Kafka clients do is not seen here. Only the time that taking its messages takes is
+ * seen, not what they are in the log and in the queues of kept sessions.
  */
 
 /** For so long after it has sent something a client counts as being there. */

@@ -1,8 +1,7 @@
 /** Sluice beside Apache Kafka 4, both driven by Kafka's own performance tools. */
-import type { Admin } from "kafkajs";
 import { ApacheKafka } from "../interop/support/apache-kafka.ts";
 import type { Gateway } from "../interop/support/gateway.ts";
-import { kafkaClient } from "../interop/support/kafka.ts";
+import { withAdmin } from "../interop/support/kafka.ts";
 import { MAINS } from "../interop/support/kafka-tools.ts";
 import { run } from "../interop/support/process.ts";
 import { javaArgs, tool } from "../interop/support/tools.ts";
@@ -59,20 +58,13 @@ interface Rival {
 /** What Kafka has not synced would be written during the next run, which may not be Kafka's. */
 const quietDisk = () => run("sync", []);
 
-async function withAdmin({ brokers }: Rival, body: (admin: Admin) => Promise<unknown>): Promise<void> {
-  const admin = kafkaClient(brokers).admin();
-  await admin.connect();
-  await body(admin);
-  await admin.disconnect();
-}
-
-const createTopic = (rival: Rival, topic: string, numPartitions: number) =>
-  withAdmin(rival, (admin) =>
+const createTopic = ({ brokers }: Rival, topic: string, numPartitions: number) =>
+  withAdmin(brokers, (admin) =>
     admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true }),
   );
 /** Or the runs together would take 60 GB. */
-const deleteTopic = (rival: Rival, topic: string) =>
-  withAdmin(rival, (admin) => admin.deleteTopics({ topics: [topic] }));
+const deleteTopic = ({ brokers }: Rival, topic: string) =>
+  withAdmin(brokers, (admin) => admin.deleteTopics({ topics: [topic] }));
 
 const rivalOf = ({ brokers, process }: Gateway | ApacheKafka): Rival => ({ brokers, pid: process.pid });
 const listOf = (values: readonly number[]) => values.map((value) => value.toFixed(0)).join(" ");

@@ -119,6 +119,32 @@ suite(
       }
     });
 
+    test.each([0, 1])(
+      "one that pours lines at QoS %i beside a sensor loses none, and the sensor is served",
+      async (qos) => {
+        const count = 50_000;
+        const input = Array.from({ length: count }, (_, index) => `${index}\n`).join("");
+        let isPouring = true;
+        const args = [...address(), "-t", `poured/${qos}`, "-l", "-q", String(qos)];
+        const pouring = run(tool("mosquitto_pub"), args, { input }).finally(() => {
+          isPouring = false;
+        });
+        let acknowledged = 0;
+        while (isPouring) {
+          await publish("sensors/south/beside/temperature", String(acknowledged), "-q", "1");
+          acknowledged++;
+        }
+        await pouring;
+        expect(acknowledged).toBeGreaterThan(1);
+        const poured = async () =>
+          (await readAll(gateway.brokers, "unmapped"))
+            .filter(({ headers }) => Object.values(headers).includes(`poured/${qos}`))
+            .map(({ value }) => Number(value));
+        await eventually(async () => (await poured()).length >= count, "all that was poured");
+        expect(await poured()).toEqual(Array.from({ length: count }, (_, index) => index));
+      },
+    );
+
     test("a retained message waits for later subscribers, and an empty one clears it", async () => {
       await publish("state/door", "open", "-r", "-q", "1");
       await publish("state/door", "shut", "-r", "-q", "1");

@@ -40,7 +40,7 @@ function configsOf(type: number, name: string, context: ClientContext): Describe
   if (type === ResourceType.BROKER && (name === "" || name === String(NODE_ID))) {
     return brokerConfigs(context);
   }
-  // Neither has any here.
+  // In Kafka groups and loggers can be configured; here neither has a setting, and asking is no error.
   if (type === ResourceType.GROUP && name !== "") return [];
   if (type === ResourceType.BROKER_LOGGER && name === String(NODE_ID)) return [];
   throw new Refusal(ErrorCode.INVALID_REQUEST, `nothing to describe: resource type ${type}, name "${name}"`);

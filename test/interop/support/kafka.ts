@@ -1,5 +1,5 @@
 /** Reading back and checking by kafkajs, the client that is always there. */
-import { type EachMessagePayload, Kafka, type KafkaConfig, logLevel } from "kafkajs";
+import { type Admin, type EachMessagePayload, Kafka, type KafkaConfig, logLevel } from "kafkajs";
 import { eventually } from "./process.ts";
 
 process.env.KAFKAJS_NO_PARTITIONER_WARNING = "1";
@@ -34,6 +34,17 @@ export function readRecord({ partition, message }: EachMessagePayload): ReadReco
   };
 }
 
+/** What `body` gives, asked by an admin client of kafkajs that is connected for as long. */
+export async function withAdmin<T>(brokers: string, body: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = kafkaClient(brokers).admin();
+  await admin.connect();
+  try {
+    return await body(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
 let groups = 0;
 
 /** Everything in a stream up to its present end, each partition in its order. */
@@ -51,10 +62,7 @@ export async function readEach(
   timeoutMs = 60_000,
 ): Promise<void> {
   const kafka = kafkaClient(brokers);
-  const admin = kafka.admin();
-  await admin.connect();
-  const ends = await admin.fetchTopicOffsets(stream);
-  await admin.disconnect();
+  const ends = await withAdmin(brokers, (admin) => admin.fetchTopicOffsets(stream));
   const missing = new Map(
     ends.filter(({ high, low }) => high !== low).map(({ partition, high }) => [partition, Number(high)]),
   );

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ApacheKafka } from "./apache-kafka.ts";
 import { Gateway, program } from "./gateway.ts";
-import { kafkaClient } from "./kafka.ts";
+import { withAdmin } from "./kafka.ts";
 import { MAINS } from "./kafka-tools.ts";
 import { eventually, Running, run } from "./process.ts";
 import { javaArgs, tool } from "./tools.ts";
@@ -211,15 +211,8 @@ async function retiredOf(gateway: Gateway): Promise<number> {
 
 type Offsets = { readonly low: string; readonly high: string };
 
-async function offsetsOf(gateway: Gateway): Promise<Offsets[]> {
-  const admin = kafkaClient(gateway.brokers).admin();
-  await admin.connect();
-  try {
-    return await admin.fetchTopicOffsets("telemetry");
-  } finally {
-    await admin.disconnect();
-  }
-}
+const offsetsOf = ({ brokers }: Gateway): Promise<Offsets[]> =>
+  withAdmin(brokers, (admin) => admin.fetchTopicOffsets("telemetry"));
 
 function sum(offsets: readonly Offsets[], of: keyof Offsets): number {
   return offsets.reduce((total, { [of]: offset }) => total + Number(offset), 0);
