@@ -37,5 +37,5 @@ ENV SLUICE_DATA_DIR=/data \
     SLUICE_KAFKA__BIND=0.0.0.0:9092
 # Healthy: both ports take connections. Without a client library, so that a check costs little on a Pi.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["node", "-e", "const net=require('node:net');for(const port of [1883,9092])net.connect(port,'127.0.0.1').on('connect',function(){this.end()}).on('error',()=>process.exit(1)).setTimeout(3000,()=>process.exit(1))"]
-# Node as process 1 gets the signals itself; the gateway handles SIGTERM.
-CMD ["node", "dist/main.js", "up", "--config", "config/gateway.yaml"]
+# Node as process 1 gets the signals itself; the gateway handles SIGTERM. One thread beside it: see src/heap.ts.
+CMD ["node", "--v8-pool-size=1", "dist/main.js", "up", "--config", "config/gateway.yaml"]

@@ -324,15 +324,16 @@ export class MqttBroker {
     }
   }
 
-  /** A PUBLISH of QoS 0 or 1 that did not go by aedes. */
-  private take(client: ConnectedClient, publish: LanePublish, lane: PublishLane): void {
-    if (this.stopping !== undefined || client.isRefused) return; // as above
+  /** A PUBLISH of QoS 0 or 1 that did not go by aedes; returns for how many sessions it is kept. */
+  private take(client: ConnectedClient, publish: LanePublish, lane: PublishLane): number {
+    if (this.stopping !== undefined || client.isRefused) return 0; // as above
+    const before = this.sessions.queue.deliveries;
     if (isOfBroker(publish.topic)) {
       this.ingest.dropForbidden(publish.topic, () => {
         lane.acknowledge(publish);
         lane.finish(publish);
       });
-      return;
+      return 0;
     }
     this.append(client, publish, false, (error) => {
       if (error !== null) {
@@ -343,6 +344,7 @@ export class MqttBroker {
       if (this.deliveries.isIdle) lane.finish(publish);
       else this.aedes?.publish(publish as Publish, () => lane.finish(publish));
     });
+    return this.sessions.queue.deliveries - before;
   }
 
   private storeIncoming(publisher: Connection, packet: StoredPacket): Promise<void> {

@@ -9,6 +9,7 @@
  */
 import type { Socket } from "node:net";
 import { writeToStream } from "mqtt-packet";
+import type { LogError } from "../errors.ts";
 import { Deque } from "../log/deque.ts";
 import type { ProgressValue } from "./records.ts";
 
@@ -51,6 +52,13 @@ export interface Delivery {
   isRepeated: boolean;
 }
 
+/** What has become of a session's deliveries since its progress was last written, and who waits until it is. */
+export interface News {
+  readonly outbox: Outbox;
+  readonly changed: Delivery[];
+  readonly waiting: ((error: LogError | null) => void)[];
+}
+
 export class Outbox {
   /** The session's. */
   readonly number: number;
@@ -70,6 +78,9 @@ export class Outbox {
   /** Deliveries that need their message, and what that takes; those whose commit is under way included. */
   messages = 0;
   bytes = 0;
+  /** The queue's: not written yet, and being written. */
+  unsaved: News | undefined;
+  saving: News | undefined;
 
   /** `onExpired` hears of a delivery that came to its turn too late and is over. */
   constructor(

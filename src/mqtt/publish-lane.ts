@@ -28,14 +28,16 @@ export const READ_BYTES = 1 << 16;
  * After so much of one client all others have a turn (turns.ts). What no rule takes waits for no commit: without this,
  * one that floods had its system call after system call taken (libuv: 32 in one go), and others waited 10 ms for each
  * step. A small packet is work, too: what the lane takes counts for `MIN_COST` at least, what aedes gets for more, and
- * a SUBSCRIBE, at some 100 µs, for most. All of a turn is some 1 or 2 ms.
+ * a SUBSCRIBE, at some 100 µs, for most; and a message that sessions are owed is most of all what becomes of it in
+ * their queues. All of a turn is some 1 or 2 ms.
  */
 export const TURN_BYTES = 1 << 15;
 const MIN_COST = 128;
 const PASSED_COST = 256;
 const SUBSCRIBE_COST = 2_048;
-/** What a turn of what aedes gets is taken for: the work itself is nowhere to be measured. */
-const PASSED_TURN_MS = 1;
+const QUEUED_COST = 1_024;
+/** What a turn of work that is nowhere to be measured is taken for: aedes', and that of queues after the commit. */
+const UNSEEN_TURN_MS = 1;
 /** MQTT 3.1.1, section 2.2.1. */
 const CONNECT = 1;
 const SUBSCRIBE = 8;
@@ -67,8 +69,11 @@ export interface LanePublish {
 
 /** The client whose lane it is, once aedes has connected it. */
 export interface LaneClient {
-  /** Takes a message; then `acknowledge` and `finish`, or the end of the connection. */
-  take(publish: LanePublish): void;
+  /**
+   * Takes a message; then `acknowledge` and `finish`, or the end of the connection. Returns for how many sessions it
+   * is kept.
+   */
+  take(publish: LanePublish): number;
   /** Something has come: for its keep alive. */
   alive(): void;
   /** Calls back when it has read what was written to it; its connection is ended when it does not. */
@@ -276,11 +281,10 @@ export class PublishLane {
     return this.isHeldUp;
   }
 
-  /** For a packet that aedes gets. */
-  private spendOn(firstByte: number): void {
-    const cost = costOf(firstByte);
+  /** For work that is done elsewhere. */
+  private spend(cost: number): void {
     this.turnBytes += cost;
-    this.turnTookMs += (cost / TURN_BYTES) * PASSED_TURN_MS;
+    this.turnTookMs += (cost / TURN_BYTES) * UNSEEN_TURN_MS;
   }
 
   private waitForDrain(client: LaneClient): void {
@@ -344,7 +348,7 @@ export class PublishLane {
   /** For aedes, from here to the next packet that is not, or that is for another turn; whatever begins here is. */
   private pass(chunk: Buffer, at: number, stopsAt = this.stopsAt): Buffer | null {
     const { guard } = this;
-    if (guard.isBetweenPackets) this.spendOn(chunk[at] as number);
+    if (guard.isBetweenPackets) this.spend(costOf(chunk[at] as number));
     const problem = guard.check(chunk, at, stopsAt);
     if (problem !== undefined) {
       this.end(problem);
@@ -356,7 +360,7 @@ export class PublishLane {
 
   private readonly stopsAt = (firstByte: number): boolean => {
     if (isPlainPublish(firstByte) || firstByte >> 4 === CONNECT || this.turnBytes >= TURN_BYTES) return true;
-    this.spendOn(firstByte);
+    this.spend(costOf(firstByte));
     return false;
   };
 
@@ -392,7 +396,7 @@ export class PublishLane {
       isDone: false,
     };
     if (qos === 1) this.waiting.push(publish);
-    client.take(publish);
+    this.spend(client.take(publish) * QUEUED_COST);
     return true;
   }
 

@@ -11,7 +11,7 @@
  */
 import type { LogError } from "../errors.ts";
 import type { RecordAppend } from "../log/log.ts";
-import { type Delivery, Outbox, type QueuedMessage } from "./outbox.ts";
+import { type Delivery, type News, Outbox, type QueuedMessage } from "./outbox.ts";
 import type { KeyOf, KindName, QueuedValue } from "./records.ts";
 import { sizeOf } from "./retained.ts";
 import type { Change, StateStore } from "./state-store.ts";
@@ -35,8 +35,6 @@ interface Publish {
   readonly expiresAt?: number | undefined;
 }
 
-type Saved = (error: LogError | null) => void;
-
 /** Sessions, and keys to delete, in one append. */
 const MAX_SAVED_TOGETHER = 256;
 const MAX_STALE_KEYS = 1_024;
@@ -47,14 +45,16 @@ export class Queue {
   /** By number, the oldest first; as long as a delivery needs the payload. */
   private readonly messages = new Map<number, QueuedMessage>();
   private bytes = 0;
-  /** Sessions whose progress on disk is not the present one, with what changed and who waits for it. */
-  private readonly unsaved = new Map<Outbox, { changed: Delivery[]; waiting: Saved[] }>();
-  private readonly saving = new Map<Outbox, { changed: Delivery[]; waiting: Saved[] }>();
+  /** Of sessions whose progress on disk is not the present one, each once. */
+  private unsaved: News[] = [];
+  private saving: News[] = [];
   private isScheduled = false;
   private isSaving = false;
   private idle: (() => void)[] = [];
   /** Deletions of what means nothing any more. */
   private readonly stale: RecordAppend[] = [];
+  /** Of a message to a session, all that there have been. */
+  deliveries = 0;
   overflows = 0;
   expired = 0;
 
@@ -121,6 +121,7 @@ export class Queue {
   private deliver(message: QueuedMessage, outbox: Outbox, sequence: number, qos: 1 | 2): Delivery {
     const delivery: Delivery = { outbox, sequence, qos, message, state: "waiting", isRepeated: false };
     message.deliveries.push(delivery);
+    this.deliveries++;
     message.waiting++;
     message.onDisk++;
     outbox.messages++;
@@ -199,15 +200,19 @@ export class Queue {
 
   private changed(delivery: Delivery): void {
     const { outbox } = delivery;
-    const news = this.unsaved.get(outbox);
-    if (news === undefined) this.unsaved.set(outbox, { changed: [delivery], waiting: [] });
-    else news.changed.push(delivery);
+    if (outbox.unsaved === undefined) this.addNews(outbox, [delivery]);
+    else outbox.unsaved.changed.push(delivery);
     this.scheduleSave();
+  }
+
+  private addNews(outbox: Outbox, changed: Delivery[]): void {
+    outbox.unsaved = { outbox, changed, waiting: [] };
+    this.unsaved.push(outbox.unsaved);
   }
 
   /** Resolves when the progress on disk is the present one, or a later one. */
   saved(outbox: Outbox): Promise<void> {
-    const news = this.unsaved.get(outbox) ?? this.saving.get(outbox);
+    const news = outbox.unsaved ?? outbox.saving;
     if (news === undefined) return Promise.resolve();
     this.scheduleSave();
     return new Promise((resolve, reject) => {
@@ -229,10 +234,11 @@ export class Queue {
     if (this.isSaving) return;
     const stale = this.stale.splice(0, MAX_STALE_KEYS);
     const entries = [...stale];
-    for (const [outbox, news] of this.unsaved) {
-      if (this.saving.size === MAX_SAVED_TOGETHER) break;
-      this.unsaved.delete(outbox);
-      this.saving.set(outbox, news);
+    this.saving = this.unsaved.splice(0, MAX_SAVED_TOGETHER);
+    for (const news of this.saving) {
+      const { outbox } = news;
+      outbox.unsaved = undefined;
+      outbox.saving = news;
       entries.push(this.store.entry("progress", { session: outbox.number }, outbox.progress()));
     }
     if (entries.length === 0) {
@@ -241,7 +247,7 @@ export class Queue {
     }
     this.isSaving = true;
     // What a delivery has become while it was being written is the next record's.
-    const saved = [...this.saving.values()].flatMap(({ changed }) =>
+    const saved = this.saving.flatMap(({ changed }) =>
       changed.map((delivery) => ({ delivery, isOver: delivery.state === "over" })),
     );
     this.store.append(entries, (error) => {
@@ -251,9 +257,10 @@ export class Queue {
   }
 
   private onSaved(saved: readonly { delivery: Delivery; isOver: boolean }[], error: LogError | null): void {
-    const news = [...this.saving];
-    this.saving.clear();
+    const news = this.saving;
+    this.saving = [];
     this.isSaving = false;
+    for (const { outbox } of news) outbox.saving = undefined;
     if (error === null) {
       for (const { delivery, isOver } of saved) {
         this.isOverOnDisk(delivery);
@@ -261,16 +268,15 @@ export class Queue {
       }
     } else {
       // The next acknowledgement tries again.
-      for (const [outbox, { changed }] of news) {
-        const later = this.unsaved.get(outbox);
-        if (later !== undefined) later.changed.unshift(...changed);
-        else this.unsaved.set(outbox, { changed, waiting: [] });
+      for (const { outbox, changed } of news) {
+        if (outbox.unsaved === undefined) this.addNews(outbox, changed);
+        else outbox.unsaved.changed.unshift(...changed);
       }
     }
-    for (const [, { waiting }] of news) for (const done of waiting) done(error);
+    for (const { waiting } of news) for (const done of waiting) done(error);
     if (error !== null) for (const done of this.idle.splice(0)) done();
     else if (this.idle.length > 0) this.save();
-    else if (this.unsaved.size > 0) this.scheduleSave();
+    else if (this.unsaved.length > 0) this.scheduleSave();
   }
 
   /** This session does not need the message any more, nor would it after a crash. */

@@ -6,8 +6,8 @@
  * threads among them. So beside others it pauses for twice the time that it took. Alone it gets everything; who takes
  * little of the time is never held up, however many of them there are.
  *
- * Others are MQTT clients; what Kafka clients do is not seen here. Only the time that taking its messages takes is
- * seen, not what they are in the log and in the queues of kept sessions.
+ * Others are MQTT clients; what Kafka clients do is not seen here. Nor is what a message costs later: its lane adds what
+ * aedes and the queues of kept sessions may take, by guess; the log's part is small.
  */
 
 /** For so long after it has sent something a client counts as being there. */

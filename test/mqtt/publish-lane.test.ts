@@ -32,6 +32,8 @@ class Harness {
   drained: (() => void) | undefined;
   /** Whether the client reads. */
   reads = true;
+  /** What each message is kept for. */
+  sessions = 0;
   onTake = (publish: LanePublish): void => this.settle(publish);
 
   /** Whenever the socket reads, `flood` has come. */
@@ -68,6 +70,7 @@ class Harness {
         this.taken.push(publish);
         this.seen.push(`lane ${nameOf(publish)}`);
         this.onTake(publish);
+        return this.sessions;
       },
       alive: () => this.alive++,
       waitForDrain: (drained) => {
@@ -307,13 +310,15 @@ describe("the straight way of a PUBLISH", () => {
     }
   });
 
-  it("gives aedes no more in a turn, either, and fewest of what is most work", async () => {
-    for (const [packet, most] of [
+  it("gives aedes no more in a turn, either, and takes fewest of what is most work, as what sessions are owed is", async () => {
+    for (const [packet, most, sessions = 0] of [
       [{ cmd: "pingreq" }, 128],
       [{ cmd: "subscribe", messageId: 5, subscriptions: [{ topic: "a", qos: 1 }] }, 16],
       [ONE, 256],
+      [ONE, 8, 4],
     ] as const) {
       const harness = new Harness().open();
+      harness.sessions = sessions;
       harness.send(...Array.from({ length: 4 * most }, () => packet));
       for (let turn = 1; turn <= 4; turn++) {
         await turns();

@@ -1,5 +1,5 @@
 /** The built program as its users run it: a configuration file, a data folder, real ports, real signals. */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,6 +9,14 @@ import { eventually, Running } from "./process.ts";
 import { repository } from "./tools.ts";
 
 export const program = join(repository, "dist/main.js");
+
+/** What `npm start` gives node. */
+function startArgs(): string[] {
+  const { scripts } = JSON.parse(readFileSync(join(repository, "package.json"), "utf8"));
+  const given = / node (.*)dist\/main\.js up$/.exec(scripts.start)?.[1];
+  if (given === undefined) throw new Error(`not the start script that is known: ${scripts.start}`);
+  return given.split(" ").filter((arg) => arg !== "");
+}
 
 export interface GatewayOptions {
   readonly streams?: Readonly<Record<string, object>>;
@@ -121,7 +129,16 @@ export class Gateway {
   }
 
   private spawn(): Running {
-    const args = [...this.nodeArgs, program, "up", "--config", this.configFile, "--data", this.dataDir];
+    const args = [
+      ...startArgs(),
+      ...this.nodeArgs,
+      program,
+      "up",
+      "--config",
+      this.configFile,
+      "--data",
+      this.dataDir,
+    ];
     return new Running(process.execPath, args, { cwd: this.folder, env: { NO_COLOR: "1" } });
   }
 
