@@ -41,6 +41,7 @@ import {
   uplinkOptions,
 } from "./part-options.ts";
 import type { PublishPacket } from "./record.ts";
+import { Turns } from "./turns.ts";
 import { uplinkRoutes } from "./uplink/commands.ts";
 import type { UplinkReport } from "./uplink/report.ts";
 import { Uplinks } from "./uplink/uplinks.ts";
@@ -107,6 +108,7 @@ export class Gateway {
   private readonly log: StreamStore;
   private readonly groups: GroupCoordinator;
   private mapper: Mapper;
+  private readonly turns = new Turns();
   private readonly ingest: Ingest;
   private readonly broker: MqttBroker;
   private readonly downlinks: Downlinks;
@@ -136,7 +138,7 @@ export class Gateway {
     this.groups = new GroupCoordinator(this.log, groupOptions(config), logger);
     this.mapper = new Mapper(config.mappings, this.partitionsOf, { tables: config.tables });
     this.ingest = new Ingest(this.mapper, this.log, logger, ingestOptions(config), this.log.time);
-    this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger);
+    this.broker = new MqttBroker(mqttOptions(config), this.log, this.ingest, logger, this.turns);
     this.downlinks = new Downlinks(
       downlinkRules(config),
       {
@@ -251,7 +253,8 @@ export class Gateway {
     await this.settleStreams(config);
     await this.startPart("groups", this.groups);
     // Made late: the cluster's identity lies in the data folder.
-    const brokerServices = { log: this.log, groups: this.groups, clusterId: this.log.clusterId };
+    const { turns } = this;
+    const brokerServices = { log: this.log, groups: this.groups, clusterId: this.log.clusterId, turns };
     const kafka = new KafkaServer(kafkaOptions(config), brokerServices, this.logger);
     this.kafka = kafka;
     await this.startPart("kafka", kafka);

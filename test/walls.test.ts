@@ -15,6 +15,7 @@ const BASE = [
   "end-signal",
   "plain",
   "password",
+  "turns",
 ];
 const WALLS: Readonly<Record<string, readonly string[]>> = {
   record: [],
@@ -22,6 +23,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
   "end-signal": [],
   plain: [],
   password: [],
+  turns: [],
   errors: [],
   histogram: [],
   ports: [],

@@ -2,15 +2,16 @@
  * One client's connection.
  *
  * Invariants: handlers start in the order in which requests arrive and run concurrently; replies go out in
- * that order, whoever finishes first. No request is begun while `maxInFlight` are in hand, `TURN_REQUESTS` were
- * begun since all others had a turn, more than `MAX_UNSENT_BYTES` of replies wait for the client, or the server's
- * byte budget is spent; meanwhile nothing is read from the socket, so at most one chunk of it lies here. Whatever
+ * that order, whoever finishes first. No request is begun while `maxInFlight` are in hand, its turn is over
+ * (turns.ts), more than `MAX_UNSENT_BYTES` of replies wait for the client, or the server's byte budget is spent;
+ * meanwhile nothing is read from the socket, so at most one chunk of it lies here. Whatever
  * the client does wrong costs this connection and nothing else.
  */
 import type { Socket } from "node:net";
 import { EndSignal } from "../end-signal.ts";
 import { messageOf, ProtocolError } from "../errors.ts";
 import { readMemory, SMALL_BYTES } from "../log/reused-memory.ts";
+import type { Turns } from "../turns.ts";
 import type { ClientContext } from "./api.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { encodeReply, parseRequest, type Request } from "./request.ts";
@@ -20,9 +21,13 @@ import type { SharedReads } from "./shared-reads.ts";
 const MAX_UNSENT_BYTES = 1 << 20;
 /**
  * After so many requests of one client all others have a turn: most are answered at once, 30 to 100 µs each, and
- * thousands of them come in one read.
+ * thousands of them come in one read. So they have after answers of so many bytes: one that reads a large log takes a
+ * gigabyte a second if it may.
  */
 export const TURN_REQUESTS = 4;
+export const TURN_REPLY_BYTES = 1 << 20;
+/** What reading and sending so much is taken for: many steps, half of them by other threads and by the system. */
+const TURN_REPLY_MS = 2;
 /** Requests in hand while memory is short. */
 const MAX_IN_HAND_WHEN_SHORT = 2;
 /** So little is copied into one piece: cheaper than having the system call gather the pieces. */
@@ -48,6 +53,7 @@ export interface ConnectionHost {
   readonly maxFrameBytes: number;
   readonly maxInFlight: number;
   readonly stats: ConnectionStats;
+  readonly turns: Turns;
   /** Says why a connection was closed. */
   offence(connection: Connection, reason: string): void;
   /** Says that a handler failed: a fault of ours. */
@@ -67,8 +73,13 @@ export class Connection {
   private readonly frames: FrameReader;
   private readonly signal = new EndSignal();
   private inHand: Slot[] = [];
-  /** Requests begun since all others had a turn. */
+  /** Requests begun and bytes answered since all others had a turn, when that was, and the time that they took. */
   private begun = 0;
+  private repliedBytes = 0;
+  private turnBeganAt = performance.now();
+  private turnTookMs = 0;
+  /** It waits for its next turn. */
+  private awaitsTurn = false;
   private readonly output: Buffer[] = [];
   /** Held in the budget for the frame that is arriving. */
   private reservedBytes = 0;
@@ -87,8 +98,12 @@ export class Connection {
   private movedBefore = 0;
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
-  private readonly endTurn = (): void => {
+  private readonly beginTurn = (): void => {
     this.begun = 0;
+    this.repliedBytes = 0;
+    this.turnBeganAt = performance.now();
+    this.turnTookMs = 0;
+    this.awaitsTurn = false;
     this.beginRequests();
   };
 
@@ -164,8 +179,18 @@ export class Connection {
     return now - this.movedAt;
   }
 
+  private get isTurnOver(): boolean {
+    return this.begun >= TURN_REQUESTS || this.repliedBytes >= TURN_REPLY_BYTES;
+  }
+
+  private endTurn(): void {
+    this.awaitsTurn = true;
+    const tookMs = this.turnTookMs + (this.repliedBytes / TURN_REPLY_BYTES) * TURN_REPLY_MS;
+    this.host.turns.end(this, tookMs, performance.now() - this.turnBeganAt, this.beginTurn);
+  }
+
   private mayBegin(): boolean {
-    if (this.begun >= TURN_REQUESTS) return false;
+    if (this.isTurnOver) return false;
     const { memory } = this.context;
     const maxInHand = memory.roomBytes > 0 ? this.host.maxInFlight : MAX_IN_HAND_WHEN_SHORT;
     if (this.inHand.length >= maxInHand || this.unsentBytes > MAX_UNSENT_BYTES) return false;
@@ -181,6 +206,7 @@ export class Connection {
   private beginRequests(): void {
     if (this.socket.destroyed || this.draining) return;
     const { memory, apis, maxPartitionsPerRequest } = this.context;
+    const beganAt = performance.now();
     let may = this.mayBegin();
     try {
       for (; may && !this.socket.destroyed; may = this.mayBegin()) {
@@ -196,7 +222,7 @@ export class Connection {
         // Each partition may be named under a stream of its own, so twice as many elements.
         const request = parseRequest(frame, apis, maxPartitionsPerRequest * 2);
         this.reservedBytes = 0;
-        if (++this.begun === TURN_REQUESTS) setImmediate(this.endTurn);
+        this.begun++;
         void this.answer(request, bytes, frame.length < SMALL_BYTES ? undefined : frame);
       }
     } catch (error) {
@@ -204,6 +230,8 @@ export class Connection {
       this.socket.destroy();
       return;
     }
+    this.turnTookMs += performance.now() - beganAt;
+    if (this.isTurnOver && !this.awaitsTurn) this.endTurn();
     if (may !== this.blocked) return;
     this.blocked = !may;
     if (may) this.socket.resume();
@@ -247,6 +275,7 @@ export class Connection {
     }
     const bytes = reply.reduce((sum, piece) => sum + piece.length, 0);
     this.unsentBytes += bytes;
+    this.repliedBytes += bytes;
     memory.hold(bytes);
     memory.release(slot.heldBytes);
     for (let front = this.inHand[0]; front?.reply !== undefined; front = this.inHand[0]) {

@@ -9,6 +9,7 @@ import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { isSame, Ports } from "../ports.ts";
+import { Turns } from "../turns.ts";
 import type { Api, BrokerServices, ClientContext, Endpoint } from "./api.ts";
 import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
@@ -47,7 +48,10 @@ const TIMING = {
 };
 
 /** What the gateway gives a server. */
-export type KafkaServices = Pick<BrokerServices, "log" | "groups" | "clusterId">;
+export interface KafkaServices extends Pick<BrokerServices, "log" | "groups" | "clusterId"> {
+  /** Of all clients of the gateway. */
+  readonly turns?: Turns;
+}
 
 /** Counters since the start; `connections` and `bufferedBytes` are of now. */
 export interface KafkaServerStats extends Readonly<ConnectionStats> {
@@ -80,7 +84,7 @@ export class KafkaServer {
 
   constructor(
     options: KafkaServerOptions,
-    services: KafkaServices,
+    { turns = new Turns(), ...services }: KafkaServices,
     logger: Logger,
     apis: readonly Api[] = registeredApis,
   ) {
@@ -112,6 +116,7 @@ export class KafkaServer {
       maxFrameBytes: options.maxFrameBytes,
       maxInFlight: options.maxInFlight,
       stats: this.counters,
+      turns,
       offence: (connection, reason) => {
         const { clientHost } = connection.context;
         this.repeated.say(`offence ${clientHost}`, (heldBack) =>

@@ -15,6 +15,7 @@ import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes
 import { LogError, messageOf, SluiceError } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
+import { Turns } from "../turns.ts";
 import {
   type Access,
   BAD_LOGIN,
@@ -105,14 +106,21 @@ export class MqttBroker {
   private aedes: Aedes | undefined;
   private stopping: Promise<void> | undefined;
 
-  constructor(options: MqttBrokerOptions, log: Log, ingest: Ingest, logger: Logger) {
+  /** `turns`: of all clients of the gateway. */
+  constructor(
+    options: MqttBrokerOptions,
+    log: Log,
+    ingest: Ingest,
+    logger: Logger,
+    turns: Turns = new Turns(),
+  ) {
     this.options = options;
     this.limits = { ...DEFAULT_MQTT_LIMITS, ...options.limits };
     this.access = options.access ?? EVERYBODY;
     this.log = log;
     this.ingest = ingest;
     this.logger = logger;
-    this.tcp = new Listeners(this.limits, (socket, lane) => this.serve(socket, lane), logger);
+    this.tcp = new Listeners(this.limits, (socket, lane) => this.serve(socket, lane), logger, turns);
     this.deliveries = new Deliveries(this.limits.maxPendingDeliveryBytes);
     this.sessions = new Sessions(this.limits, log);
   }

@@ -4,9 +4,9 @@ import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { type PortAddress, Ports } from "../ports.ts";
+import type { Turns } from "../turns.ts";
 import { FramingGuard } from "./framing.ts";
 import { type LaneLimits, PublishLane, READ_BYTES } from "./publish-lane.ts";
-import { Turns } from "./turns.ts";
 
 export type Listener = PortAddress;
 
@@ -23,15 +23,21 @@ export class Listeners {
   private readonly logger: Logger;
   private readonly repeats = new RateLimitedLog();
   private readonly ports: Ports;
-  private readonly turns = new Turns();
+  private readonly turns: Turns;
   readonly sockets = new Set<Socket>();
   private isClosed = false;
   refused = 0;
 
-  constructor(limits: ListenerLimits, onSocket: (socket: Socket, lane: PublishLane) => void, logger: Logger) {
+  constructor(
+    limits: ListenerLimits,
+    onSocket: (socket: Socket, lane: PublishLane) => void,
+    logger: Logger,
+    turns: Turns,
+  ) {
     this.limits = limits;
     this.onSocket = onSocket;
     this.logger = logger;
+    this.turns = turns;
     this.ports = new Ports(
       () =>
         createServer(

@@ -13,9 +13,9 @@
  * wait for, and one that makes a new stream waits for that: from CONNACK on all of QoS 1 goes this way.
  */
 import type { Socket } from "node:net";
+import type { Turns } from "../turns.ts";
 import type { FramingGuard } from "./framing.ts";
 import { isText, uint16 } from "./strings.ts";
-import type { Turns } from "./turns.ts";
 
 /**
  * How much of one client's stream is read ahead while its messages wait for their commit. What one that floods has in

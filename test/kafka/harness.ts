@@ -8,6 +8,7 @@ import { apis } from "../../src/kafka/apis/index.ts";
 import { FrameReader } from "../../src/kafka/frame-reader.ts";
 import { KafkaServer, type KafkaServerOptions, type KafkaServices } from "../../src/kafka/server.ts";
 import type { Log } from "../../src/log/log.ts";
+import { Turns } from "../../src/turns.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { batchOf, type EncodableRecord, NO_HEADERS } from "../../src/wire/record-batch.ts";
 import { decode, encode } from "../../src/wire/schema.ts";
@@ -28,8 +29,8 @@ export const OPTIONS: KafkaServerOptions = {
 };
 
 /** What a server in a test is given besides its log. */
-export function servicesFor(log: Log, clusterId = "test-cluster"): KafkaServices {
-  return { log, groups: new GroupCoordinator(log, {}, silent), clusterId };
+export function servicesFor(log: Log, clusterId = "test-cluster", turns = new Turns()): KafkaServices {
+  return { log, groups: new GroupCoordinator(log, {}, silent), clusterId, turns };
 }
 
 export interface Broker<L extends Log = FakeLog> {
@@ -44,16 +45,18 @@ export interface Broker<L extends Log = FakeLog> {
 export function startBroker(
   options: Partial<KafkaServerOptions> = {},
   served: readonly Api[] = apis,
+  turns?: Turns,
 ): Promise<Broker> {
-  return startBrokerOn(new FakeLog(), options, served);
+  return startBrokerOn(new FakeLog(), options, served, turns);
 }
 
 export async function startBrokerOn<L extends Log>(
   log: L,
   options: Partial<KafkaServerOptions> = {},
   served: readonly Api[] = apis,
+  turns?: Turns,
 ): Promise<Broker<L>> {
-  const services = servicesFor(log);
+  const services = servicesFor(log, undefined, turns);
   const server = new KafkaServer({ ...OPTIONS, ...options }, services, silent, served);
   await server.start();
   const clients: Client[] = [];

@@ -4,8 +4,9 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Endpoint } from "../../src/kafka/api.ts";
 import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
-import { TURN_REQUESTS } from "../../src/kafka/connection.ts";
+import { TURN_REPLY_BYTES, TURN_REQUESTS } from "../../src/kafka/connection.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
+import { Turns } from "../../src/turns.ts";
 import { Reader, Writer } from "../../src/wire/buffer.ts";
 import { bytes, int32 } from "../../src/wire/schema.ts";
 import { FakeLog } from "./fake-log.ts";
@@ -127,6 +128,51 @@ describe("a connection", () => {
     client.socket.write(Buffer.concat(frames));
     await last;
     expect(most).toBe(TURN_REQUESTS);
+  });
+
+  it("begins nothing more of a client whose turn is over, by requests or by bytes, before it may go on", async () => {
+    const ends: { tookMs: number; sinceMs: number; goOn: () => void }[] = [];
+    class HeldTurns extends Turns {
+      override end(_client: object, tookMs: number, sinceMs: number, goOn: () => void): void {
+        ends.push({ tookMs, sinceMs, goOn });
+      }
+    }
+    let asked = 0;
+    let replyBytes = 10;
+    const served = api({
+      key: 99,
+      name: "Counted",
+      versions: { min: 0, max: 0 },
+      request: {},
+      response: { payload: bytes() },
+      handle() {
+        asked++;
+        return { payload: Buffer.alloc(replyBytes) };
+      },
+    });
+    broker = await startBroker({}, [served], new HeldTurns());
+    const client = await broker.connect();
+    const ask = (count: number) => Array.from({ length: count }, () => client.send("Counted", 0, {}));
+    await Promise.all(ask(TURN_REQUESTS));
+    expect(ends).toHaveLength(1);
+    expect((ends[0]?.tookMs ?? 0) <= (ends[0]?.sinceMs ?? -1)).toBe(true);
+    replyBytes = TURN_REPLY_BYTES;
+    const large = ask(2);
+    const other = await broker.connect(); // has its turn meanwhile
+    await other.send("Counted", 0, {});
+    asked--;
+    await until(() => ends.length === 2); // of the other, whose answer was as large
+    ends.pop();
+    expect(asked).toBe(TURN_REQUESTS);
+    ends[0]?.goOn();
+    await large[0];
+    expect(ends).toHaveLength(2);
+    // What reading and sending takes is not seen, and counted by the bytes.
+    expect(ends[1]?.tookMs).toBeGreaterThanOrEqual(2);
+    expect(asked).toBe(TURN_REQUESTS + 1);
+    ends[1]?.goOn();
+    await large[1];
+    expect(ends).toHaveLength(3);
   });
 
   it("keeps no bytes of a JoinGroup whose client went while it waited", async () => {

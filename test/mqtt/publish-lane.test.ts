@@ -11,7 +11,7 @@ import {
   READ_BYTES,
   TURN_BYTES,
 } from "../../src/mqtt/publish-lane.ts";
-import { Turns } from "../../src/mqtt/turns.ts";
+import { Turns } from "../../src/turns.ts";
 import { FakeLog } from "./fake-log.ts";
 import { eventually, RawClient, startBroker } from "./support.ts";
 

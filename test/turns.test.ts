@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { Turns } from "../../src/mqtt/turns.ts";
+import { Turns } from "../src/turns.ts";
 
 const flood = { name: "flood" };
 const sensor = { name: "sensor" };

@@ -1,13 +1,14 @@
 /**
- * Who of all clients may go on when it has had its turn.
+ * Who of all clients, of MQTT and of Kafka, may go on when it has had its turn.
  *
  * Mostly in the next turn of the event loop. But one that sends as fast as it is read would fill a processor: others
  * have their turns even then, yet each process that the same processor runs waits for its time slice, the gateway's own
  * threads among them. So beside others it pauses for twice the time that it took. Alone it gets everything; who takes
  * little of the time is never held up, however many of them there are.
  *
- * Others are MQTT clients; what Kafka clients do is not seen here. Nor is what a message costs later: its lane adds what
- * aedes and the queues of kept sessions may take, by guess; the log's part is small.
+ * Others are MQTT clients: who waits for what they send need not be known. What is done later and elsewhere for a
+ * client is added by guess: what aedes and the queues of kept sessions do for one of MQTT, reading and sending for one
+ * of Kafka.
  */
 
 /** For so long after it has sent something a client counts as being there. */
