@@ -35,7 +35,7 @@ export const TURN_BYTES = 1 << 15;
 const MIN_COST = 128;
 const PASSED_COST = 256;
 const SUBSCRIBE_COST = 2_048;
-const QUEUED_COST = 1_024;
+const QUEUED_COST = 2_048;
 /** What a turn of work that is nowhere to be measured is taken for: aedes', and that of queues after the commit. */
 const UNSEEN_TURN_MS = 1;
 /** MQTT 3.1.1, section 2.2.1. */

@@ -11,7 +11,7 @@
  */
 import type { LogError } from "../errors.ts";
 import type { RecordAppend } from "../log/log.ts";
-import { type Delivery, type News, Outbox, type QueuedMessage } from "./outbox.ts";
+import { type Delivery, MAX_SENT, type News, Outbox, type QueuedMessage } from "./outbox.ts";
 import type { KeyOf, KindName, QueuedValue } from "./records.ts";
 import { sizeOf } from "./retained.ts";
 import type { Change, StateStore } from "./state-store.ts";
@@ -38,6 +38,12 @@ interface Publish {
 /** Sessions, and keys to delete, in one append. */
 const MAX_SAVED_TOGETHER = 256;
 const MAX_STALE_KEYS = 1_024;
+/** What nobody waits for is written with what else comes within this time: each write is a sync. */
+const SAVE_DELAY_MS = 20;
+/** Of one session's deliveries; until they are on disk they are a part of what it may have out. */
+const MAX_UNSAVED = MAX_SENT / 4;
+
+const isMuch = ({ changed }: News): boolean => changed.length >= MAX_UNSAVED;
 
 export class Queue {
   private readonly limits: QueueLimits;
@@ -49,6 +55,7 @@ export class Queue {
   private unsaved: News[] = [];
   private saving: News[] = [];
   private isScheduled = false;
+  private saveTimer: NodeJS.Timeout | undefined;
   private isSaving = false;
   private idle: (() => void)[] = [];
   /** Deletions of what means nothing any more. */
@@ -202,7 +209,7 @@ export class Queue {
     const { outbox } = delivery;
     if (outbox.unsaved === undefined) this.addNews(outbox, [delivery]);
     else outbox.unsaved.changed.push(delivery);
-    this.scheduleSave();
+    this.scheduleSave(isMuch(outbox.unsaved as News) || this.unsaved.length >= MAX_SAVED_TOGETHER);
   }
 
   private addNews(outbox: Outbox, changed: Delivery[]): void {
@@ -214,14 +221,26 @@ export class Queue {
   saved(outbox: Outbox): Promise<void> {
     const news = outbox.unsaved ?? outbox.saving;
     if (news === undefined) return Promise.resolve();
-    this.scheduleSave();
+    this.scheduleSave(true);
     return new Promise((resolve, reject) => {
       news.waiting.push((error) => (error === null ? resolve() : reject(error)));
     });
   }
 
-  private scheduleSave(): void {
+  /** Or somebody waits for it. */
+  private get hasMuchUnsaved(): boolean {
+    return (
+      this.unsaved.length >= MAX_SAVED_TOGETHER ||
+      this.unsaved.some((one) => isMuch(one) || one.waiting.length > 0)
+    );
+  }
+
+  private scheduleSave(isUrgent: boolean): void {
     if (this.isScheduled || this.isSaving) return;
+    if (!isUrgent) {
+      this.saveTimer ??= setTimeout(() => this.save(), SAVE_DELAY_MS).unref();
+      return;
+    }
     this.isScheduled = true;
     // At the end of the turn: what came with one read goes into one record.
     setImmediate(() => {
@@ -231,6 +250,8 @@ export class Queue {
   }
 
   private save(): void {
+    clearTimeout(this.saveTimer);
+    this.saveTimer = undefined;
     if (this.isSaving) return;
     const stale = this.stale.splice(0, MAX_STALE_KEYS);
     const entries = [...stale];
@@ -276,7 +297,7 @@ export class Queue {
     for (const { waiting } of news) for (const done of waiting) done(error);
     if (error !== null) for (const done of this.idle.splice(0)) done();
     else if (this.idle.length > 0) this.save();
-    else if (this.unsaved.length > 0) this.scheduleSave();
+    else if (this.unsaved.length > 0) this.scheduleSave(this.hasMuchUnsaved);
   }
 
   /** This session does not need the message any more, nor would it after a crash. */
@@ -290,7 +311,7 @@ export class Queue {
   /** A record that means nothing any more is deleted when something is written anyway, or when they are many. */
   deleteLater<N extends KindName>(kind: N, key: KeyOf<N>): void {
     this.stale.push(this.store.entry(kind, key, null));
-    if (this.stale.length >= MAX_STALE_KEYS) this.scheduleSave();
+    if (this.stale.length >= MAX_STALE_KEYS) this.scheduleSave(true);
   }
 
   /** The session is no more, and that is on disk. */

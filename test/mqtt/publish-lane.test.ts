@@ -315,7 +315,7 @@ describe("the straight way of a PUBLISH", () => {
       [{ cmd: "pingreq" }, 128],
       [{ cmd: "subscribe", messageId: 5, subscriptions: [{ topic: "a", qos: 1 }] }, 16],
       [ONE, 256],
-      [ONE, 8, 4],
+      [ONE, 4, 4],
     ] as const) {
       const harness = new Harness().open();
       harness.sessions = sessions;
