@@ -34,8 +34,8 @@ export const MUTATIONS_ABOVE_THE_LOG: readonly Mutation[] = [
     edits: [
       {
         file: "mqtt/broker.ts",
-        find: "if (this.stopping !== undefined || client.isRefused) return; // as above",
-        replace: "if (this.stopping !== undefined) return;",
+        find: "if (this.stopping !== undefined || client.isRefused) return 0; // as above",
+        replace: "if (this.stopping !== undefined) return 0;",
       },
     ],
   },
