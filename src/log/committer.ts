@@ -356,30 +356,14 @@ function refuseRecords(problem: string | undefined): void {
   if (problem !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${problem}`);
 }
 
-/**
- * Small windows lie one behind the other in a slab: memory of its own for each of the ten thousand that a tail may hold
- * is most of what the garbage collector would have to do. Never the shared pool: these bytes stay, and would keep
- * what else is in it; here all of a slab goes when its newest window does.
- */
-let slab = Buffer.alloc(0);
-let slabUsed = 0;
-
-function smallMemory(bytes: number): Buffer {
-  if (slab.length - slabUsed < bytes) {
-    slab = Buffer.allocUnsafeSlow(SMALL_BYTES);
-    slabUsed = 0;
-  }
-  slabUsed += bytes;
-  return slab.subarray(slabUsed - bytes, slabUsed);
-}
-
 /** Encodes a window; base offsets follow each partition's last committed one. */
 function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   let bound = 0;
   for (const items of window.buckets.values()) {
     for (const item of items) bound += "records" in item ? item.bytes : item.append.batch.length;
   }
-  const target = bound < SMALL_BYTES ? smallMemory(bound) : commitMemory.take(bound);
+  // Never from the shared pool: these bytes stay as the partitions' tail, and would keep all of its slab.
+  const target = bound < SMALL_BYTES ? Buffer.allocUnsafeSlow(bound) : commitMemory.take(bound);
   let at = 0;
   // What is kept as tail has no room to grow: V8 would give an array that is pushed to seventeen places.
   const committed = new Array<CommittedBatches>(window.buckets.size);
