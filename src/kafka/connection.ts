@@ -73,7 +73,7 @@ export class Connection {
   private readonly frames: FrameReader;
   private readonly signal = new EndSignal();
   private inHand: Slot[] = [];
-  /** Requests begun and bytes answered since all others had a turn, when that was, and the time that they took. */
+  /** Requests begun and bytes answered in this turn, when it began, and the time that they took. */
   private begun = 0;
   private repliedBytes = 0;
   private turnBeganAt = performance.now();
@@ -99,10 +99,7 @@ export class Connection {
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
   private readonly beginTurn = (): void => {
-    this.begun = 0;
-    this.repliedBytes = 0;
     this.turnBeganAt = performance.now();
-    this.turnTookMs = 0;
     this.awaitsTurn = false;
     this.beginRequests();
   };
@@ -186,11 +183,15 @@ export class Connection {
   private endTurn(): void {
     this.awaitsTurn = true;
     const tookMs = this.turnTookMs + (this.repliedBytes / TURN_REPLY_BYTES) * TURN_REPLY_MS;
+    // From here on it is the next turn's, also what is answered before that begins.
+    this.begun = 0;
+    this.repliedBytes = 0;
+    this.turnTookMs = 0;
     this.host.turns.end(this, tookMs, performance.now() - this.turnBeganAt, this.beginTurn);
   }
 
   private mayBegin(): boolean {
-    if (this.isTurnOver) return false;
+    if (this.awaitsTurn || this.isTurnOver) return false;
     const { memory } = this.context;
     const maxInHand = memory.roomBytes > 0 ? this.host.maxInFlight : MAX_IN_HAND_WHEN_SHORT;
     if (this.inHand.length >= maxInHand || this.unsentBytes > MAX_UNSENT_BYTES) return false;

@@ -173,6 +173,22 @@ describe("a connection", () => {
     ends[1]?.goOn();
     await large[1];
     expect(ends).toHaveLength(3);
+
+    // What is answered behind the end of a turn is the next one's, which may be over with that.
+    ends[2]?.goOn();
+    const before = asked;
+    const frames = Array.from({ length: TURN_REQUESTS }, () => client.frame("Counted", 0, {}));
+    const answers = frames.map(() => client.expect("Counted", 0));
+    client.socket.write(Buffer.concat(frames));
+    await Promise.all(answers);
+    expect(ends).toHaveLength(4);
+    const more = ask(1);
+    ends[3]?.goOn();
+    await until(() => ends.length === 5);
+    expect(ends[4]?.tookMs).toBeGreaterThanOrEqual(2 * TURN_REQUESTS);
+    expect(asked).toBe(before + TURN_REQUESTS);
+    ends[4]?.goOn();
+    await more[0];
   });
 
   it("keeps no bytes of a JoinGroup whose client went while it waited", async () => {
