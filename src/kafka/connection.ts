@@ -4,8 +4,8 @@
  * Invariants: handlers start in the order in which requests arrive and run concurrently; replies go out in
  * that order, whoever finishes first. No request is begun while `maxInFlight` are in hand, its turn is over
  * (turns.ts), more than `MAX_UNSENT_BYTES` of replies wait for the client, or the server's byte budget is spent;
- * meanwhile nothing is read from the socket, so at most one chunk of it lies here. Whatever
- * the client does wrong costs this connection and nothing else.
+ * meanwhile nothing is read from the socket, so at most one chunk of it lies here. Whatever the client does wrong
+ * costs this connection and nothing else.
  */
 import type { Socket } from "node:net";
 import { EndSignal } from "../end-signal.ts";

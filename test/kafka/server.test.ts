@@ -27,6 +27,17 @@ import {
 let broker: Broker;
 afterEach(() => broker?.close());
 
+/** An API that answers at once; `onAsk` hears of each request, and gives the size of its answer. */
+const counted = (onAsk: () => number): Api =>
+  api({
+    key: 99,
+    name: "Counted",
+    versions: { min: 0, max: 0 },
+    request: {},
+    response: { payload: bytes() },
+    handle: () => ({ payload: Buffer.alloc(onAsk()) }),
+  });
+
 /** An API whose answers the test gives when it wants to. */
 function gated(): { served: Api; calls: number[]; answer(id: number, size?: number): void } {
   const open = new Map<number, (value: { id: number; payload: Buffer }) => void>();
@@ -109,17 +120,10 @@ describe("a connection", () => {
   it("lets all others have a turn after so many requests of one client, though all are answered at once", async () => {
     let inThisTurn = 0;
     let most = 0;
-    const served = api({
-      key: 99,
-      name: "Counted",
-      versions: { min: 0, max: 0 },
-      request: {},
-      response: { payload: bytes() },
-      handle() {
-        if (inThisTurn++ === 0) setImmediate(() => (inThisTurn = 0));
-        most = Math.max(most, inThisTurn);
-        return { payload: Buffer.alloc(10) };
-      },
+    const served = counted(() => {
+      if (inThisTurn++ === 0) setImmediate(() => (inThisTurn = 0));
+      most = Math.max(most, inThisTurn);
+      return 10;
     });
     broker = await startBroker({ maxInFlight: 1_000 }, [served]);
     const client = await broker.connect();
@@ -139,16 +143,9 @@ describe("a connection", () => {
     }
     let asked = 0;
     let replyBytes = 10;
-    const served = api({
-      key: 99,
-      name: "Counted",
-      versions: { min: 0, max: 0 },
-      request: {},
-      response: { payload: bytes() },
-      handle() {
-        asked++;
-        return { payload: Buffer.alloc(replyBytes) };
-      },
+    const served = counted(() => {
+      asked++;
+      return replyBytes;
     });
     broker = await startBroker({}, [served], new HeldTurns());
     const client = await broker.connect();

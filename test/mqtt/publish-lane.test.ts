@@ -32,7 +32,7 @@ class Harness {
   drained: (() => void) | undefined;
   /** Whether the client reads. */
   reads = true;
-  /** What each message is kept for. */
+  /** For how many each message is kept. */
   sessions = 0;
   onTake = (publish: LanePublish): void => this.settle(publish);
 
