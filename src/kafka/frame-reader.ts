@@ -102,8 +102,13 @@ export class FrameReader {
     return frame;
   }
 
-  /** Copies what of the last chunk nobody has taken. */
+  /** Copies what of the last chunk nobody has taken: the beginning of a frame to where the rest of it will come. */
   keepRest(): void {
+    const length = this.claimed();
+    if (this.filled === 0 && length !== undefined && this.restBytes < LENGTH_BYTES + length) {
+      this.assemble(NOTHING, LENGTH_BYTES + length);
+      return;
+    }
     this.chunk = this.restBytes === 0 ? NOTHING : Buffer.from(this.chunk.subarray(this.start));
     this.start = 0;
   }

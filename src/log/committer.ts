@@ -29,6 +29,11 @@ import { commitMemory, SMALL_BYTES } from "./reused-memory.ts";
 export const MAX_WINDOW_BYTES = 4 << 20;
 /** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
 const MAX_RUN_BYTES = 256 << 10;
+/**
+ * A larger window lies in several buffers of at most this size (or of one batch): of few sizes nearly every one can be
+ * used again. In one buffer each, a fourth had to be new, and V8 marked its heap every 100 ms for them.
+ */
+const PIECE_BYTES = 256 << 10;
 /** Records that become one batch. */
 interface Run {
   readonly records: RecordAppend[];
@@ -356,15 +361,39 @@ function refuseRecords(problem: string | undefined): void {
   if (problem !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${problem}`);
 }
 
+/** Where a window is encoded: as tail all of it is kept, and then let go, together. */
+class Room {
+  private target: Buffer = Buffer.alloc(0);
+  private at = 0;
+  /** What is still to be encoded, at most. */
+  private leftBytes = 0;
+
+  constructor(window: Window) {
+    for (const items of window.buckets.values()) for (const item of items) this.leftBytes += boundOf(item);
+  }
+
+  /** Has `write` write up to `bound` bytes; gives what it wrote. It returns where it ended. */
+  fill(bound: number, write: (target: Buffer, at: number) => number): Buffer {
+    if (this.at + bound > this.target.length) this.more(bound);
+    this.leftBytes -= bound;
+    const from = this.at;
+    this.at = write(this.target, from);
+    return this.target.subarray(from, this.at);
+  }
+
+  private more(bound: number): void {
+    const bytes = Math.max(bound, Math.min(this.leftBytes, PIECE_BYTES));
+    // Never from the shared pool: it would keep all of its slab.
+    this.target = bytes < SMALL_BYTES ? Buffer.allocUnsafeSlow(bytes) : commitMemory.take(bytes);
+    this.at = 0;
+  }
+}
+
+const boundOf = (item: Run | QueuedBatch) => ("records" in item ? item.bytes : item.append.batch.length);
+
 /** Encodes a window; base offsets follow each partition's last committed one. */
 function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
-  let bound = 0;
-  for (const items of window.buckets.values()) {
-    for (const item of items) bound += "records" in item ? item.bytes : item.append.batch.length;
-  }
-  // Never from the shared pool: these bytes stay as the partitions' tail, and would keep all of its slab.
-  const target = bound < SMALL_BYTES ? Buffer.allocUnsafeSlow(bound) : commitMemory.take(bound);
-  let at = 0;
+  const room = new Room(window);
   // What is kept as tail has no room to grow: V8 would give an array that is pushed to seventeen places.
   const committed = new Array<CommittedBatches>(window.buckets.size);
   let index = 0;
@@ -372,20 +401,20 @@ function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
     const hasAppendTime = partition.stream.settings.timestampType === "LogAppendTime";
     let next = partition.highWatermark;
     const batches = items.map((item): Buffer => {
-      const from = at;
-      if ("records" in item) {
-        at = encodeBatch(target, from, item.records, next, partition.leaderEpoch);
-        if (hasAppendTime) stampAppendTime(target, from, nowMs);
-        for (const record of item.records) record.offset = next++;
-      } else {
+      return room.fill(boundOf(item), (target, from) => {
+        if ("records" in item) {
+          const end = encodeBatch(target, from, item.records, next, partition.leaderEpoch);
+          if (hasAppendTime) stampAppendTime(target, from, nowMs);
+          for (const record of item.records) record.offset = next++;
+          return end;
+        }
         const { batch } = item.append;
         placeBatch(batch, 0, next, partition.leaderEpoch);
         if (hasAppendTime) stampAppendTime(batch, 0, nowMs);
-        // A copy: what it came with is not kept in memory for as long as the tail.
-        at += batch.copy(target, from);
         next += recordCountOf(batch);
-      }
-      return target.subarray(from, at);
+        // A copy: what it came with is not kept in memory for as long as the tail.
+        return from + batch.copy(target, from);
+      });
     });
     committed[index++] = { partition, batches };
   }

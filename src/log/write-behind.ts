@@ -76,10 +76,9 @@ export class WriteBehind {
       if (oldest === undefined) return;
       if (oldest.committed.some(({ partition, batches }) => !partition.hasFlushed(batches.length))) return;
       for (const { partition, batches } of oldest.committed) partition.dropFromTail(batches.length);
-      // All of a commit lies in one buffer. A partition that is being deleted may still be at its own.
-      const [first] = oldest.committed[0]?.batches ?? [];
-      if (first !== undefined && oldest.committed.every(({ partition }) => !partition.isGone)) {
-        commitMemory.give(first);
+      // A buffer is one commit's, and all of its partitions'. One that is being deleted may still be at it.
+      if (oldest.committed.every(({ partition }) => !partition.isGone)) {
+        for (const { batches } of oldest.committed) for (const batch of batches) commitMemory.give(batch);
       }
       this.tailBytes -= oldest.bytes;
       this.tail.drop(1);
