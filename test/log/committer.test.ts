@@ -1,6 +1,7 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { commitMemory } from "../../src/log/reused-memory.ts";
 import { batchOf, encodeHeaders } from "../../src/wire/record-batch.ts";
-import { append, openStore, partitionOf, record, values } from "../support/log.ts";
+import { append, openStore, partitionOf, readAll, record, values } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
 /** A disk whose durable writes wait until they are let go, or fail. */
@@ -65,6 +66,36 @@ describe("the group commit", () => {
     const batches = await partition.read(1, 1 << 20);
     expect(batches).toHaveLength(1);
     expect(await values(partition)).toHaveLength(101);
+  });
+
+  it("lays a large commit into several buffers of few sizes, and gives them to those that come later", async () => {
+    const store = await openStore("/data", { fileSystem: new MemoryFileSystem(), maxTailBytes: 1 << 20 });
+    const stream = await store.createStream("s", 3, {}, "config");
+    const partitions = [0, 1, 2].map((index) => partitionOf(stream, index));
+    const values = Array.from({ length: 60 }, (_, at) => String.fromCharCode(97 + (at % 26)).repeat(60_000));
+    const buffers = new Set<ArrayBufferLike>();
+    for (let commit = 0; commit < 5; commit++) {
+      const take = vi.spyOn(commitMemory, "take");
+      await append(
+        store,
+        values
+          .slice(commit * 12, commit * 12 + 12)
+          .map((value, at) => record(partitionOf(stream, at % 3), null, value)),
+      );
+      expect(take.mock.calls.length).toBeGreaterThan(2);
+      for (const { value } of take.mock.results) {
+        expect(value.length).toBeLessThanOrEqual(256 << 10);
+        buffers.add(value.buffer);
+      }
+      take.mockRestore();
+      await store.checkpoint();
+    }
+    expect(buffers.size).toBeLessThan(15);
+    for (const [index, partition] of partitions.entries()) {
+      const given = values.filter((_, at) => (at % 12) % 3 === index);
+      expect((await readAll(partition)).map(({ value }) => value?.toString())).toEqual(given);
+    }
+    await store.close();
   });
 
   it("puts all entries of an append into the same commit, or none", async () => {
