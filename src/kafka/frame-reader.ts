@@ -37,11 +37,9 @@ export class FrameReader {
 
   /** Takes the next bytes of the stream; `chunk` must not change before `keepRest`. */
   push(chunk: Buffer): void {
-    const length = this.claimed();
-    const isAwaited =
-      length !== undefined && this.isPossible(length) && this.pendingBytes < LENGTH_BYTES + length;
-    if (isAwaited) {
-      this.assemble(chunk, LENGTH_BYTES + length);
+    const total = this.awaitedBytes();
+    if (total !== undefined) {
+      this.assemble(chunk, total);
     } else {
       // Nothing, less than a length, or frames that nobody has taken yet.
       this.chunk = this.restBytes === 0 ? chunk : Buffer.concat([this.chunk.subarray(this.start), chunk]);
@@ -67,6 +65,13 @@ export class FrameReader {
   private claimed(): number | undefined {
     if (this.filled > 0) return this.store.readInt32BE(0);
     return this.restBytes < LENGTH_BYTES ? undefined : this.chunk.readInt32BE(this.start);
+  }
+
+  /** Bytes of the frame at the front with its length, where more of it is to come. */
+  private awaitedBytes(): number | undefined {
+    const length = this.claimed();
+    if (length === undefined || !this.isPossible(length)) return undefined;
+    return this.pendingBytes < LENGTH_BYTES + length ? LENGTH_BYTES + length : undefined;
   }
 
   private isPossible(length: number): boolean {
@@ -104,9 +109,9 @@ export class FrameReader {
 
   /** Copies what of the last chunk nobody has taken: the beginning of a frame to where the rest of it will come. */
   keepRest(): void {
-    const length = this.claimed();
-    if (this.filled === 0 && length !== undefined && this.restBytes < LENGTH_BYTES + length) {
-      this.assemble(NOTHING, LENGTH_BYTES + length);
+    const total = this.awaitedBytes();
+    if (total !== undefined) {
+      this.assemble(NOTHING, total);
       return;
     }
     this.chunk = this.restBytes === 0 ? NOTHING : Buffer.from(this.chunk.subarray(this.start));

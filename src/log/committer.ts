@@ -34,6 +34,7 @@ const MAX_RUN_BYTES = 256 << 10;
  * used again. In one buffer each, a fourth had to be new, and V8 marked its heap every 100 ms for them.
  */
 const PIECE_BYTES = 256 << 10;
+
 /** Records that become one batch. */
 interface Run {
   readonly records: RecordAppend[];
@@ -361,35 +362,41 @@ function refuseRecords(problem: string | undefined): void {
   if (problem !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${problem}`);
 }
 
+const boundOf = (item: Run | QueuedBatch) => ("records" in item ? item.bytes : item.append.batch.length);
+
 /** Where a window is encoded: as tail all of it is kept, and then let go, together. */
 class Room {
+  /** What each item takes at most, in order. */
+  private readonly bounds: number[];
+  private index = 0;
   private target: Buffer = Buffer.alloc(0);
   private at = 0;
-  /** What is still to be encoded, at most. */
-  private leftBytes = 0;
 
   constructor(window: Window) {
-    for (const items of window.buckets.values()) for (const item of items) this.leftBytes += boundOf(item);
+    this.bounds = [...window.buckets.values()].flatMap((items) => items.map(boundOf));
   }
 
-  /** Has `write` write up to `bound` bytes; gives what it wrote. It returns where it ended. */
-  fill(bound: number, write: (target: Buffer, at: number) => number): Buffer {
-    if (this.at + bound > this.target.length) this.more(bound);
-    this.leftBytes -= bound;
+  /** Has `write` write the next item, and gives what it wrote; it returns where that ends. */
+  next(write: (target: Buffer, at: number) => number): Buffer {
+    if (this.at + (this.bounds[this.index] as number) > this.target.length) this.more();
+    this.index++;
     const from = this.at;
     this.at = write(this.target, from);
     return this.target.subarray(from, this.at);
   }
 
-  private more(bound: number): void {
-    const bytes = Math.max(bound, Math.min(this.leftBytes, PIECE_BYTES));
+  /** Just so much as whole items take: what is left over would be kept as well, and not be counted. */
+  private more(): void {
+    let bytes = this.bounds[this.index] as number;
+    for (let index = this.index + 1; index < this.bounds.length; index++) {
+      if (bytes + (this.bounds[index] as number) > PIECE_BYTES) break;
+      bytes += this.bounds[index] as number;
+    }
     // Never from the shared pool: it would keep all of its slab.
     this.target = bytes < SMALL_BYTES ? Buffer.allocUnsafeSlow(bytes) : commitMemory.take(bytes);
     this.at = 0;
   }
 }
-
-const boundOf = (item: Run | QueuedBatch) => ("records" in item ? item.bytes : item.append.batch.length);
 
 /** Encodes a window; base offsets follow each partition's last committed one. */
 function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
@@ -400,8 +407,8 @@ function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
   for (const [partition, items] of window.buckets) {
     const hasAppendTime = partition.stream.settings.timestampType === "LogAppendTime";
     let next = partition.highWatermark;
-    const batches = items.map((item): Buffer => {
-      return room.fill(boundOf(item), (target, from) => {
+    const batches = items.map((item) =>
+      room.next((target, from) => {
         if ("records" in item) {
           const end = encodeBatch(target, from, item.records, next, partition.leaderEpoch);
           if (hasAppendTime) stampAppendTime(target, from, nowMs);
@@ -414,8 +421,8 @@ function encodeWindow(window: Window, nowMs: number): CommittedBatches[] {
         next += recordCountOf(batch);
         // A copy: what it came with is not kept in memory for as long as the tail.
         return from + batch.copy(target, from);
-      });
-    });
+      }),
+    );
     committed[index++] = { partition, batches };
   }
   return committed;
