@@ -35,11 +35,15 @@ export class Turns {
     this.latestAt = now;
   }
 
+  /** Whether others were there of late, whom this client's flood would hold up. */
+  hasOthers(client: object): boolean {
+    const othersAt = client === this.latest ? this.othersAt : this.latestAt;
+    return performance.now() - othersAt < PRESENT_MS;
+  }
+
   /** The client has had its turn, and worked for `tookMs` of the last `sinceMs`: calls back when it may go on. */
   end(client: object, tookMs: number, sinceMs: number, goOn: () => void): void {
-    const othersAt = client === this.latest ? this.othersAt : this.latestAt;
-    const hasOthers = performance.now() - othersAt < PRESENT_MS;
-    if (!hasOthers || tookMs < sinceMs * FLOOD_SHARE) setImmediate(goOn);
+    if (!this.hasOthers(client) || tookMs < sinceMs * FLOOD_SHARE) setImmediate(goOn);
     else setTimeout(goOn, Math.min(Math.max(PAUSE_FACTOR * tookMs, MIN_PAUSE_MS), MAX_PAUSE_MS));
   }
 }

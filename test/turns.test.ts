@@ -78,3 +78,17 @@ it("others that have sent nothing for a while are not there", () => {
   vi.advanceTimersByTime(0);
   expect(goesOn).toBe(true);
 });
+
+it("others are there for as long as they sent something of late, itself it is not", () => {
+  expect(turns.hasOthers(flood)).toBe(false);
+  turns.present(flood, now());
+  expect(turns.hasOthers(flood)).toBe(false);
+  turns.present(sensor, now());
+  expect([turns.hasOthers(flood), turns.hasOthers(sensor), turns.hasOthers({})]).toEqual([true, true, true]);
+  vi.advanceTimersByTime(101);
+  expect([turns.hasOthers(flood), turns.hasOthers(sensor), turns.hasOthers({})]).toEqual([
+    false,
+    false,
+    false,
+  ]);
+});

@@ -7,6 +7,7 @@ import type { EndSignal } from "../end-signal.ts";
 import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
+import type { Turns } from "../turns.ts";
 import { type Fields, type MessageSchema, message, type Partially, type Shape } from "../wire/schema.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import type { Reachability } from "./reachability.ts";
@@ -25,6 +26,8 @@ export interface BrokerServices {
   readonly logger: Logger;
   /** Persistent identity of the data folder, Kafka's `cluster.id`. */
   readonly clusterId: string;
+  /** Of all clients of the gateway, whatever they speak. */
+  readonly turns: Turns;
   /** Kafka's `log.dir`, shown to administrators. */
   readonly dataDir: string;
   readonly autoCreate: { readonly enabled: boolean; readonly partitions: number };

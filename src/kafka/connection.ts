@@ -11,7 +11,6 @@ import type { Socket } from "node:net";
 import { EndSignal } from "../end-signal.ts";
 import { messageOf, ProtocolError } from "../errors.ts";
 import { readMemory, SMALL_BYTES } from "../log/reused-memory.ts";
-import type { Turns } from "../turns.ts";
 import type { ClientContext } from "./api.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { encodeReply, parseRequest, type Request } from "./request.ts";
@@ -53,7 +52,6 @@ export interface ConnectionHost {
   readonly maxFrameBytes: number;
   readonly maxInFlight: number;
   readonly stats: ConnectionStats;
-  readonly turns: Turns;
   /** Says why a connection was closed. */
   offence(connection: Connection, reason: string): void;
   /** Says that a handler failed: a fault of ours. */
@@ -187,7 +185,7 @@ export class Connection {
     this.begun = 0;
     this.repliedBytes = 0;
     this.turnTookMs = 0;
-    this.host.turns.end(this, tookMs, performance.now() - this.turnBeganAt, this.beginTurn);
+    this.context.turns.end(this, tookMs, performance.now() - this.turnBeganAt, this.beginTurn);
   }
 
   private mayBegin(): boolean {

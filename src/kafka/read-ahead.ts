@@ -2,7 +2,9 @@
  * What clients that read old records will ask for next, read from the files while they still look at what they were
  * given: their next Fetch is answered in the turn in which it comes.
  *
- * Each read-ahead is for one client: whoever comes first takes it. Few are kept, and none for long.
+ * Each read-ahead is for one client: whoever comes first takes it. Few are kept, and none for long. While they are as
+ * many as may be none is begun: in the place of an older one it would be lost in its turn, where a client goes round
+ * among more partitions than that.
  */
 import type { Partition } from "../log/log.ts";
 import { readMemory } from "../log/reused-memory.ts";
@@ -32,12 +34,11 @@ export class ReadAhead {
   /** Begins to read there, unless that is in memory anyway, or memory is short. */
   begin(partition: Partition, offset: number, maxBytes: number): void {
     const isInFiles = partition.bytesFrom(offset) === Number.POSITIVE_INFINITY;
-    if (!isInFiles || this.memory.roomBytes < 2 * maxBytes) return;
+    if (!isInFiles || this.entries.length === MAX_ENTRIES || this.memory.roomBytes < 2 * maxBytes) return;
     const found = (async () => partition.read(offset, maxBytes))();
     found.catch(() => {}); // told to who asks for it
     this.memory.hold(maxBytes);
     this.entries.push({ partition, offset, bytes: maxBytes, found, begunAt: performance.now() });
-    if (this.entries.length > MAX_ENTRIES) this.drop(this.entries.shift() as Entry);
   }
 
   /** What was begun there; the budget's share of it is the caller's from now on to hold. */

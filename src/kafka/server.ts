@@ -9,7 +9,6 @@ import { createServer, type Socket } from "node:net";
 import { SluiceError } from "../errors.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
 import { isSame, Ports } from "../ports.ts";
-import { Turns } from "../turns.ts";
 import type { Api, BrokerServices, ClientContext, Endpoint } from "./api.ts";
 import { apis as registeredApis } from "./apis/index.ts";
 import { ByteBudget } from "./byte-budget.ts";
@@ -48,10 +47,7 @@ const TIMING = {
 };
 
 /** What the gateway gives a server. */
-export interface KafkaServices extends Pick<BrokerServices, "log" | "groups" | "clusterId"> {
-  /** Of all clients of the gateway. */
-  readonly turns?: Turns;
-}
+export type KafkaServices = Pick<BrokerServices, "log" | "groups" | "clusterId" | "turns">;
 
 /** Counters since the start; `connections` and `bufferedBytes` are of now. */
 export interface KafkaServerStats extends Readonly<ConnectionStats> {
@@ -84,7 +80,7 @@ export class KafkaServer {
 
   constructor(
     options: KafkaServerOptions,
-    { turns = new Turns(), ...services }: KafkaServices,
+    services: KafkaServices,
     logger: Logger,
     apis: readonly Api[] = registeredApis,
   ) {
@@ -116,7 +112,6 @@ export class KafkaServer {
       maxFrameBytes: options.maxFrameBytes,
       maxInFlight: options.maxInFlight,
       stats: this.counters,
-      turns,
       offence: (connection, reason) => {
         const { clientHost } = connection.context;
         this.repeated.say(`offence ${clientHost}`, (heldBack) =>

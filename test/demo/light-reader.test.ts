@@ -5,6 +5,7 @@ import { LightReader } from "../../src/demo/light-reader.ts";
 import type { GroupCoordinator } from "../../src/groups/coordinator.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
 import type { Partition, Stream } from "../../src/log/log.ts";
+import { Turns } from "../../src/turns.ts";
 import { append, openStore, record, silentLogger } from "../support/log.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -23,7 +24,7 @@ async function serve() {
       autoCreate: { enabled: true, partitions: 3 },
       dataDir: "unused",
     },
-    { log, groups: {} as GroupCoordinator, clusterId: "test" },
+    { log, groups: {} as GroupCoordinator, clusterId: "test", turns: new Turns() },
     silentLogger,
   );
   await server.start();

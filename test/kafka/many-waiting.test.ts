@@ -6,6 +6,7 @@ import { fetch } from "../../src/kafka/apis/01-fetch.ts";
 import { ByteBudget } from "../../src/kafka/byte-budget.ts";
 import { ReadAhead } from "../../src/kafka/read-ahead.ts";
 import { encodeReply } from "../../src/kafka/request.ts";
+import { Turns } from "../../src/turns.ts";
 import { append, openStore, partitionOf, record } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
@@ -16,9 +17,10 @@ it("wakes ten thousand waiting fetches in one pass, and sends all of them the sa
   const log = await openStore("/data", { fileSystem: new MemoryFileSystem() });
   const partition = partitionOf(await log.createStream("news", 1, {}, "protocol"));
   const memory = new ByteBudget(64 << 20);
+  const turns = new Turns();
   const waiting = Array.from({ length: CONSUMERS }, () => {
     const ahead = new ReadAhead(memory);
-    const context = { log, memory, ahead, signal: new EndSignal() } as unknown as ClientContext;
+    const context = { log, memory, ahead, turns, signal: new EndSignal() } as unknown as ClientContext;
     const partitions = [{ partition: 0, fetchOffset: 0, partitionMaxBytes: 1 << 20, currentLeaderEpoch: -1 }];
     const body = { topics: [{ topic: "news", partitions }], sessionId: 0, maxWaitMs: 300_000, minBytes: 1 };
     return fetch.handle({ ...body, maxBytes: 1 << 20, isolationLevel: 0 } as never, context, header);

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
+import { Turns } from "../../src/turns.ts";
 import { crc32c } from "../../src/wire/crc32c.ts";
 import { batchOf, recordsOf } from "../../src/wire/record-batch.ts";
 import {
@@ -280,6 +281,20 @@ describe("Fetch", () => {
     expect(await ask(size * 3 + 1, 1 << 20, [1, 0])).toEqual([["0", "1", "2"], []]);
     // A batch that does not fit is left for the next fetch unless it would be the first of the answer.
     expect(await ask(1 << 20, size - 1, [0, 1])).toEqual([["0"], []]);
+  });
+
+  it("answers with at most 8 MiB, and with 4 beside sensors, however much is asked for", async () => {
+    await broker.close();
+    const turns = new Turns();
+    broker = await startBroker({}, undefined, turns);
+    await broker.log.createStream("s", 1, {}, "config");
+    client = await broker.connect();
+    const mebibyte = batch("x".repeat((1 << 20) - 1_000));
+    for (let index = 0; index < 10; index++) await produce(produceBody("s", mebibyte));
+    const all = fetchBody("s", 0, { maxBytes: 1 << 30, partitionMaxBytes: 1 << 30 });
+    expect(valuesOf((await fetch(all)).records)).toHaveLength(8);
+    turns.present({}, performance.now());
+    expect(valuesOf((await fetch(all)).records)).toHaveLength(4);
   });
 
   it("goes on in small steps when the server's memory is nearly spent", async () => {

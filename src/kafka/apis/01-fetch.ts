@@ -18,8 +18,13 @@ import { ErrorCode, errorCodeOf } from "../error-code.ts";
 import type { ReadAhead } from "../read-ahead.ts";
 import { nameOfId, partitionOf } from "./common.ts";
 
-/** What one answer holds at most, whatever the client would take; but for a single larger batch. */
-const MAX_FETCH_BYTES = 4 << 20;
+/**
+ * What one answer holds at most, whatever the client would take; but for a single larger batch. Eight partitions at the
+ * MiB that Kafka's clients ask for of each: half of what they ask for at a time costs them a tenth of their throughput.
+ */
+const MAX_FETCH_BYTES = 8 << 20;
+/** While MQTT clients are there, who would wait for so much: a turn's end comes only behind an answer. */
+const MAX_FETCH_BYTES_BESIDE = 4 << 20;
 /** Granted even when the server's byte budget is spent, so that every client gets on. */
 const MIN_FETCH_BYTES = 64 << 10;
 const MAX_WAIT_MS = 300_000;
@@ -219,11 +224,8 @@ export const fetch = api({
       { versions: "16+", tag: 0 },
     ),
   },
-  async handle(
-    { topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel },
-    { log, memory, ahead, signal },
-    { version },
-  ) {
+  async handle({ topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel }, context, { version }) {
+    const { log, memory, ahead, turns, signal } = context;
     // No session was ever given out; Kafka's clients begin with a full fetch after this error.
     if (sessionId !== 0) return { errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND };
     const byTopic = topics.map(({ topic, topicId, partitions }) => ({
@@ -233,7 +235,7 @@ export const fetch = api({
     }));
     const all = byTopic.flatMap(({ wanted }) => wanted);
     await untilReadable(all, minBytes, Math.min(maxWaitMs, MAX_WAIT_MS), signal);
-    let left = Math.min(maxBytes, MAX_FETCH_BYTES);
+    let left = Math.min(maxBytes, turns.hasOthers(context) ? MAX_FETCH_BYTES_BESIDE : MAX_FETCH_BYTES);
     let held = 0;
     try {
       // One after another: the answer's order is the client's, and so is who comes first when it is full.
