@@ -50,5 +50,5 @@ export class ReusedMemory {
 
 /** What commits are written from; then it is their partitions' tail. */
 export const commitMemory = new ReusedMemory(4 << 20);
-/** What is read from segments for those who say when they are done with it. */
-export const readMemory = new ReusedMemory(8 << 20);
+/** What is read from segments for those who say when they are done with it: one answer, and what is read ahead. */
+export const readMemory = new ReusedMemory(16 << 20);

@@ -14,6 +14,8 @@ import { BENCH, median, residentBytes, withGateway } from "./measure.ts";
  */
 const RUN_BYTES = Number(process.env.SLUICE_BENCH_RUN ?? 2_000_000_000);
 const CAREFUL_BYTES = RUN_BYTES / 2;
+/** Kafka's producer fills batches of 16 KiB by itself; others, in bytes, for who has tuned his. */
+const BATCH_BYTES = process.env.SLUICE_BENCH_BATCH;
 const ROUNDS = Number(process.env.SLUICE_BENCH_ROUNDS ?? 3);
 
 /** A tool in a JVM of its own, with the compiler's second tier. */
@@ -23,7 +25,7 @@ async function perf(name: "producer performance" | "consumer performance", args:
   return (await run(tool("java"), roomy, { timeoutMs: 300_000 })).stdout;
 }
 
-/** MB/s of values that Kafka's producer got acknowledged: acks=all and idempotent, as it is by itself; batches as below. */
+/** MB/s of values that Kafka's producer got acknowledged: acks=all and idempotent, as it is by itself. */
 async function produced(brokers: string, topic: string, size: number, bytes: number): Promise<number> {
   const load = [
     "--topic",
@@ -35,7 +37,7 @@ async function produced(brokers: string, topic: string, size: number, bytes: num
   ];
   const text = await perf("producer performance", [
     ...[...load, "--throughput", "-1", "--producer-props", `bootstrap.servers=${brokers}`],
-    ...["batch.size=65536", "linger.ms=5"],
+    ...(BATCH_BYTES === undefined ? [] : [`batch.size=${BATCH_BYTES}`]),
   ]);
   return (Number([...text.matchAll(/sent, ([\d.]+) records\/sec/g)].at(-1)?.[1]) * size) / 1e6;
 }
@@ -138,7 +140,8 @@ export function kafkaPerformance(): Promise<Figure[]> {
           await deleteTopic(rival, topic);
         }
       }
-      const what = `${size} B, ${partitions} partition${partitions === 1 ? "" : "s"}`;
+      const batches = BATCH_BYTES === undefined ? "" : `, batches of ${BATCH_BYTES} B`;
+      const what = `${size} B, ${partitions} partition${partitions === 1 ? "" : "s"}${batches}`;
       figures.push(
         ratio(`ProducerPerformance, ${what}, synced, against Kafka unsynced`, rates.ours, rates.theirs, 1),
         ratio(`ProducerPerformance, ${what}, against Kafka synced`, rates.ours, rates.careful, 3),

@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- word…] [-- --json]`: the figures Sluice is held to, measured on this machine in this run.
  * Words select rows (`mqtt`, `latency`, `cpu`, …); none selects all. Linux only: CPU and I/O come from /proc.
- * Of `performance`, SLUICE_BENCH_CASES=1000x1 measures one case, SLUICE_BENCH_ROUNDS and SLUICE_BENCH_RUN (bytes) less;
+ * Of `performance`, SLUICE_BENCH_CASES=1000x1 measures one case, SLUICE_BENCH_ROUNDS and SLUICE_BENCH_RUN (bytes) less,
+ * and SLUICE_BENCH_BATCH=65536 a producer with larger batches than its own 16 KiB;
  * of `unharmed`, SLUICE_BENCH_CASES="QoS 1,large log" measures those whose names have one of these in them.
  * Exits with 1 when a figure misses its target or a row could not be measured for want of its rival.
  */
