@@ -134,6 +134,7 @@ export class Gateway {
       lingerMs: config.commit.linger,
       storage: storageRules(config),
       awaitsHolders: true,
+      turns: this.turns,
     });
     this.groups = new GroupCoordinator(this.log, groupOptions(config), logger);
     this.mapper = new Mapper(config.mappings, this.partitionsOf, { tables: config.tables });

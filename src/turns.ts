@@ -6,6 +6,8 @@
  * threads among them. So beside others it pauses for twice the time that it took. Alone it gets everything; who takes
  * little of the time is never held up, however many of them there are.
  *
+ * Compaction, which has time, has its turns as one of them.
+ *
  * Others are MQTT clients: who waits for what they send need not be known. What is done later and elsewhere for a
  * client is added by guess: what aedes and the queues of kept sessions do for one of MQTT, reading and sending for one
  * of Kafka.

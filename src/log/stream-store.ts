@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { type Clock, systemClock } from "../clock.ts";
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { Turns } from "../turns.ts";
 import { CATALOG_ID, epochRecord } from "./catalog.ts";
 import { type Checkpoint, decodeCheckpoint, NO_CHECKPOINT, partitionKey } from "./checkpoint-file.ts";
 import { type CommittedBatches, Committer } from "./committer.ts";
@@ -53,6 +54,8 @@ export interface StreamStoreOptions {
   readonly awaitsHolders?: boolean;
   /** Keys that compaction knows at a time, 32 bytes each. */
   readonly maxCompactionKeys?: number;
+  /** Of all clients of the gateway: compaction pauses beside them. */
+  readonly turns?: Turns;
 }
 
 export class StreamStore implements Log {
@@ -123,6 +126,7 @@ export class StreamStore implements Log {
       streams: () => this.streams,
       checkMs: options.upkeepMs ?? 15_000,
       maxCompactionKeys: options.maxCompactionKeys,
+      turns: options.turns ?? new Turns(),
     });
   }
 

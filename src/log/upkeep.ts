@@ -1,6 +1,7 @@
 /** What the log does by itself from time to time: retention, then compaction, one partition after another. */
 import { LogError, messageOf } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import type { Turns } from "../turns.ts";
 import { checkInBackground } from "./background-check.ts";
 import { compact } from "./compaction.ts";
 import type { PartitionLog } from "./partition-log.ts";
@@ -22,6 +23,7 @@ export interface UpkeepOptions {
   /** Infinity: what is to be done is said by calls. */
   readonly checkMs: number;
   readonly maxCompactionKeys?: number | undefined;
+  readonly turns: Turns;
 }
 
 export class Upkeep {
@@ -90,11 +92,11 @@ export class Upkeep {
 
   /** Compacts the streams that ask for it, where enough has come since the last time. */
   compact(): Promise<void> {
-    const { time, logger, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
+    const { time, logger, turns, maxCompactionKeys: maxKeys = MAX_KEYS } = this.options;
     const now = (): number => Math.round(time.logTime);
     const { signal } = this.stopping;
     this.compacting ??= this.each("compact", "compaction", async (partition, place) => {
-      const result = await compact(partition, { now, maxKeys, signal });
+      const result = await compact(partition, { now, maxKeys, turns, signal });
       if (result !== undefined) logger.info({ ...place, ...result }, "compaction");
     }).finally(() => {
       this.compacting = undefined;

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { BatchAppend, Partition, StreamSettings } from "../../src/log/log.ts";
 import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
 import type { StoredRecord } from "../../src/record.ts";
+import { Turns } from "../../src/turns.ts";
 import {
   baseOffsetOf,
   batchBytes,
@@ -126,6 +127,39 @@ describe("compaction", () => {
 
     const again = await reopen(disk.snapshot());
     expect(brief(await readAll(again.partition))).toEqual(brief(kept));
+  });
+
+  it("has its turns as a client has, so that it pauses beside others", async () => {
+    const turnsTookMs: number[] = [];
+    let held: (() => void) | undefined;
+    class HeldTurns extends Turns {
+      override end(_client: object, tookMs: number, _sinceMs: number, goOn: () => void): void {
+        turnsTookMs.push(tookMs);
+        held = goOn;
+      }
+    }
+    const all = await world({ segmentBytes: 100_000 }, { turns: new HeldTurns() });
+    const { store, partition } = all;
+    for (let round = 0; round < 50; round++) {
+      const keys = Array.from({ length: 500 }, (_, key) => record(partition, `k${key}`, `v${round}`));
+      await append(store, keys);
+    }
+    await store.checkpoint();
+    const before = partition.sizeBytes;
+    let isOver = false;
+    const compaction = store.compact().then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      await expect.poll(() => isOver || held !== undefined, { interval: 1 }).toBe(true);
+      const goOn = held;
+      held = undefined;
+      goOn?.();
+    }
+    await compaction;
+    expect(partition.sizeBytes).toBeLessThan(before / 2);
+    expect(turnsTookMs.length).toBeGreaterThan(0);
+    expect(Math.min(...turnsTookMs)).toBeGreaterThanOrEqual(2);
   });
 
   it("holds its laws whatever is written, compacted, killed and restarted in between", async () => {
