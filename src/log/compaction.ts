@@ -27,7 +27,7 @@ import { MAX_OFFSETS } from "./segment-index.ts";
 
 /** Records looked at before whoever else has work gets a turn. */
 const RECORDS_PER_TURN = 64;
-/** After so long it has had its turn as a client has, and pauses beside others. */
+/** After so much work it has had its turn as a client has, and pauses beside others. */
 const TURN_MS = 2;
 /** Written and synced at a time, so that no commit waits long behind it. */
 const WRITE_BYTES = 1 << 20;
@@ -103,7 +103,9 @@ class Pass {
   private lastOpaque = -1;
   private opaqueBatches = 0;
   private records = 0;
-  private turnBeganAt = performance.now();
+  /** Of this turn: its own work, without what others did between. */
+  private workedMs = 0;
+  private resumedAt = performance.now();
   private room = Buffer.alloc(0);
 
   constructor(
@@ -183,13 +185,15 @@ class Pass {
   }
 
   private async pause(): Promise<void> {
-    const tookMs = performance.now() - this.turnBeganAt;
+    this.workedMs += performance.now() - this.resumedAt;
+    const tookMs = this.workedMs;
     if (tookMs < TURN_MS) {
       await nextTurn();
     } else {
       await new Promise<void>((goOn) => this.options.turns.end(this, tookMs, tookMs, goOn));
-      this.turnBeganAt = performance.now();
+      this.workedMs = 0;
     }
+    this.resumedAt = performance.now();
     if (this.options.signal.aborted || this.partition.isGone) {
       throw new LogError("CLOSED", "compaction was stopped");
     }

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { BatchAppend, Partition, StreamSettings } from "../../src/log/log.ts";
 import { StreamStore, type StreamStoreOptions } from "../../src/log/stream-store.ts";
 import type { StoredRecord } from "../../src/record.ts";
@@ -160,6 +160,42 @@ describe("compaction", () => {
     expect(partition.sizeBytes).toBeLessThan(before / 2);
     expect(turnsTookMs.length).toBeGreaterThan(0);
     expect(Math.min(...turnsTookMs)).toBeGreaterThanOrEqual(2);
+  });
+
+  it("does not pause for what others did between, or a flood would starve it", async () => {
+    let pauses = 0;
+    class CountedTurns extends Turns {
+      override end(_client: object, _tookMs: number, _sinceMs: number, goOn: () => void): void {
+        pauses++;
+        setImmediate(goOn);
+      }
+    }
+    const all = await world({ segmentBytes: 10_000 }, { turns: new CountedTurns() });
+    const { store, partition } = all;
+    for (let round = 0; round < 50; round++) {
+      const keys = Array.from({ length: 100 }, (_, key) => record(partition, `k${key}`, `v${round}`));
+      await append(store, keys);
+    }
+    await settle(all);
+    const before = partition.sizeBytes;
+    // Time goes by only while others work: a turn of 5 ms at each of the event loop's.
+    vi.useFakeTimers({ toFake: ["performance"] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    let othersTurns = 0;
+    let isOver = false;
+    const flood = () => {
+      othersTurns++;
+      vi.advanceTimersByTime(5);
+      if (!isOver) setImmediate(flood);
+    };
+    setImmediate(flood);
+    await store.compact();
+    isOver = true;
+    expect(partition.sizeBytes).toBeLessThan(before);
+    expect(othersTurns).toBeGreaterThan(20);
+    expect(pauses).toBeLessThan(othersTurns / 10);
   });
 
   it("holds its laws whatever is written, compacted, killed and restarted in between", async () => {
