@@ -180,19 +180,17 @@ describe("compaction", () => {
     const before = partition.sizeBytes;
     // Time goes by only while others work: a turn of 5 ms at each of the event loop's.
     vi.useFakeTimers({ toFake: ["performance"] });
-    onTestFinished(() => {
-      vi.useRealTimers();
-    });
     let othersTurns = 0;
-    let isOver = false;
-    const flood = () => {
+    let next = setImmediate(function flood() {
       othersTurns++;
       vi.advanceTimersByTime(5);
-      if (!isOver) setImmediate(flood);
-    };
-    setImmediate(flood);
+      next = setImmediate(flood);
+    });
+    onTestFinished(() => {
+      clearImmediate(next);
+      vi.useRealTimers();
+    });
     await store.compact();
-    isOver = true;
     expect(partition.sizeBytes).toBeLessThan(before);
     expect(othersTurns).toBeGreaterThan(20);
     expect(pauses).toBeLessThan(othersTurns / 10);
