@@ -1,4 +1,7 @@
 /** Sluice beside Apache Kafka 4, both driven by Kafka's own performance tools. */
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ApacheKafka } from "../interop/support/apache-kafka.ts";
 import type { Gateway } from "../interop/support/gateway.ts";
 import { withAdmin } from "../interop/support/kafka.ts";
@@ -16,6 +19,8 @@ const RUN_BYTES = Number(process.env.SLUICE_BENCH_RUN ?? 2_000_000_000);
 const CAREFUL_BYTES = RUN_BYTES / 2;
 /** Kafka's producer fills batches of 16 KiB by itself; others, in bytes, for who has tuned his. */
 const BATCH_BYTES = process.env.SLUICE_BENCH_BATCH;
+/** Or a run's files would be deleted a minute later, in the middle of another's. */
+const DELETES_AT_ONCE = { "log.segment.delete.delay.ms": 1_000 };
 const ROUNDS = Number(process.env.SLUICE_BENCH_ROUNDS ?? 3);
 
 /** A tool in a JVM of its own, with the compiler's second tier. */
@@ -57,8 +62,26 @@ interface Rival {
   readonly pid: number;
 }
 
-/** What Kafka has not synced would be written during the next run, which may not be Kafka's. */
-const quietDisk = () => run("sync", []);
+/**
+ * Each run finds the machine as every other does, whoever ran before it. What Kafka has not synced would be written
+ * during the next run. And a virtual machine gives memory that lies free for some seconds back to its host: whoever
+ * came first after a pause had to ask for all of his page cache anew, and copying into it took eight times as long.
+ */
+async function evenMachine(bytes: number): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "sluice-bench-"));
+  try {
+    const file = await open(join(folder, "memory"), "w");
+    try {
+      const zeros = Buffer.alloc(1 << 20);
+      for (let at = 0; at < bytes; at += zeros.length) await file.write(zeros);
+    } finally {
+      await file.close();
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  await run("sync", []);
+}
 
 const createTopic = ({ brokers }: Rival, topic: string, numPartitions: number) =>
   withAdmin(brokers, (admin) =>
@@ -92,9 +115,9 @@ export function ratio(
 
 /** Both Kafkas beside Sluice: it syncs, Kafka by default does not, and a third one is told to. */
 async function withRivals<T>(body: (ours: Rival, theirs: Rival, careful: Rival) => Promise<T>): Promise<T> {
-  const unsynced = await ApacheKafka.start({ heap: "1g" });
+  const unsynced = await ApacheKafka.start({ heap: "1g", properties: DELETES_AT_ONCE });
   try {
-    const properties = { "log.flush.interval.messages": 1 };
+    const properties = { ...DELETES_AT_ONCE, "log.flush.interval.messages": 1 };
     const synced = await ApacheKafka.start({ heap: "1g", properties });
     try {
       return await withGateway(BENCH, (gateway) =>
@@ -129,11 +152,11 @@ export function kafkaPerformance(): Promise<Figure[]> {
         ] as const) {
           await createTopic(rival, topic, partitions);
           const bytes = name === "careful" ? CAREFUL_BYTES : RUN_BYTES;
-          await quietDisk();
+          await evenMachine(bytes);
           rates[name].push(await produced(rival.brokers, topic, size, bytes));
           if (name !== "careful") {
             memory[name] = Math.max(memory[name], residentBytes(rival.pid));
-            await quietDisk();
+            await run("sync", []);
             reads[name].push(await consumed(rival.brokers, topic, size, bytes));
             memory[name] = Math.max(memory[name], residentBytes(rival.pid));
           }
