@@ -103,7 +103,7 @@ class Pass {
   private lastOpaque = -1;
   private opaqueBatches = 0;
   private records = 0;
-  /** Of this turn: its own work, without what others did between. */
+  /** Of this turn: its own work and what it waits for of the disk, without what others do in their turns. */
   private workedMs = 0;
   private resumedAt = performance.now();
   private room = Buffer.alloc(0);

@@ -19,8 +19,11 @@ const RUN_BYTES = Number(process.env.SLUICE_BENCH_RUN ?? 2_000_000_000);
 const CAREFUL_BYTES = RUN_BYTES / 2;
 /** Kafka's producer fills batches of 16 KiB by itself; others, in bytes, for who has tuned his. */
 const BATCH_BYTES = process.env.SLUICE_BENCH_BATCH;
-/** Or a run's files would be deleted a minute later, in the middle of another's. */
-const DELETES_AT_ONCE = { "log.segment.delete.delay.ms": 1_000 };
+/**
+ * Or a run's files would be deleted a minute later, in the middle of another's. Not 0: its thread would then never rest,
+ * at a twentieth of a core for each Kafka.
+ */
+const DELETES_SOON = { "log.segment.delete.delay.ms": 1_000 };
 const ROUNDS = Number(process.env.SLUICE_BENCH_ROUNDS ?? 3);
 
 /** A tool in a JVM of its own, with the compiler's second tier. */
@@ -62,10 +65,13 @@ interface Rival {
   readonly pid: number;
 }
 
+/** What Kafka has not synced would be written during the next run, which may not be Kafka's. */
+const quietDisk = () => run("sync", []);
+
 /**
- * Each run finds the machine as every other does, whoever ran before it. What Kafka has not synced would be written
- * during the next run. And a virtual machine gives memory that lies free for some seconds back to its host: whoever
- * came first after a pause had to ask for all of his page cache anew, and copying into it took eight times as long.
+ * Each producer finds the machine as every other does, whoever ran before it. A virtual machine gives memory that lies
+ * free for some seconds back to its host: whoever came first after a pause had to ask for all of his page cache anew,
+ * and copying into it took eight times as long.
  */
 async function evenMachine(bytes: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "sluice-bench-"));
@@ -80,7 +86,7 @@ async function evenMachine(bytes: number): Promise<void> {
   } finally {
     await rm(folder, { recursive: true });
   }
-  await run("sync", []);
+  await quietDisk();
 }
 
 const createTopic = ({ brokers }: Rival, topic: string, numPartitions: number) =>
@@ -115,9 +121,9 @@ export function ratio(
 
 /** Both Kafkas beside Sluice: it syncs, Kafka by default does not, and a third one is told to. */
 async function withRivals<T>(body: (ours: Rival, theirs: Rival, careful: Rival) => Promise<T>): Promise<T> {
-  const unsynced = await ApacheKafka.start({ heap: "1g", properties: DELETES_AT_ONCE });
+  const unsynced = await ApacheKafka.start({ heap: "1g", properties: DELETES_SOON });
   try {
-    const properties = { ...DELETES_AT_ONCE, "log.flush.interval.messages": 1 };
+    const properties = { ...DELETES_SOON, "log.flush.interval.messages": 1 };
     const synced = await ApacheKafka.start({ heap: "1g", properties });
     try {
       return await withGateway(BENCH, (gateway) =>
@@ -156,7 +162,7 @@ export function kafkaPerformance(): Promise<Figure[]> {
           rates[name].push(await produced(rival.brokers, topic, size, bytes));
           if (name !== "careful") {
             memory[name] = Math.max(memory[name], residentBytes(rival.pid));
-            await run("sync", []);
+            await quietDisk();
             reads[name].push(await consumed(rival.brokers, topic, size, bytes));
             memory[name] = Math.max(memory[name], residentBytes(rival.pid));
           }
