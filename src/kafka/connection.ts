@@ -85,6 +85,8 @@ export class Connection {
   private unsentBytes = 0;
   private writing = false;
   private blocked = false;
+  /** Something was answered, and `goOn` follows. */
+  private goesOn = false;
   private draining = false;
   private closed = false;
   /** Has asked for more than where to connect. */
@@ -96,6 +98,12 @@ export class Connection {
   private movedBefore = 0;
   private movedAt = performance.now();
   private readonly advance = (): void => this.beginRequests();
+  private readonly goOn = (): void => {
+    this.goesOn = false;
+    this.send();
+    this.closeWhenDrained();
+    this.beginRequests();
+  };
   private readonly beginTurn = (): void => {
     this.turnBeganAt = performance.now();
     this.awaitsTurn = false;
@@ -281,9 +289,10 @@ export class Connection {
       this.inHand.shift();
       for (const piece of front.reply) this.output.push(piece);
     }
-    this.send();
-    this.closeWhenDrained();
-    this.beginRequests();
+    if (this.goesOn) return;
+    this.goesOn = true;
+    // Behind all promises that one commit keeps: what it answers goes out in one write, and the client wakes once.
+    process.nextTick(this.goOn);
   }
 
   private send(): void {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
-import { connect } from "node:net";
-import { afterEach, describe, expect, it } from "vitest";
+import { connect, Socket } from "node:net";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Endpoint } from "../../src/kafka/api.ts";
 import { type Api, api } from "../../src/kafka/api.ts";
 import { apis } from "../../src/kafka/apis/index.ts";
@@ -81,6 +81,20 @@ describe("a connection", () => {
     expect(await Promise.all(answers)).toMatchObject([{ id: 0 }, { id: 1 }, { id: 2 }]);
     await last;
     expect(client.order).toEqual([0, 1, 2, 3]);
+  });
+
+  it("sends in one write what is answered together, as it is by one commit", async () => {
+    const { served, calls, answer } = gated();
+    broker = await startBroker({}, [served]);
+    const client = await broker.connect();
+    const answers = [0, 1, 2].map((id) => client.send("Gated", 0, { id }));
+    await until(() => calls.length === 3);
+    const write = vi.spyOn(Socket.prototype, "write");
+    for (const id of [0, 1, 2]) answer(id);
+    expect(await Promise.all(answers)).toMatchObject([{ id: 0 }, { id: 1 }, { id: 2 }]);
+    const written = write.mock.calls.length;
+    write.mockRestore();
+    expect(written).toBe(1);
   });
 
   it("keeps no more than maxInFlight requests in hand, and goes on when one is answered", async () => {
