@@ -33,16 +33,20 @@ export async function idleConsumers(): Promise<Figure[]> {
     const idle = script("idle.ts", { port: gateway.kafkaPort, consumers: IDLE, stream: "telemetry" });
     try {
       await idle.until(({ stdout }) => stdout.includes("waiting"), "all consumers to wait", 60_000);
-      // V8 looks its heap over once, some seconds after the last of them came: that is not idling.
+      // V8 looks its heap over once when they have come: that is not idling, but mostly it is what the first 10 s show.
       let most = 0;
       const watch = setInterval(() => {
         most = Math.max(most, residentBytes(gateway.process.pid));
       }, 200);
       await sleep(12_000);
-      const from = { at: performance.now(), cpu: usageOf(gateway.process.pid).cpuMs };
-      await sleep(10_000);
+      const shareOfCore = async () => {
+        const from = { at: performance.now(), cpu: usageOf(gateway.process.pid).cpuMs };
+        await sleep(10_000);
+        return (usageOf(gateway.process.pid).cpuMs - from.cpu) / (performance.now() - from.at);
+      };
+      const cpu = await shareOfCore();
+      const later = await shareOfCore();
       clearInterval(watch);
-      const cpu = (usageOf(gateway.process.pid).cpuMs - from.cpu) / (performance.now() - from.at);
       const bytes = residentBytes(gateway.process.pid);
       return [
         {
@@ -50,8 +54,8 @@ export async function idleConsumers(): Promise<Figure[]> {
           figure: `${mb(most)}, ${(cpu * 100).toFixed(1)}% of a core`,
           target: "≤ 200 MB, ≤ 3%",
           met: most <= 200e6 && cpu <= 0.03,
-          detail: `one Fetch of one partition on each connection, max_wait 60 s, from 12 s after the last came for 10 s; most of all that time, at its end ${mb(bytes)}; before they came ${mb(before)}`,
-          values: { most, bytes, before, cpu },
+          detail: `one Fetch of one partition on each connection, max_wait 60 s, from 12 s after the last came for 10 s; in the next 10 s ${(later * 100).toFixed(1)}%; most memory of all that time, at its end ${mb(bytes)}; before they came ${mb(before)}`,
+          values: { most, bytes, before, cpu, later },
         },
       ];
     } finally {
