@@ -56,6 +56,7 @@ const openFile = promisify(fs.open);
 const closeFile = promisify(fs.close);
 const readInto = promisify(fs.read);
 const truncateFile = promisify(fs.ftruncate);
+const unlinkFile = promisify(fs.unlink);
 const statFile = promisify(fs.fstat);
 const fdatasync = promisify(fs.fdatasync);
 const fsync = promisify(fs.fsync);
@@ -180,7 +181,14 @@ export const nodeFileSystem: FileSystem = {
       await fs.promises.rename(from, to);
     }
   },
-  remove: (path) => fs.promises.rm(path, { recursive: true, force: true }),
+  async remove(path) {
+    try {
+      await unlinkFile(path);
+    } catch (error) {
+      // Nothing there; or a folder, which each system refuses in its own way.
+      if (!isMissing(error)) await fs.promises.rm(path, { recursive: true, force: true });
+    }
+  },
   async syncFolder(path) {
     // Windows cannot open a folder; its file systems order these changes by themselves.
     if (process.platform === "win32") return;

@@ -13,6 +13,8 @@ export class ProducerSnapshots {
   private readonly fileSystem: FileSystem;
   private readonly folder: string;
   private savedAt = -1;
+  /** The offsets of the files that are there. */
+  private readonly files = new Set<number>();
 
   constructor(producers: ProducerState, fileSystem: FileSystem, folder: string) {
     this.producers = producers;
@@ -30,23 +32,21 @@ export class ProducerSnapshots {
     if (this.producers.isEmpty || offset === this.savedAt) return;
     const content = this.producers.encodeSnapshot(offset);
     await replaceFile(this.fileSystem, this.folder, segmentName(offset, "snapshot"), content);
+    this.files.add(offset);
     const old = this.savedAt;
     this.savedAt = offset;
     // The one before stays until the next checkpoint: the file that names this offset is not written yet.
-    for (const name of await this.fileSystem.list(this.folder)) {
-      if (name.endsWith(".snapshot") && Number(name.slice(0, 20)) < old) {
-        await this.fileSystem.remove(join(this.folder, name));
-      }
+    for (const at of this.files) {
+      if (at >= old) continue;
+      await this.fileSystem.remove(join(this.folder, segmentName(at, "snapshot")));
+      this.files.delete(at);
     }
   }
 
   /** The newest sound one among the folder's `names` that is not beyond the recovery point, if there is one. */
   async load(names: readonly string[], recoveryPoint: number): Promise<void> {
-    const offsets = names
-      .filter(isSnapshot)
-      .map((name) => Number(name.slice(0, 20)))
-      .filter((offset) => offset <= recoveryPoint)
-      .sort((a, b) => b - a);
+    for (const name of names.filter(isSnapshot)) this.files.add(Number(name.slice(0, 20)));
+    const offsets = [...this.files].filter((offset) => offset <= recoveryPoint).sort((a, b) => b - a);
     for (const offset of offsets) {
       const content = await this.fileSystem.readFile(join(this.folder, segmentName(offset, "snapshot")));
       if (content === undefined || !this.producers.decodeSnapshot(content)) continue;

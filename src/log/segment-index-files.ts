@@ -15,6 +15,7 @@ export class SegmentIndexFiles {
   private readonly baseOffset: number;
   private writtenOffsets = 0;
   private writtenTimes = 0;
+  /** They are, and end where what was written last does. */
   private areThere = false;
   private areWrong = false;
 
@@ -33,6 +34,7 @@ export class SegmentIndexFiles {
     const index = this.areWrong ? undefined : await this.believable(file, size, endOffset);
     this.writtenOffsets = index?.counts.offsets ?? 0;
     this.writtenTimes = index?.counts.times ?? 0;
+    this.areThere = false;
     return index ?? new SegmentIndex(this.baseOffset);
   }
 
@@ -57,18 +59,19 @@ export class SegmentIndexFiles {
     const isWritten = counts.offsets === this.writtenOffsets && counts.times === this.writtenTimes;
     if (isWritten && this.areThere) return;
     const { offsets, times } = index.encode(this.writtenOffsets, this.writtenTimes);
-    await this.writeAt(this.path("index"), offsets, this.writtenOffsets * INDEX_ENTRY_BYTES);
-    await this.writeAt(this.path("timeindex"), times, this.writtenTimes * TIME_ENTRY_BYTES);
+    await this.writeAt("index", offsets, this.writtenOffsets * INDEX_ENTRY_BYTES);
+    await this.writeAt("timeindex", times, this.writtenTimes * TIME_ENTRY_BYTES);
     this.writtenOffsets = counts.offsets;
     this.writtenTimes = counts.times;
     this.areThere = true;
   }
 
-  private async writeAt(path: string, content: Buffer, position: number): Promise<void> {
-    const file = await this.fileSystem.open(path, "write");
+  private async writeAt(ending: "index" | "timeindex", content: Buffer, position: number): Promise<void> {
+    if (content.length === 0 && this.areThere) return;
+    const file = await this.fileSystem.open(this.path(ending), "write");
     try {
-      // What may lie behind is of before a crash.
-      await file.truncate(position);
+      // What may lie behind is of before a crash, or was not believed.
+      if (!this.areThere) await file.truncate(position);
       if (content.length > 0) await file.write([content], position);
     } finally {
       await file.close();

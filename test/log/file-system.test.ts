@@ -29,3 +29,12 @@ it("says what else is wrong with a link", async () => {
   vi.spyOn(fs.promises, "link").mockRejectedValue(Object.assign(new Error("no room"), { code: "ENOSPC" }));
   await expect(linked()).rejects.toThrow("no room");
 });
+
+it("removes a file, a folder with all that is in it, and nothing where there is nothing", async () => {
+  const folder = await temporaryFolder();
+  for (const name of ["a", "b"]) fs.mkdirSync(join(folder, name));
+  fs.writeFileSync(join(folder, "a", "inside"), "content");
+  fs.writeFileSync(join(folder, "c"), "content");
+  for (const name of ["a", "c", "never there"]) await nodeFileSystem.remove(join(folder, name));
+  expect(fs.readdirSync(folder)).toEqual(["b"]);
+});

@@ -1,3 +1,5 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { BatchAppend, Partition } from "../../src/log/log.ts";
 import { crc32c } from "../../src/wire/crc32c.ts";
@@ -57,6 +59,23 @@ describe("an idempotent producer", () => {
       code: "INVALID_PRODUCER_EPOCH",
     });
     expect(await values(partition)).toHaveLength(2);
+  });
+
+  it("leaves two snapshot files at most, also of those that a start has found", async () => {
+    const folder = await temporaryFolder();
+    const snapshots = () =>
+      readdirSync(join(folder, "streams", "s-0")).filter((name) => name.endsWith(".snapshot"));
+    let sequence = 0;
+    for (let start = 0; start < 3; start++) {
+      const store = await openStore(folder);
+      const partition = partitionOf(store.stream("s") ?? (await store.createStream("s", 1, {}, "protocol")));
+      for (let at = 0; at < 3; at++) {
+        await append(store, [produced(partition, sequence++, ["x"])]);
+        await store.checkpoint();
+      }
+      expect(snapshots().map((name) => Number(name.slice(0, 20)))).toEqual([sequence - 1, sequence]);
+      await store.close();
+    }
   });
 
   it("is remembered with its last five batches after a clean stop and across checkpoints", async () => {

@@ -58,3 +58,27 @@ it("a start reads but the ends of segments whose timestamps do not grow, and loo
   expect(await partition.offsetForTimestamp(500)).toEqual({ offset: 0, timestamp: 1_000 });
   await again.close();
 });
+
+it("what lies behind in an index file when a start finds it is cut off before more is written", async () => {
+  const disk = new MemoryFileSystem();
+  const add = async (store: Awaited<ReturnType<typeof openStore>>, count: number): Promise<void> => {
+    const partition = partitionOf(store.stream("s"));
+    for (let at = 0; at < count; at++) await append(store, [record(partition, null, "x".repeat(5_000))]);
+    await store.checkpoint();
+  };
+  const store = await openStore("/data", { fileSystem: disk });
+  await store.createStream("s", 1, {}, "config");
+  await add(store, 10);
+  const killed = disk.snapshot();
+  const path = disk.paths.find((one) => one.endsWith("/s-0/00000000000000000000.index")) as string;
+  const index = await killed.open(path, "write");
+  // Of offsets that do not grow: more than the next checkpoint writes over.
+  await index.write([Buffer.alloc(4_000)], await index.size());
+  const again = await openStore("/data", { fileSystem: killed });
+  await add(again, 10);
+  await add(again, 10);
+  const content = (await killed.readFile(path)) as Buffer;
+  const offsets = Array.from({ length: content.length / 8 }, (_, at) => content.readInt32BE(at * 8));
+  expect(offsets).toEqual([...new Set(offsets)].sort((a, b) => a - b));
+  expect(offsets.at(-1)).toBe(29);
+});
