@@ -355,8 +355,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/producer-snapshots.ts",
-        find: "Number(name.slice(0, 20)) < old",
-        replace: "Number(name.slice(0, 20)) <= old",
+        find: "if (at >= old) continue;",
+        replace: "if (at > old) continue;",
       },
       {
         file: "log/partition-log.ts",
