@@ -82,7 +82,7 @@ const uncell = (text: string): string =>
 /** The rows of the document's table. */
 export function listed(): Listed[] {
   const text = readFileSync(DOCUMENT, "utf8");
-  const section = text.slice(text.indexOf(HEADING));
+  const [section = ""] = text.slice(text.indexOf(HEADING) + HEADING.length).split("\n## ");
   return section
     .split("\n")
     .filter((line) => /^\| (?!step)/.test(line) && !/^\| -/.test(line))
