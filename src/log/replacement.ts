@@ -10,7 +10,7 @@
  * 4  <a>.log                        linked to it as a second name, folder synced
  * 5  <a>.<end>.compacted            removed, folder synced
  * ```
- * A start removes what stands at 1, and does 3 to 5 for what stands at 2. The name says what it stands for,
+ * A start removes what stands at 1, and syncs the folder and does 3 to 5 for what stands at 2. The name says what it stands for,
  * so nothing has to be looked into, and doing it twice does no harm. A rename in place of 4 and 5 would do on every
  * journaling file system; here nothing is taken away before what it stands for is safe, whatever a rename may tear.
  */
@@ -80,7 +80,11 @@ export async function settleReplacements(fileSystem: FileSystem, folder: string)
   let isSettled = true;
   for (const name of names) {
     if (name.endsWith(".compacting")) await fileSystem.remove(join(folder, name));
-    if (TAKEN.test(name)) await moveIn(fileSystem, folder, name);
+    if (TAKEN.test(name)) {
+      // A process that was killed may have renamed it and not synced that: what it stands for may not go before.
+      await fileSystem.syncFolder(folder);
+      await moveIn(fileSystem, folder, name);
+    }
     isSettled &&= !name.endsWith(".compacting") && !TAKEN.test(name);
   }
   return isSettled ? names : fileSystem.list(folder);

@@ -198,6 +198,27 @@ describe("after a power cut", () => {
     }
   });
 
+  it("a compacted segment is there that a killed process had renamed and its successor moved in", async () => {
+    const disk = freshDisk();
+    const store = await open(disk);
+    await store.createStream("s", 1, { cleanup: "compact", segmentBytes: 200 }, "config");
+    const partition = partitionOf(store.stream("s"));
+    await append(store, [record(partition, "once", "latest of its key")]);
+    for (let at = 0; at < 12; at++) await append(store, [record(partition, `k${at % 3}`, `v${at}`)]);
+    await store.alterStream("s", { settings: { segmentBytes: 10_000 } });
+    await append(store, [record(partition, "k0", "v12")]);
+    await store.checkpoint();
+    const renamed = await diesDuring(/rename .*compacting to/, disk, async (dying) =>
+      (await open(dying)).compact(),
+    );
+    const moving = await diesDuring(/remove .*\.log$/, kill(renamed), open);
+    for (let seed = 0; seed < 100; seed++) {
+      const random = new Random(seed);
+      const after = new SimulatedDisk(moving.image().afterPowerCut(random, drawCutStyle(random)));
+      expect(await kept(await open(after))).toContain("latest of its key");
+    }
+  });
+
   it("a checkpoint does not count on a sync that one before it had begun, and that failed", async () => {
     for (let seed = 0; seed < 8; seed++) {
       const gates = new Gates();
