@@ -37,8 +37,8 @@ export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
     edits: [
       {
         file: "log/replacement.ts",
-        find: "if (TAKEN.test(name)) await moveIn(fileSystem, folder, name);",
-        replace: "if (TAKEN.test(name)) await fileSystem.remove(join(folder, name));",
+        find: "await moveIn(fileSystem, folder, name);",
+        replace: "await fileSystem.remove(join(folder, name));",
       },
     ],
   },
