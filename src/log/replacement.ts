@@ -10,9 +10,10 @@
  * 4  <a>.log                        linked to it as a second name, folder synced
  * 5  <a>.<end>.compacted            removed, folder synced
  * ```
- * A start removes what stands at 1, and syncs the folder and does 3 to 5 for what stands at 2. The name says what it stands for,
- * so nothing has to be looked into, and doing it twice does no harm. A rename in place of 4 and 5 would do on every
- * journaling file system; here nothing is taken away before what it stands for is safe, whatever a rename may tear.
+ * A start removes what stands at 1; for what stands at 2 it syncs the folder and does 3 to 5. The name says what it
+ * stands for, so nothing has to be looked into, and doing it twice does no harm. A rename in place of 4 and 5 would do
+ * on every journaling file system; here nothing is taken away before what it stands for is safe, whatever a rename may
+ * tear.
  */
 import { join } from "node:path";
 import type { FileSystem } from "./file-system.ts";
