@@ -154,16 +154,19 @@ export class Oracle {
     this.doubtful.clear();
   }
 
-  /** The disk has refused it; see `doubtful`. */
+  /** The disk has refused it; see `doubtful`. Among the pending it stays where it was asked for. */
   refused(append: AppendFacts): void {
-    this.failed(append);
-    this.pending.set(append.id, append);
     this.doubtful.add(append.id);
+    this.retire(append);
   }
 
   /** Nothing of it was written. */
   failed(append: AppendFacts): void {
     this.pending.delete(append.id);
+    this.retire(append);
+  }
+
+  private retire(append: AppendFacts): void {
     if (append.producer === undefined) return;
     this.retired.add(append.producer.id);
     this.producers.delete(append.producer.id);

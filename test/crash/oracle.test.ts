@@ -1,0 +1,25 @@
+import { expect, it } from "vitest";
+import { settingsOf } from "./actor.ts";
+import { type AppendFacts, type LogContent, Oracle, type StreamContent, timeOf } from "./oracle.ts";
+
+it("expects appends in the order in which they were asked for, whenever their refusals came", () => {
+  const oracle = new Oracle();
+  const settings = settingsOf({});
+  oracle.changeRequested({ kind: "create", name: "a", partitions: 1, settings });
+  oracle.changeAcknowledged();
+  const append = (id: number): AppendFacts => {
+    const record = { id, key: null, value: null, timestamp: timeOf(id) };
+    return { id, records: [{ stream: "a", partition: 0, record }] };
+  };
+  oracle.requested(append(0));
+  oracle.requested(append(1));
+  oracle.refused(append(1));
+  oracle.refused(append(0));
+  const content = (...ids: number[]): LogContent => {
+    const records = ids.map((id, offset) => ({ offset, id }));
+    const stream: StreamContent = { settings, partitions: [{ start: 0, end: ids.length, records }] };
+    return new Map([["a", stream]]);
+  };
+  oracle.judge(content(0, 1), new Map([["a/0", 0]]));
+  expect(() => oracle.judge(content(1, 0), new Map([["a/0", 0]]))).toThrow("record 0 out of order");
+});
