@@ -340,7 +340,7 @@ function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
     throw new LogError("INVALID_RECORDS", words);
   }
   try {
-    for (const { key } of rawRecords(batch, body)) if (key === null) return false;
+    for (const { keyBytes } of rawRecords(batch, body)) if (keyBytes < 0) return false;
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error;
     throw new LogError("CORRUPT_BATCH", `a record batch with ${error.message}`);

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { LogError, ProtocolError } from "../errors.ts";
 import type { Turns } from "../turns.ts";
-import { bodyOf, keepRecords, rawRecords } from "../wire/raw-records.ts";
+import { bodyOf, keepRecords, keyIn, rawRecords } from "../wire/raw-records.ts";
 import { baseOffsetOf, deleteHorizonOf, lastOffsetOf, recordCountOf } from "../wire/record-batch.ts";
 import { sealText, unsealText } from "./checkpoint-file.ts";
 import { replaceFile } from "./file-system.ts";
@@ -28,7 +28,7 @@ import { MAX_OFFSETS } from "./segment-index.ts";
 /** Records looked at before whoever else has work gets a turn. */
 const RECORDS_PER_TURN = 64;
 /** After so much work it has had its turn as a client has, and pauses beside others. */
-const TURN_MS = 2;
+const TURN_MS = 0.5;
 /** Written and synced at a time, so that no commit waits long behind it. */
 const WRITE_BYTES = 1 << 20;
 /** What a compressed batch may grow to; a larger one is not looked into. */
@@ -156,8 +156,10 @@ class Pass {
   private async learnFrom(batch: Buffer): Promise<boolean> {
     const body = await this.look(batch);
     if (body === undefined) return true;
-    for (const { offset, key } of rawRecords(batch, body)) {
-      if (key !== null && offset >= this.from && !this.map.set(key, offset)) {
+    for (const record of rawRecords(batch, body)) {
+      const { offset } = record;
+      const key = offset >= this.from ? keyIn(body, record) : null;
+      if (key !== null && !this.map.set(key, offset)) {
         this.to = offset;
         return false;
       }
@@ -221,9 +223,10 @@ class Pass {
     let kept = 0;
     let tombstones = 0;
     let index = 0;
-    for (const { offset, key, isTombstone } of rawRecords(batch, body)) {
-      const isLatest = key === null || this.map.get(key) <= offset;
-      const deletes = isTombstone && key !== null;
+    for (const record of rawRecords(batch, body)) {
+      const key = keyIn(body, record);
+      const isLatest = key === null || this.map.get(key) <= record.offset;
+      const deletes = record.isTombstone && key !== null;
       if (isLatest && !(deletes && isExpired)) {
         isKept[index] = 1;
         kept++;
@@ -264,7 +267,7 @@ class Pass {
     let isTaken = false;
     try {
       await this.write(run, output);
-      await replaceRun(fileSystem, folder, output, () => {
+      await replaceRun(fileSystem, folder, run, output, () => {
         isTaken = true;
         this.partition.exchange(run, output);
       });
@@ -277,6 +280,7 @@ class Pass {
       letGo();
       if (isTaken) await output.unload();
       else await output.retire();
+      for (const segment of isTaken ? run : []) await segment.close();
     }
   }
 

@@ -37,6 +37,7 @@ export class CountedDisk implements FileSystem {
   rename: FileSystem["rename"] = (from, to) => this.inner.rename(from, to);
   link: FileSystem["link"] = (from, to) => this.inner.link(from, to);
   remove: FileSystem["remove"] = (path) => this.inner.remove(path);
+  removeName: FileSystem["removeName"] = (path) => this.inner.removeName(path);
   freeBytes: FileSystem["freeBytes"] = (path) => this.inner.freeBytes(path);
   readFile: FileSystem["readFile"] = (path) => this.inner.readFile(path);
   lockFolder: FileSystem["lockFolder"] = (...args) => this.inner.lockFolder(...args);

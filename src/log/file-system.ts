@@ -40,6 +40,11 @@ export interface FileSystem {
   link(from: string, to: string): Promise<void>;
   /** A file or a folder with all that is in it; nothing when it is not there. */
   remove(path: string): Promise<void>;
+  /**
+   * As `remove`, of a file that may be large: its name goes. What it resolves to gives its space back, to be called
+   * once, when it may be seen shorter than it was: by readers who have it open, and after a power cut under its name.
+   */
+  removeName(path: string): Promise<() => Promise<void>>;
   syncFolder(path: string): Promise<void>;
   /** What is left for us on the file system that a path lies on, bytes. */
   freeBytes(path: string): Promise<number>;
@@ -68,6 +73,9 @@ const FLAGS: Record<OpenMode, number> = {
   // sync follows the write.
   durable: fs.constants.O_RDWR | fs.constants.O_CREAT | (fs.constants.O_DSYNC ?? 0),
 };
+
+/** Given back at a time. In one go a file of 64 MiB holds up every synced write of others for 14 ms (ext4). */
+const GIVEN_BACK_BYTES = 1 << 20;
 
 /** What file systems without links answer (link(2)). */
 const NO_LINKS = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
@@ -153,6 +161,20 @@ function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === "ENOENT";
 }
 
+/** Of a file that was opened before its name went. */
+async function giveBack(fd: number): Promise<void> {
+  try {
+    const { size, nlink } = await statFile(fd);
+    // Who has made a copy by links has it under another name.
+    for (let left = size; nlink === 0 && left > GIVEN_BACK_BYTES; ) {
+      left -= GIVEN_BACK_BYTES;
+      await truncateFile(fd, left);
+    }
+  } finally {
+    await closeFile(fd);
+  }
+}
+
 /** The real disk. */
 export const nodeFileSystem: FileSystem = {
   async open(path, mode) {
@@ -188,6 +210,20 @@ export const nodeFileSystem: FileSystem = {
       // Nothing there; or a folder, which each system refuses in its own way.
       if (!isMissing(error)) await fs.promises.rm(path, { recursive: true, force: true });
     }
+  },
+  async removeName(path) {
+    // Windows keeps the name of what is open. What cannot be opened, having no name or no descriptor, goes in one.
+    const isKept = process.platform === "win32";
+    const fd = isKept ? undefined : await openFile(path, fs.constants.O_RDWR).catch(() => undefined);
+    try {
+      await this.remove(path);
+    } catch (error) {
+      if (fd !== undefined) await closeFile(fd);
+      throw error;
+    }
+    return async () => {
+      if (fd !== undefined) await giveBack(fd);
+    };
   },
   async syncFolder(path) {
     // Windows cannot open a folder; its file systems order these changes by themselves.

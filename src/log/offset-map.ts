@@ -6,6 +6,7 @@
 import { hash } from "node:crypto";
 
 const WORDS = 4;
+const WORD_BYTES = 4;
 /** Slots for each key: linear probing stays short. */
 const SPACE = 4 / 3;
 
@@ -26,13 +27,13 @@ export class OffsetMap {
 
   /** False when the key is new and there is no room for it. */
   set(key: Buffer, offset: number): boolean {
-    const digest = hash("sha256", key, "buffer");
+    const digest = digestOf(key);
     const slot = this.slotOf(digest);
     if (this.offsets[slot] === -1) {
       if (this.size === this.maxKeys) return false;
       this.size++;
       for (let word = 0; word < WORDS; word++) {
-        this.words[slot * WORDS + word] = digest.readUInt32LE(word * 4);
+        this.words[slot * WORDS + word] = wordOf(digest, word);
       }
     }
     this.offsets[slot] = offset;
@@ -41,20 +42,31 @@ export class OffsetMap {
 
   /** The latest offset of a key; -1 for one that is not there. */
   get(key: Buffer): number {
-    return this.offsets[this.slotOf(hash("sha256", key, "buffer"))] as number;
+    return this.offsets[this.slotOf(digestOf(key))] as number;
   }
 
   /** Where a key is, or the free slot where it would be. */
-  private slotOf(digest: Buffer): number {
-    let slot = digest.readUInt32LE(0) % this.slots;
+  private slotOf(digest: string): number {
+    let slot = wordOf(digest, 0) % this.slots;
     while (this.offsets[slot] !== -1 && !this.isAt(slot, digest)) slot = (slot + 1) % this.slots;
     return slot;
   }
 
-  private isAt(slot: number, digest: Buffer): boolean {
+  private isAt(slot: number, digest: string): boolean {
     for (let word = 0; word < WORDS; word++) {
-      if (this.words[slot * WORDS + word] !== digest.readUInt32LE(word * 4)) return false;
+      if (this.words[slot * WORDS + word] !== wordOf(digest, word)) return false;
     }
     return true;
   }
+}
+
+/** A character for each byte: a Buffer of its own for each record would take four times as long. */
+function digestOf(key: Buffer): string {
+  return hash("sha256", key, "binary");
+}
+
+function wordOf(digest: string, word: number): number {
+  const at = word * WORD_BYTES;
+  const low = digest.charCodeAt(at) | (digest.charCodeAt(at + 1) << 8);
+  return (low | (digest.charCodeAt(at + 2) << 16) | (digest.charCodeAt(at + 3) << 24)) >>> 0;
 }

@@ -391,6 +391,7 @@ export class PartitionLog implements Partition {
     await this.close();
     await this.segments.retire();
     this.notify();
+    await this.segments.removeAll();
     await this.fileSystem.remove(this.folder);
   }
 }

@@ -32,13 +32,14 @@ export function compactingName(baseOffset: number): string {
 }
 
 /**
- * Puts `compacted`, which lies synced under its `compactingName`, in the place of the run of segments from its
- * base offset to its end. `onTaken` is called as soon as it is to be read instead of them. An error after
- * that leaves files that the next start puts in order.
+ * Puts `compacted`, which lies synced under its `compactingName`, in the place of `run`, the segments from its
+ * base offset to its end. `onTaken` is called as soon as it is to be read instead of them; theirs is then to close
+ * them. An error after that leaves files that the next start puts in order.
  */
 export async function replaceRun(
   fileSystem: FileSystem,
   folder: string,
+  run: readonly Segment[],
   compacted: Segment,
   onTaken: () => void,
 ): Promise<void> {
@@ -47,8 +48,12 @@ export async function replaceRun(
   compacted.name = taken;
   onTaken();
   await fileSystem.syncFolder(folder);
-  await moveIn(fileSystem, folder, taken, () => {
-    compacted.name = segmentName(compacted.baseOffset, "log");
+  const segments = new Map(run.map((segment) => [segment.name, segment]));
+  await moveIn(fileSystem, folder, taken, {
+    remove: (name) => segments.get(name)?.removeName() ?? fileSystem.remove(join(folder, name)),
+    onMoved: () => {
+      compacted.name = segmentName(compacted.baseOffset, "log");
+    },
   });
 }
 
@@ -57,7 +62,7 @@ async function moveIn(
   fileSystem: FileSystem,
   folder: string,
   taken: string,
-  onMoved: () => void = () => {},
+  { remove, onMoved }: { remove: (name: string) => Promise<void>; onMoved?: () => void },
 ): Promise<void> {
   const [, from, to] = TAKEN.exec(taken) as unknown as [string, string, string];
   for (const name of await fileSystem.list(folder)) {
@@ -65,11 +70,11 @@ async function moveIn(
     const isIndex = ending === "index" || ending === "timeindex";
     // Offsets of 20 digits are in order as text.
     const isOfRun = base >= from && base < to && (isIndex || ending === "log");
-    if (isOfRun) await fileSystem.remove(join(folder, name));
+    if (isOfRun) await remove(name);
   }
   await fileSystem.syncFolder(folder);
   await fileSystem.link(join(folder, taken), join(folder, `${from}.log`));
-  onMoved();
+  onMoved?.();
   await fileSystem.syncFolder(folder);
   await fileSystem.remove(join(folder, taken));
   await fileSystem.syncFolder(folder);
@@ -84,7 +89,7 @@ export async function settleReplacements(fileSystem: FileSystem, folder: string)
     if (TAKEN.test(name)) {
       // A process that was killed may have renamed it and not synced that: what it stands for may not go before.
       await fileSystem.syncFolder(folder);
-      await moveIn(fileSystem, folder, name);
+      await moveIn(fileSystem, folder, name, { remove: (of) => fileSystem.remove(join(folder, of)) });
     }
     isSettled &&= !name.endsWith(".compacting") && !TAKEN.test(name);
   }

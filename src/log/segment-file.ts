@@ -15,6 +15,7 @@ export class SegmentFile {
   private users = 0;
   private isClosing = false;
   private isWritable = false;
+  private giveBack: (() => Promise<void>) | undefined;
   /** It is no longer its partition's. */
   isRetired = false;
 
@@ -67,6 +68,14 @@ export class SegmentFile {
     }
   }
 
+  /** Nobody begins to read it any more, and its name goes; its space does when it is closed then. */
+  async removeName(): Promise<void> {
+    this.isRetired = true;
+    const giveBack = await this.fileSystem.removeName(this.path());
+    // Asked for again, there was nothing left to remove.
+    this.giveBack ??= giveBack;
+  }
+
   /** Closes it when the last one is done; it can be opened again by need. */
   async close(): Promise<void> {
     if (this.users > 0) this.isClosing = true;
@@ -74,12 +83,14 @@ export class SegmentFile {
   }
 
   private async closeNow(): Promise<void> {
-    const files = this.opened;
+    const { opened: files, giveBack } = this;
     this.isClosing = false;
     this.isWritable = false;
     this.opening = undefined;
     this.opened = new Set();
+    this.giveBack = undefined;
     // Whatever closing says: what counts was synced before.
     for (const file of files) await file.close().catch(() => {});
+    await giveBack?.().catch(() => {});
   }
 }

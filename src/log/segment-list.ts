@@ -56,7 +56,8 @@ export class SegmentList {
       if (base <= recoveryPoint) {
         segments.push(segment);
       } else {
-        await segment.remove();
+        await segment.removeNames();
+        await segment.close();
       }
     }
     segments.forEach((segment, at) => {
@@ -114,20 +115,26 @@ export class SegmentList {
 
   /** To be done before it is decided that another one goes. */
   async removeLeftovers(): Promise<void> {
-    for (const segment of this.notRemoved) await segment.remove();
+    for (const segment of this.notRemoved) await this.removeForGood(segment);
     this.notRemoved.length = 0;
+  }
+
+  /** A power cut that brought back its name may not bring it back cut short. */
+  private async removeForGood(segment: Segment): Promise<void> {
+    await segment.removeNames();
+    await this.fileSystem.syncFolder(this.folder);
+    await segment.close();
   }
 
   /** Removes the oldest, of several. */
   async removeOldest(): Promise<void> {
     const [oldest, next] = this.segments as [Segment, Segment];
-    // Its successor's name keeps the offsets' place, so it is there for good before; and what was removed
-    // before is gone for good, so that a power cut leaves no hole.
+    // Its successor's name keeps the offsets' place, so it is there for good before.
     await next.flush([]);
     await this.fileSystem.syncFolder(this.folder);
     this.set(this.segments.slice(1));
     this.notRemoved.push(oldest);
-    await oldest.remove();
+    await this.removeForGood(oldest);
     this.notRemoved.length = 0;
   }
 
@@ -188,5 +195,13 @@ export class SegmentList {
   /** They are nobody's any more. */
   async retire(): Promise<void> {
     for (const segment of this.segments) await segment.retire();
+  }
+
+  /** One file after another, whatever a power cut leaves of them: their stream is gone for good. */
+  async removeAll(): Promise<void> {
+    for (const segment of this.segments) {
+      await segment.removeName();
+      await segment.close();
+    }
   }
 }

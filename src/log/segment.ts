@@ -32,7 +32,6 @@ export class Segment implements Bounds {
   end = Number.POSITIVE_INFINITY;
   /** Of the `.log` file; compaction writes under another name first. */
   name: string;
-  private readonly fileSystem: FileSystem;
   private readonly folder: string;
   private readonly file: SegmentFile;
   private readonly indexFiles: SegmentIndexFiles;
@@ -59,7 +58,6 @@ export class Segment implements Bounds {
     baseOffset: number,
     name = segmentName(baseOffset, "log"),
   ) {
-    this.fileSystem = fileSystem;
     this.folder = folder;
     this.baseOffset = baseOffset;
     this.name = name;
@@ -325,9 +323,14 @@ export class Segment implements Bounds {
     await this.close();
   }
 
-  async remove(): Promise<void> {
-    await this.retire();
-    await this.fileSystem.remove(this.path);
+  /** Its file's name goes, and the file with the last reader once `close` is called, when the name is gone for good. */
+  removeName(): Promise<void> {
+    return this.file.removeName();
+  }
+
+  /** As `removeName`, its indexes' too. */
+  async removeNames(): Promise<void> {
+    await this.removeName();
     await this.indexFiles.remove();
   }
 }

@@ -84,9 +84,10 @@ export class Reader {
   /** UNSIGNED_VARINT: at most five bytes. */
   uvarint(): number {
     let value = 0;
-    for (let shift = 0; shift < 35; shift += 7) {
+    // A power would cost more than all the rest.
+    for (let scale = 1; scale < 2 ** 35; scale *= 0x80) {
       const byte = this.buffer[this.take(1)] as number;
-      value += (byte & 0x7f) * 2 ** shift;
+      value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
     }
     throw new ProtocolError(`varint of more than five bytes at ${this.position}`);
@@ -102,11 +103,11 @@ export class Reader {
   varlong(): number {
     let low = 0;
     let high = 0;
-    for (let index = 0; index < 10; index++) {
+    for (let index = 0, scale = 1; index < 10; index++, scale = index === 4 ? 1 : scale * 0x80) {
       const byte = this.buffer[this.take(1)] as number;
       // 28 bits below, the rest above: both halves stay exact.
-      if (index < 4) low += (byte & 0x7f) * 2 ** (7 * index);
-      else high += (byte & 0x7f) * 2 ** (7 * (index - 4));
+      if (index < 4) low += (byte & 0x7f) * scale;
+      else high += (byte & 0x7f) * scale;
       if (byte < 0x80) {
         const raw = high * 2 ** 28 + low;
         return low % 2 === 0 ? raw / 2 : -(raw + 1) / 2;
@@ -149,6 +150,10 @@ export class Reader {
   bytes(compact: boolean): Buffer | null {
     const length = this.length32(compact);
     return length < 0 ? null : this.raw(length);
+  }
+
+  stepOver(bytes: number): void {
+    this.take(bytes);
   }
 
   /** A slice of the frame, not a copy. */

@@ -41,14 +41,16 @@ const MAX_DELTA = 2 ** 51;
 const MAX_TIMESTAMP = 2 ** 63;
 
 export interface RawRecord {
-  /** Positions in the body: the whole record, and what follows its timestamp. */
-  readonly from: number;
-  readonly to: number;
-  readonly restFrom: number;
-  readonly timestampDelta: number;
-  readonly offset: number;
-  readonly key: Buffer | null;
-  readonly isTombstone: boolean;
+  /** Positions in the body: the whole record, what follows its timestamp, and the key. */
+  from: number;
+  to: number;
+  restFrom: number;
+  keyFrom: number;
+  /** Negative for no key. */
+  keyBytes: number;
+  timestampDelta: number;
+  offset: number;
+  isTombstone: boolean;
 }
 
 const gzipLater = promisify(gzip);
@@ -72,34 +74,50 @@ function undefinedFor(error: unknown): undefined {
   if (!(error instanceof ProtocolError)) throw error;
 }
 
-/** The records in `body`; throws ProtocolError where they do not parse or their offsets do not ascend. */
-export function* rawRecords(batch: Buffer, body: Buffer): Generator<RawRecord> {
+/**
+ * The records in `body`, each there until the next one is asked for: a million of them make no garbage. Throws
+ * ProtocolError where they do not parse or their offsets do not ascend.
+ */
+export function* rawRecords(batch: Buffer, body: Buffer): Generator<Readonly<RawRecord>> {
+  const record: RawRecord = {
+    ...{ from: 0, to: 0, restFrom: 0, keyFrom: 0, keyBytes: 0, timestampDelta: 0, offset: 0 },
+    isTombstone: false,
+  };
   const reader = new Reader(body);
   const baseOffset = baseOffsetOf(batch);
   const lastOffset = lastOffsetOf(batch);
   const baseTimestamp = baseTimestampOf(batch);
   let before = baseOffset - 1;
   for (let left = recordCountOf(batch); left > 0; left--) {
-    const from = reader.position;
+    record.from = reader.position;
     const to = reader.varint() + reader.position;
     reader.int8();
-    const timestampDelta = reader.varlong();
-    const restFrom = reader.position;
+    record.to = to;
+    record.timestampDelta = reader.varlong();
+    record.restFrom = reader.position;
     const offset = baseOffset + reader.varint();
-    const keyBytes = reader.varint();
-    const key = keyBytes < 0 ? null : reader.raw(keyBytes);
+    record.offset = offset;
+    record.keyBytes = reader.varint();
+    record.keyFrom = reader.position;
+    reader.stepOver(Math.max(0, record.keyBytes));
     const valueBytes = reader.varint();
+    record.isTombstone = valueBytes < 0;
     // At least the count of headers follows the value.
     const isWhole = reader.position + Math.max(0, valueBytes) < to && to <= body.length;
-    const isTime = Math.abs(baseTimestamp + timestampDelta) <= MAX_TIMESTAMP;
+    const isTime = Math.abs(baseTimestamp + record.timestampDelta) <= MAX_TIMESTAMP;
     if (!isWhole || !isTime || offset <= before || offset > lastOffset) {
       throw new ProtocolError(`a record at offset ${offset} that does not parse`);
     }
     reader.position = to;
     before = offset;
-    yield { from, to, restFrom, timestampDelta, offset, key, isTombstone: valueBytes < 0 };
+    yield record;
   }
   if (reader.remaining > 0) throw new ProtocolError(`${reader.remaining} bytes behind the last record`);
+}
+
+/** A slice of the body, not a copy. */
+export function keyIn(body: Buffer, { keyFrom, keyBytes }: RawRecord): Buffer | null {
+  return keyBytes < 0 ? null : body.subarray(keyFrom, keyFrom + keyBytes);
 }
 
 /**

@@ -15,6 +15,9 @@ const { values } = parseArgs({
     level: { type: "string" },
   },
 });
+/** Where no line can be written over. */
+const POINTS_PER_LINE = 10_000;
+
 const { level } = values;
 const isLevel = (text: string): text is Level => (LEVELS as readonly string[]).includes(text);
 if (level !== undefined && !isLevel(level)) throw new Error(`--level is one of ${LEVELS.join(", ")}`);
@@ -24,6 +27,7 @@ const only = values.point === undefined ? undefined : Number(values.point);
 const startedAt = performance.now();
 const rate = (done: number): string => `${Math.round((done / (performance.now() - startedAt)) * 1000)}/s`;
 
+let nextLine = POINTS_PER_LINE;
 const result = await simulate({
   seed,
   points,
@@ -31,6 +35,10 @@ const result = await simulate({
   level,
   onHistory: ({ seed: at, points: done }) => {
     if (process.stdout.isTTY) process.stdout.write(`\r${done} power cuts, ${rate(done)}, seed ${at} `);
+    else if (done >= nextLine) {
+      console.log(`${done} power cuts, ${rate(done)}, up to seed ${at}`);
+      nextLine = done + POINTS_PER_LINE;
+    }
   },
 });
 if (process.stdout.isTTY) process.stdout.write("\n");

@@ -366,6 +366,15 @@ export class SimulatedDisk implements FileSystem {
     await this.step(`remove ${path}`, remove, undefined, { spoil: () => {} });
   }
 
+  async removeName(path: string): Promise<() => Promise<void>> {
+    await this.alive();
+    const id = this.find(path)?.id;
+    await this.remove(path);
+    return async () => {
+      if (id !== undefined) await this.step(`give back ${path}`, () => this.truncate(id, 0));
+    };
+  }
+
   private discardNewest(versions: Versions<Buffer | undefined>): void {
     const sector = newest(versions);
     if (sector !== undefined) this.discard(sector);

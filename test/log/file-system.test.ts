@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { join } from "node:path";
-import { afterEach, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { nodeFileSystem } from "../../src/log/file-system.ts";
 import { temporaryFolder } from "../support/temporary-folder.ts";
 
@@ -37,4 +37,38 @@ it("removes a file, a folder with all that is in it, and nothing where there is 
   fs.writeFileSync(join(folder, "c"), "content");
   for (const name of ["a", "c", "never there"]) await nodeFileSystem.remove(join(folder, name));
   expect(fs.readdirSync(folder)).toEqual(["b"]);
+});
+
+describe("a large file's name", () => {
+  const BYTES = 5 << 20;
+
+  async function large(): Promise<{ folder: string; path: string; reader: number }> {
+    const folder = await temporaryFolder();
+    const path = join(folder, "large");
+    fs.writeFileSync(path, Buffer.alloc(BYTES, 7));
+    const reader = fs.openSync(path, "r");
+    onTestFinished(() => fs.closeSync(reader));
+    return { folder, path, reader };
+  }
+
+  it("goes, and its readers have all of it until its space is given back", async () => {
+    const { folder, path, reader } = await large();
+    const giveBack = await nodeFileSystem.removeName(path);
+    expect(fs.readdirSync(folder)).toEqual([]);
+    expect(fs.fstatSync(reader).size).toBe(BYTES);
+    await giveBack();
+    expect(fs.fstatSync(reader).size).toBeLessThanOrEqual(1 << 20);
+  });
+
+  it("goes, and a copy of it by a link stays whole", async () => {
+    const { folder, path, reader } = await large();
+    fs.linkSync(path, join(folder, "copy"));
+    await (await nodeFileSystem.removeName(path))();
+    expect(fs.readdirSync(folder)).toEqual(["copy"]);
+    expect(fs.fstatSync(reader).size).toBe(BYTES);
+  });
+
+  it("may be gone already", async () => {
+    await (await nodeFileSystem.removeName(join(await temporaryFolder(), "never there")))();
+  });
 });

@@ -8,8 +8,13 @@ class Disk {
   readonly closed: number[] = [];
   readonly waiting: { readonly mode: OpenMode; settle(error?: Error): void }[] = [];
   closeError: Error | undefined;
+  givenBack = 0;
 
   readonly fileSystem = {
+    removeName: async () => async () => {
+      expect(this.closed.every((times) => times === 1)).toBe(true);
+      this.givenBack++;
+    },
     open: (_path: string, mode: OpenMode) =>
       new Promise<File>((resolve, reject) => {
         this.waiting.push({
@@ -72,4 +77,25 @@ it("may say anything when it is closed: nothing ends for that, and all is closed
   for (const _ of users) file.release();
   await expect(file.close()).resolves.toBeUndefined();
   expect(disk.closed).toEqual([1, 1]);
+});
+
+it("gives its space back once its name is gone, when the last reader is done", async () => {
+  const disk = new Disk();
+  const file = new SegmentFile(disk.fileSystem, () => "s");
+  const readers = [file.acquire("read"), file.acquire("read")];
+  disk.settle("read");
+  await Promise.all(readers);
+  await file.removeName();
+  await file.close();
+  file.release();
+  await new Promise(setImmediate);
+  expect(disk.givenBack).toBe(0);
+  // Asked again, as retention does when the disk refused a sync.
+  await file.removeName();
+  await file.close();
+  file.release();
+  await new Promise(setImmediate);
+  expect(disk.closed).toEqual([1]);
+  expect(disk.givenBack).toBe(1);
+  await expect(file.acquire("read")).rejects.toMatchObject({ code: "SEGMENT_GONE" });
 });

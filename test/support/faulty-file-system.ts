@@ -83,6 +83,11 @@ export class FaultyFileSystem implements FileSystem {
     return this.disk.remove(path);
   }
 
+  async removeName(path: string): Promise<() => Promise<void>> {
+    this.check("remove", path);
+    return this.disk.removeName(path);
+  }
+
   async syncFolder(path: string): Promise<void> {
     this.check("sync folder", path);
     return this.disk.syncFolder(path);

@@ -121,6 +121,14 @@ export class MemoryFileSystem implements FileSystem {
     for (const one of this.paths) if (one === path || one.startsWith(`${path}/`)) this.nodes.delete(one);
   }
 
+  async removeName(path: string): Promise<() => Promise<void>> {
+    const node = this.nodes.get(path);
+    await this.remove(path);
+    return async () => {
+      if (node !== undefined && ![...this.nodes.values()].includes(node)) node.size = 0;
+    };
+  }
+
   async syncFolder(): Promise<void> {}
 
   async freeBytes(): Promise<number> {

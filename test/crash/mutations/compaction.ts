@@ -37,7 +37,7 @@ export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
     edits: [
       {
         file: "log/replacement.ts",
-        find: "await moveIn(fileSystem, folder, name);",
+        find: "await moveIn(fileSystem, folder, name, { remove: (of) => fileSystem.remove(join(folder, of)) });",
         replace: "await fileSystem.remove(join(folder, name));",
       },
     ],

@@ -202,7 +202,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/segment-list.ts",
-        find: "        await segment.remove();\n",
+        find: "        await segment.removeNames();\n",
         replace: "",
       },
     ],
@@ -317,6 +317,16 @@ export const MUTATIONS: readonly Mutation[] = [
         file: "log/segment-list.ts",
         find: "    await this.fileSystem.syncFolder(this.folder);\n    this.set",
         replace: "    this.set",
+      },
+    ],
+  },
+  {
+    name: "retention gives a segment's space back before its name is gone for good",
+    edits: [
+      {
+        file: "log/segment-list.ts",
+        find: "    await this.fileSystem.syncFolder(this.folder);\n    await segment.close();",
+        replace: "    await segment.close();",
       },
     ],
   },
