@@ -114,7 +114,9 @@ export class Segment implements Bounds {
   private loadIndex(endOffset: number): Promise<{ index: SegmentIndex; next: number }> {
     return this.file.use("read", async (file) => {
       const size = await file.size();
-      const index = await this.indexFiles.read(file, size, endOffset);
+      // What lies behind may be anything: it was never synced, or it was cut off and is back.
+      const limit = Math.min(endOffset, this.end);
+      const index = await this.indexFiles.read(file, size, limit);
       const last = index.lastEntry();
       let position = last?.position ?? 0;
       let next = this.baseOffset;
@@ -125,8 +127,7 @@ export class Segment implements Bounds {
         position += batchBytes(header);
       }
       for await (const { batch, at } of scan(file, position, size)) {
-        // What lies behind may be anything: it was never synced, or it was cut off and is back.
-        if (next >= Math.min(endOffset, this.end)) break;
+        if (next >= limit) break;
         const base = baseOffsetOf(batch);
         if (!follows(this, batch, 0, next)) damaged(this, at, `offset ${base} where ${next} should be`);
         index.add(at, batch.length, lastOffsetOf(batch), maxTimestampOf(batch));

@@ -55,7 +55,8 @@ export function siftSegment(content: Buffer, { base, end, limit, mayHaveGaps }: 
   let next = base;
   let at = 0;
   let isBehindDamage = false;
-  while (at < content.length && next < limit) {
+  const due = Math.min(end, limit);
+  while (at < content.length && next < due) {
     const problem = problemAt(content, at, next, end, mayHaveGaps || isBehindDamage);
     if (problem === undefined) {
       const [bytes, first, last] = [
@@ -75,7 +76,6 @@ export function siftSegment(content: Buffer, { base, end, limit, mayHaveGaps }: 
     at = to;
     isBehindDamage = true;
   }
-  const due = Math.min(end, limit);
   if (next < due && (isBehindDamage || !mayHaveGaps || end > limit)) holes.push([next, due]);
   return { sound, unsound, holes, position: at, next };
 }

@@ -1,5 +1,6 @@
 /** What the simulator of power cuts (test/crash) has found, each as a test of its own. */
 import { describe, expect, it } from "vitest";
+import { inspect } from "../../src/log/inspection.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { DiskImage, drawCutStyle, NOTHING_UNSYNCED_SURVIVES } from "../crash/disk-image.ts";
 import { Random } from "../crash/random.ts";
@@ -320,6 +321,36 @@ describe("after a power cut", () => {
     await disk.remove(`${path}.timeindex`);
     store = await open(kill(disk));
     expect(await kept(store)).toHaveLength(4);
+  });
+
+  it("a closed segment is whole behind whose end lies what was cut off and is back, in its indexes, too", async () => {
+    const lived = async (disk: SimulatedDisk, rollsAfter: number): Promise<StreamStore> => {
+      const store = await open(disk);
+      await store.createStream("s", 1, {}, "config");
+      for (let at = 0; at < 8; at++) {
+        if (at === rollsAfter) await store.alterStream("s", { settings: { segmentBytes: 100 } });
+        const value = `${at}`.padEnd(1500);
+        await append(store, [record(partitionOf(store.stream("s")), null, value, 1_700_000_000_000 + at)]);
+      }
+      await store.checkpoint();
+      return store;
+    };
+    const [before, after] = [freshDisk(), freshDisk()];
+    await lived(before, 8);
+    await (await lived(after, 3)).close();
+    for (const ending of ["log", "index", "timeindex"]) {
+      const path = `${DATA}/streams/s-0/${FIRST.replace("log", ending)}`;
+      const file = await after.open(path, "write");
+      const back = (await before.readFile(path)) as Buffer;
+      expect(back.length).toBeGreaterThan(await file.size());
+      await file.write([back], 0);
+    }
+    const { findings } = await inspect(after, DATA);
+    expect(findings.filter(({ kind }) => kind === "damage")).toEqual([]);
+    const store = await open(after);
+    const partition = partitionOf(store.stream("s"));
+    expect(await partition.offsetForTimestamp(1_700_000_000_002)).toMatchObject({ offset: 2 });
+    expect((await kept(store)).map((value) => value.trim())).toEqual([..."01234567"]);
   });
 
   it("a stream is whole whose deletion was asked for before a checkpoint and is not durable", async () => {
