@@ -61,6 +61,9 @@ export const ErrorCode = {
 
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 
+/** UTF-16 code units, of three bytes at most each. */
+const MAX_MESSAGE = 1_000;
+
 /** Why one item of a request is refused, in Kafka's code and in words: thrown by whoever judges it. */
 export class Refusal extends Error {
   readonly errorCode: ErrorCode;
@@ -101,6 +104,13 @@ export async function outcomeOf<A extends object>(act: () => A | Promise<A>): Pr
   try {
     return { errorCode: ErrorCode.NONE, errorMessage: null, ...(await act()) };
   } catch (error) {
-    return { errorCode: errorCodeOf(error), errorMessage: (error as Error).message };
+    return { errorCode: errorCodeOf(error), errorMessage: clipped((error as Error).message) };
   }
+}
+
+/** It may quote a name as long as a request's names may be, and a string of the older versions takes 32,767 bytes. */
+function clipped(message: string): string {
+  if (message.length <= MAX_MESSAGE) return message;
+  const half = MAX_MESSAGE / 2;
+  return `${message.slice(0, half)} … ${message.slice(-half)}`;
 }

@@ -49,6 +49,18 @@ it.each(NAMES)("no stream is made under the name %j, whichever way it is asked f
   expect(committed.topics[0].partitions[0].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
 });
 
+it.each([4, 7])(
+  "a name of 32,767 bytes is refused in words that fit into an answer (version %i)",
+  async (version) => {
+    const name = "€".repeat(10_922);
+    const created = await client.send("CreateTopics", version, {
+      topics: [{ name, numPartitions: 1, replicationFactor: 1 }],
+    });
+    expect(created.topics[0]).toMatchObject({ name, errorCode: ErrorCode.INVALID_TOPIC_EXCEPTION });
+    expect(created.topics[0].errorMessage).toMatch(/^"€+ … €+" cannot be a stream's name/);
+  },
+);
+
 describe("a group id of 30 kB", () => {
   const groupId = "g".repeat(30_000);
 
