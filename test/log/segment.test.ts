@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import type { StreamSettings } from "../../src/log/log.ts";
 import { append, openStore, partitionOf, record } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
 
@@ -81,4 +82,48 @@ it("what lies behind in an index file when a start finds it is cut off before mo
   const offsets = Array.from({ length: content.length / 8 }, (_, at) => content.readInt32BE(at * 8));
   expect(offsets).toEqual([...new Set(offsets)].sort((a, b) => a - b));
   expect(offsets.at(-1)).toBe(29);
+});
+
+it("a segment loses its name and then gives its space back, whoever takes it", async () => {
+  const gone: string[] = [];
+  const givenBack: string[] = [];
+  class Disk extends MemoryFileSystem {
+    override async removeName(path: string) {
+      gone.push(path);
+      const giveBack = await super.removeName(path);
+      return async () => {
+        givenBack.push(path);
+        await giveBack();
+      };
+    }
+  }
+  const disk = new Disk();
+  const store = await openStore("/data", { fileSystem: disk, maxTailBytes: 0 });
+  const fill = async (name: string, settings: Partial<StreamSettings>): Promise<void> => {
+    const stream = await store.createStream(name, 1, { segmentBytes: 500, ...settings }, "config");
+    for (let at = 0; at < 20; at++)
+      await append(store, [record(partitionOf(stream), "key", `${at}`.padEnd(100))]);
+    await store.checkpoint();
+  };
+  const segmentsOf = (name: string): string[] =>
+    disk.paths.filter((path) => path.includes(`/${name}-0/`) && path.endsWith(".log"));
+  const removedBy = async (work: () => Promise<unknown>): Promise<string[]> => {
+    gone.length = 0;
+    givenBack.length = 0;
+    await work();
+    expect(gone.length).toBeGreaterThan(1);
+    expect(givenBack.toSorted()).toEqual(gone.toSorted());
+    return gone.toSorted();
+  };
+  await fill("retained", { retentionBytes: 500, retentionMs: -1 });
+  const retained = segmentsOf("retained");
+  expect(await removedBy(() => store.retain())).toEqual(
+    retained.filter((path) => !segmentsOf("retained").includes(path)),
+  );
+  await fill("compacted", { cleanup: "compact" });
+  const compacted = segmentsOf("compacted");
+  expect(await removedBy(() => store.compact())).toEqual(compacted.slice(0, -1));
+  const deleted = segmentsOf("compacted");
+  expect(await removedBy(() => store.deleteStream("compacted"))).toEqual(deleted);
+  expect(disk.paths.filter((path) => path.includes("compacted"))).toEqual([]);
 });
