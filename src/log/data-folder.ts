@@ -131,7 +131,7 @@ export async function foreignFiles(
   for (const name of await fileSystem.list(dataDir))
     if (!OWN_NAMES.has(name) && !isTemporary(name)) found.push(name);
   for (const name of await fileSystem.list(join(dataDir, "journal"))) {
-    if (!isJournalFile(name)) found.push(`journal/${name}`);
+    if (!isJournalFile(name) && !isTemporary(name)) found.push(`journal/${name}`);
   }
   for (const partition of await fileSystem.list(join(dataDir, "streams"))) {
     if (!partitions.has(partition)) found.push(`streams/${partition}`);

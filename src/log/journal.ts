@@ -251,7 +251,9 @@ export class Journal {
     await fileSystem.makeFolder(folder);
     // A process that was killed may have left a file whose name is not on disk yet.
     await fileSystem.syncFolder(folder);
-    for (const name of (await fileSystem.list(folder)).filter(isJournalFile).sort()) {
+    const names = await fileSystem.list(folder);
+    for (const name of names.filter(isUnfinished)) await fileSystem.remove(this.pathOf(name));
+    for (const name of names.filter(isJournalFile).sort()) {
       (heldSequence < 0 ? this.free : this.used).push({ name, lastSequence: heldSequence });
     }
     if (heldSequence < 0) await this.next();
@@ -375,7 +377,8 @@ export class Journal {
     let number = 1;
     while (taken.has(journalFileName(number))) number++;
     const name = journalFileName(number);
-    const file = await fileSystem.open(this.pathOf(name), "write");
+    const temporary = this.pathOf(`${name}.tmp`);
+    const file = await fileSystem.open(temporary, "write");
     try {
       const zeros = Buffer.alloc(Math.min(fileBytes, 1 << 20));
       for (let at = 0; at < fileBytes; at += zeros.length) {
@@ -384,11 +387,13 @@ export class Journal {
       await file.sync();
     } catch (error) {
       // What room it has taken others may need.
-      await fileSystem.remove(this.pathOf(name)).catch(() => {});
+      await fileSystem.remove(temporary).catch(() => {});
       throw error;
     } finally {
       await file.close();
     }
+    // By this name only when it is all zeros: until then the room may show entries of a journal file that was removed.
+    await fileSystem.rename(temporary, this.pathOf(name));
     await fileSystem.syncFolder(folder);
     return { name, lastSequence: -1 };
   }
@@ -400,4 +405,9 @@ function journalFileName(number: number): string {
 
 export function isJournalFile(name: string): boolean {
   return /^\d{4}\.journal$/.test(name);
+}
+
+/** One that was being made when the process ended. */
+function isUnfinished(name: string): boolean {
+  return /^\d{4}\.journal\.tmp$/.test(name);
 }

@@ -42,7 +42,7 @@ async function untilWritable(store: StreamStore): Promise<void> {
   while (store.stats.readOnly) await new Promise((next) => setTimeout(next, 1));
 }
 
-const isJournal = (path: string): boolean => path.endsWith(".journal");
+const isJournal = (path: string): boolean => /\.journal(\.tmp)?$/.test(path);
 const isSegment = (path: string): boolean => path.endsWith(".log");
 
 describe("a commit that the disk refuses", () => {

@@ -96,12 +96,30 @@ describe("after a power cut", () => {
   });
 
   it("a journal file is there that a killed process had made and its successor wrote", async () => {
-    const dying = await diesDuring(/write .*0001\.journal/, freshDisk(), open);
+    const dying = await diesDuring(/rename .*0001\.journal/, freshDisk(), open);
     const disk = kill(dying);
     const store = await open(disk);
     await store.createStream("s", 1, {}, "config");
     await add(store, "a");
     expect(await kept(await open(powerCut(disk)))).toEqual(["a"]);
+  });
+
+  it("a journal file that was being made does not show what one before it held", async () => {
+    const dying = await diesDuring(/write 4096 bytes at 0 of .*0002\.journal/, freshDisk(), async (disk) => {
+      const store = await open(disk);
+      await store.createStream("s", 1, {}, "config");
+      for (let at = 0; at < 10; at++) await add(store, `${at}`);
+      // As one that is made anew when the disk has failed a commit: its entries lie in what is then free.
+      const removed = await disk.open(`${DATA}/removed`, "write");
+      await removed.write([(await disk.readFile(`${DATA}/journal/0001.journal`)) as Buffer], 0);
+      await removed.sync();
+      await disk.remove(`${DATA}/removed`);
+      for (let at = 10; at < 30; at++) await add(store, `${at}`);
+    });
+    for (let seed = 1; seed <= 20; seed++) {
+      const cut = dying.image().afterPowerCut(new Random(seed), { data: 0, sizes: 1, names: 1, stale: 1 });
+      expect((await kept(await open(new SimulatedDisk(cut)))).slice(0, 10)).toEqual([..."0123456789"]);
+    }
   });
 
   it("a checkpoint is there that a killed process had put in place and its successor relied on", async () => {

@@ -182,7 +182,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/segment.ts",
-        find: "if (next >= Math.min(endOffset, this.end)) break;",
+        find: "if (next >= limit) break;",
         replace: "",
       },
     ],
@@ -262,8 +262,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/journal.ts",
-        find: "      await file.close();\n    }\n    await fileSystem.syncFolder(folder);",
-        replace: "      await file.close();\n    }",
+        find: "    await fileSystem.rename(temporary, this.pathOf(name));\n    await fileSystem.syncFolder(folder);",
+        replace: "    await fileSystem.rename(temporary, this.pathOf(name));",
       },
     ],
   },
@@ -272,8 +272,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/journal.ts",
-        find: "    await fileSystem.syncFolder(folder);\n    for (",
-        replace: "    for (",
+        find: "    await fileSystem.syncFolder(folder);\n    const names",
+        replace: "    const names",
       },
     ],
   },
