@@ -80,7 +80,13 @@ function undefinedFor(error: unknown): undefined {
  */
 export function* rawRecords(batch: Buffer, body: Buffer): Generator<Readonly<RawRecord>> {
   const record: RawRecord = {
-    ...{ from: 0, to: 0, restFrom: 0, keyFrom: 0, keyBytes: 0, timestampDelta: 0, offset: 0 },
+    from: 0,
+    to: 0,
+    restFrom: 0,
+    keyFrom: 0,
+    keyBytes: 0,
+    timestampDelta: 0,
+    offset: 0,
     isTombstone: false,
   };
   const reader = new Reader(body);
