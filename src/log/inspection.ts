@@ -137,7 +137,7 @@ class Inspector {
     const before = this.findings.length;
     for (const name of (await fileSystem.list(folder)).filter(isJournalFile).sort()) {
       const content = (await this.read(`journal/${name}`)) ?? Buffer.alloc(0);
-      const file = readJournalFile(content, checkpoint.sequence, mark);
+      const file = readJournalFile(content, checkpoint, mark);
       if (file?.damagedAt === undefined) continue;
       this.find("damage", `journal/${name}`, "an entry is damaged, and sound ones follow it", file.damagedAt);
     }

@@ -141,13 +141,16 @@ export interface JournalFileContent {
   readonly damagedAt: number | undefined;
 }
 
-/**
- * The entries of one file's present generation; undefined when it holds none that matter. `covered` is the
- * sequence up to which the segments are known to hold everything: what is not above it cannot be missed.
- */
+/** What a checkpoint has covered: nothing up to that sequence, nor of a generation before that one, can be missed. */
+export interface Covered {
+  readonly sequence: number;
+  readonly generation: number;
+}
+
+/** The entries of one file's present generation; undefined when it holds none that matter. */
 export function readJournalFile(
   content: Buffer,
-  covered: number,
+  covered: Covered,
   mark: Buffer,
 ): JournalFileContent | undefined {
   const entries: JournalEntry[] = [];
@@ -160,8 +163,8 @@ export function readJournalFile(
   }
   // Behind the end lie zeros, an earlier generation, or a torn entry that was never acknowledged. A sound
   // entry that is newer than the end can only have been written after what should stand at the end was.
-  const newest = Math.max(covered, entries.at(-1)?.sequence ?? -1);
-  const later = findNewerEntry(content, at, newest, mark);
+  const sequence = Math.max(covered.sequence, entries.at(-1)?.sequence ?? -1);
+  const later = findNewerEntry(content, at, { sequence, generation: covered.generation }, mark);
   const present = first ?? later?.entry;
   if (present === undefined) return undefined;
   return {
@@ -175,13 +178,14 @@ export function readJournalFile(
 function findNewerEntry(
   content: Buffer,
   from: number,
-  sequence: number,
+  { sequence, generation }: Covered,
   mark: Buffer,
 ): { at: number; entry: JournalEntry } | undefined {
   for (let at = content.indexOf(mark, from); at >= 0; at = content.indexOf(mark, at + 1)) {
     if (content.length - at < ENTRY_HEADER_BYTES) return undefined;
-    // Most of what lies there is old and sound: told by its header, without reading it all.
-    if (readInt64(content, at + 32) <= sequence) continue;
+    // Most of what lies there is old and sound: told by its header, without reading it all. An old one may have a
+    // newer number that was then given to another: its write had been refused.
+    if (readInt64(content, at + 32) <= sequence || readInt64(content, at + 24) < generation) continue;
     const entry = decodeEntry(content, at, mark);
     if (entry !== undefined) return { at, entry };
   }

@@ -48,7 +48,7 @@ export async function journalFilesBehind(
   for (const name of (await fileSystem.list(folder)).filter(isJournalFile)) {
     const first = await firstEntry(fileSystem, join(folder, name), mark);
     if (first !== undefined && first.generation < checkpoint.generation) continue;
-    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence, mark);
+    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint, mark);
     if (file === undefined) continue;
     found.push({ name, generation: file.generation, firstSequence: file.entries[0]?.sequence });
   }
@@ -70,7 +70,7 @@ export async function replayJournal(
   let { sequence, generation } = checkpoint;
   for (const [index, { name }] of files.entries()) {
     const successor = files[index + 1]?.firstSequence;
-    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint.sequence, mark);
+    const file = readJournalFile(await contentOf(fileSystem, folder, name), checkpoint, mark);
     if (file === undefined) continue;
     generation = Math.max(generation, file.generation);
     for (const entry of file.entries) {

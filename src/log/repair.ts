@@ -127,11 +127,13 @@ class Repairer implements Known {
       const content = (await this.folder.read(`journal/${name}`)) ?? Buffer.alloc(0);
       for (const entry of siftJournal(content, mark)) {
         const known = bySequence.get(entry.sequence);
-        const counts = known === undefined || known.generation < entry.generation;
-        if (entry.sequence > this.checkpoint.sequence && counts) bySequence.set(entry.sequence, entry);
+        const isNewer = known === undefined || known.generation < entry.generation;
+        const isCovered =
+          entry.sequence <= this.checkpoint.sequence || entry.generation < this.checkpoint.generation;
+        if (isNewer && !isCovered) bySequence.set(entry.sequence, entry);
       }
       const other = markOfJournal(content);
-      const damagedAt = readJournalFile(content, this.checkpoint.sequence, mark)?.damagedAt;
+      const damagedAt = readJournalFile(content, this.checkpoint, mark)?.damagedAt;
       const isForeign = other !== undefined && !other.equals(mark);
       if (damagedAt === undefined && !isForeign) continue;
       this.journalIsWhole = false;

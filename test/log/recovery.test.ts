@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LogError } from "../../src/errors.ts";
-import { decodeEntry, encodeEntry, newMark } from "../../src/log/journal.ts";
+import { decodeEntry, encodeEntry, newMark, readJournalFile } from "../../src/log/journal.ts";
 import { StreamStore } from "../../src/log/stream-store.ts";
 import { append, BY_CALLS, partitionOf, readAll, record, silentLogger } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
@@ -314,4 +314,16 @@ describe("recovery", () => {
     expect(error.message).toContain("newer Sluice");
     expect(error.exitCode).toBe(73);
   });
+});
+
+it("a number that a refused write left in an earlier generation proves no damage, where another one tore the file", () => {
+  const mark = newMark();
+  const entries = [15, 16, 17].map((sequence) => encodeEntry(mark, 4, sequence, []).pieces);
+  const content = Buffer.concat([...entries.flat(), Buffer.alloc(100)]);
+  // 17 was refused, and the next generation began with it; the file was free again, and a write to it tore its beginning.
+  const [head] = encodeEntry(mark, 11, 24, []).pieces as [Buffer];
+  head.copy(content, 0, 0, 28);
+  expect(decodeEntry(content, 0, mark)).toBeUndefined();
+  expect(readJournalFile(content, { sequence: 16, generation: 7 }, mark)).toBeUndefined();
+  expect(readJournalFile(content, { sequence: 16, generation: 4 }, mark)?.damagedAt).toBe(0);
 });

@@ -106,7 +106,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "log/journal.ts",
-        find: "Math.max(covered, entries.at(-1)?.sequence ?? -1)",
+        find: "Math.max(covered.sequence, entries.at(-1)?.sequence ?? -1)",
         replace: "entries.at(-1)?.sequence ?? -1",
       },
     ],
