@@ -12,6 +12,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { Aedes, type AedesOptions, type Client, type ConnectPacket } from "aedes";
+import type { Clock } from "../clock.ts";
 import { LogError, messageOf, SluiceError } from "../errors.ts";
 import type { Log } from "../log/log.ts";
 import { type Logger, RateLimitedLog } from "../logger.ts";
@@ -49,6 +50,7 @@ export interface MqttBrokerOptions {
   /** Everybody may connect when left out. */
   readonly access?: Access;
   readonly limits?: Partial<MqttLimits>;
+  readonly clock?: Clock;
 }
 
 /** A message of the gateway's own. */
@@ -122,7 +124,7 @@ export class MqttBroker {
     this.logger = logger;
     this.tcp = new Listeners(this.limits, (socket, lane) => this.serve(socket, lane), logger, turns);
     this.deliveries = new Deliveries(this.limits.maxPendingDeliveryBytes);
-    this.sessions = new Sessions(this.limits, log);
+    this.sessions = new Sessions(this.limits, log, options.clock);
   }
 
   /**

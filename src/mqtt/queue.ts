@@ -10,6 +10,7 @@
  *
  * Bounded for each session and for all together, by count and by bytes. By default the oldest make way.
  */
+import { type Clock, systemClock } from "../clock.ts";
 import type { LogError } from "../errors.ts";
 import type { RecordAppend } from "../log/log.ts";
 import { type Delivery, MAX_SENT, type News, Outbox, type QueuedMessage } from "./outbox.ts";
@@ -49,6 +50,7 @@ const isMuch = ({ changed }: News): boolean => changed.length >= MAX_UNSAVED;
 export class Queue {
   private readonly limits: QueueLimits;
   private readonly store: StateStore;
+  private readonly clock: Clock;
   /** By number, the oldest first; as long as a delivery needs the payload. */
   private readonly messages = new Map<number, QueuedMessage>();
   private bytes = 0;
@@ -56,7 +58,7 @@ export class Queue {
   private unsaved: News[] = [];
   private saving: News[] = [];
   private isScheduled = false;
-  private saveTimer: NodeJS.Timeout | undefined;
+  private cancelSave: (() => void) | undefined;
   private isSaving = false;
   private idle: (() => void)[] = [];
   /** Deletions of what means nothing any more. */
@@ -66,9 +68,10 @@ export class Queue {
   overflows = 0;
   expired = 0;
 
-  constructor(limits: QueueLimits, store: StateStore) {
+  constructor(limits: QueueLimits, store: StateStore, clock: Clock = systemClock) {
     this.limits = limits;
     this.store = store;
+    this.clock = clock;
   }
 
   get size(): { messages: number; bytes: number } {
@@ -239,7 +242,7 @@ export class Queue {
   private scheduleSave(isUrgent: boolean): void {
     if (this.isScheduled || this.isSaving) return;
     if (!isUrgent) {
-      this.saveTimer ??= setTimeout(() => this.save(), SAVE_DELAY_MS).unref();
+      this.cancelSave ??= this.clock.schedule(() => this.save(), SAVE_DELAY_MS);
       return;
     }
     this.isScheduled = true;
@@ -251,8 +254,8 @@ export class Queue {
   }
 
   private save(): void {
-    clearTimeout(this.saveTimer);
-    this.saveTimer = undefined;
+    this.cancelSave?.();
+    this.cancelSave = undefined;
     if (this.isSaving) return;
     const stale = this.stale.splice(0, MAX_STALE_KEYS);
     const entries = [...stale];

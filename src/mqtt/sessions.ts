@@ -6,6 +6,7 @@
  * A session belongs to its client id from the first thing there is to keep until a clean session begins
  * [MQTT-3.1.2-6]. What a connection with a clean session has is kept with the connection only.
  */
+import type { Clock } from "../clock.ts";
 import type { Log } from "../log/log.ts";
 import { FilterTrie } from "../mapping/filter-trie.ts";
 import { TopicFilter } from "../mapping/topic-filter.ts";
@@ -95,11 +96,11 @@ export class Sessions {
   private queueingFilters = 0;
   private evictedSessions = 0;
 
-  constructor(limits: SessionLimits, log: Log) {
+  constructor(limits: SessionLimits, log: Log, clock?: Clock) {
     this.limits = limits;
     this.store = new StateStore(log);
     this.retained = new RetainedMessages(limits, this.store);
-    this.queue = new Queue(limits, this.store);
+    this.queue = new Queue(limits, this.store, clock);
   }
 
   get counts() {

@@ -14,6 +14,7 @@ import { Link } from "./link.ts";
 import type { Chronicle } from "./oracle.ts";
 import type { Program } from "./program.ts";
 import type { Random } from "./random.ts";
+import { clockOf } from "./turn-clock.ts";
 import { Violation } from "./violation.ts";
 
 const SENSORS = "mqtt-sensors";
@@ -66,7 +67,11 @@ export class Guests {
     const wallClock = { now: () => Date.now(), isSet: true };
     const ingest = new program.Ingest(mapper, store, silent, { autoCreate }, wallClock);
     this.broker = new program.MqttBroker(
-      { listeners: [], limits: { stopTimeoutMs: 50, refusalDelayMs: REFUSAL_DELAY_MS } },
+      {
+        listeners: [],
+        limits: { stopTimeoutMs: 50, refusalDelayMs: REFUSAL_DELAY_MS },
+        clock: clockOf(() => 0),
+      },
       store,
       ingest,
       silent,

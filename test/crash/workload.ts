@@ -8,7 +8,6 @@
  * A seed gives the same history again as long as the code under test does the same.
  */
 import { pino } from "pino";
-import type { Clock } from "../../src/clock.ts";
 import type { Partition, Stream, StreamSettings } from "../../src/log/log.ts";
 import type { StreamStore, StreamStoreOptions } from "../../src/log/stream-store.ts";
 import { Actor, settingsOf } from "./actor.ts";
@@ -19,13 +18,13 @@ import { PROGRAM, type Program } from "./program.ts";
 import { Random } from "./random.ts";
 import { contentOf, ownStreams } from "./reader.ts";
 import { type Refusal, SimulatedDisk } from "./simulated-disk.ts";
+import { clockOf } from "./turn-clock.ts";
 
 const DATA = "/var/lib/data";
 /** A life waits this long for the step that it shall end at. */
 const MAX_BOUNDARIES_OVERTIME = 200;
 /** A disk that has failed for good makes no steps that a life could end at. */
 const MAX_ROUNDS = 3_000;
-const MAX_SCHEDULED_TURNS = 30;
 /** Steps of compaction. */
 const COMPACTING = [/during .*compact/, /during remove .*while/, /sync folder .*while/];
 const silent = pino({ level: "silent" });
@@ -84,24 +83,6 @@ export interface History {
   readonly lives: number;
   /** What went wrong while the history was made, if anything did. */
   readonly failure: unknown;
-}
-
-/** Only `now` moves it; what is scheduled comes some turns of the event loop later. */
-function clockOf(now: () => number): Clock {
-  const schedule = (callback: () => void, ms: number): (() => void) => {
-    let left = Math.min(ms, MAX_SCHEDULED_TURNS);
-    let isCancelled = false;
-    const turn = (): void => {
-      if (isCancelled) return;
-      if (left-- > 0) setImmediate(turn);
-      else callback();
-    };
-    setImmediate(turn);
-    return () => {
-      isCancelled = true;
-    };
-  };
-  return { now, wallTime: now, schedule };
 }
 
 /** A disk that refuses a step now and then, or all for a while. */

@@ -6,13 +6,14 @@ import type { Level } from "../workload.ts";
 
 /**
  * Within these a bug must be found: some histories with the cuts that are in them anyway, then many cuts in few, few in
- * many, and once more in others.
+ * many, and twice more in others.
  */
 const BUDGETS = [
   { seed: 1, points: 150, share: 0 },
   { seed: 1, points: 3000, share: 0.01 },
   { seed: 1, points: 6000, share: 0 },
   { seed: 700, points: 9000, share: 0.001 },
+  { seed: 2000, points: 18000, share: 0.001 },
 ];
 
 export function catchesEachOf(level: Level, mutations: readonly Mutation[]): void {

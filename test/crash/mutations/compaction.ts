@@ -18,7 +18,7 @@ export const MUTATIONS_OF_COMPACTION: readonly Mutation[] = [
       {
         file: "log/compaction.ts",
         find: "      await replaceRun(",
-        replace: "      for (const one of run) await one.remove();\n      await replaceRun(",
+        replace: "      for (const one of run) await one.removeNames();\n      await replaceRun(",
       },
     ],
   },
