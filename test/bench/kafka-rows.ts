@@ -1,4 +1,5 @@
-/** The Kafka server by itself: consumers that only wait, that all want the same, that want everything; compaction. */
+/** The Kafka server by itself: consumers that only wait, that all want the same, that want everything; compaction; deletion. */
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { produce } from "../../src/kafka/apis/00-produce.ts";
@@ -194,8 +195,14 @@ export async function fetchingAll(): Promise<Figure[]> {
   }
 }
 
-/** How long a QoS 1 publish takes, 200 a second, until `over`: the 99th percentile. */
-async function publishP99(url: string, over: () => boolean): Promise<{ p99: number; messages: number }> {
+interface PublishTimes {
+  readonly p99: number;
+  readonly longest: number;
+  readonly messages: number;
+}
+
+/** How long a QoS 1 publish takes, 200 a second, until `over`. */
+async function publishTimes(url: string, over: () => boolean): Promise<PublishTimes> {
   const client = await connectMqtt(url);
   const times: number[] = [];
   while (!over()) {
@@ -205,9 +212,15 @@ async function publishP99(url: string, over: () => boolean): Promise<{ p99: numb
     await sleep(5);
   }
   await client.endAsync();
-  const p99 = times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? Number.NaN;
-  return { p99, messages: times.length };
+  times.sort((a, b) => a - b);
+  const p99 = times[Math.floor(times.length * 0.99)] ?? Number.NaN;
+  return { p99, longest: times.at(-1) ?? Number.NaN, messages: times.length };
 }
+
+const after = (forMs: number) => {
+  const end = performance.now() + forMs;
+  return () => performance.now() > end;
+};
 
 const KEYS = 100_000;
 
@@ -216,13 +229,9 @@ export async function compacting(): Promise<Figure[]> {
     const topic = "latest";
     await createTopic(gateway.brokers, topic, 1);
     await fillStream(gateway.kafkaPort, topic, 1, KEYS);
-    const after = (forMs: number) => {
-      const end = performance.now() + forMs;
-      return () => performance.now() > end;
-    };
-    await publishP99(gateway.mqttUrl, after(2_000));
+    await publishTimes(gateway.mqttUrl, after(2_000));
     // Longer than the compaction takes: of 8 s its p99 went from 2.2 to 3.5 ms.
-    const before = await publishP99(gateway.mqttUrl, after(16_000));
+    const before = await publishTimes(gateway.mqttUrl, after(16_000));
     const admin = kafkaClient(gateway.brokers).admin();
     await admin.connect();
     const configEntries = [{ name: "cleanup.policy", value: "compact" }];
@@ -234,7 +243,7 @@ export async function compacting(): Promise<Figure[]> {
     await eventually(async () => (await hint()) !== "", "the compaction's begin", 90_000);
     const startedAt = performance.now();
     let over = false;
-    const publishing = publishP99(gateway.mqttUrl, () => over);
+    const publishing = publishTimes(gateway.mqttUrl, () => over);
     await eventually(async () => Number((await hint()).split("\n")[1]) > 0, "the compaction's end", 180_000);
     const took = performance.now() - startedAt;
     over = true;
@@ -254,6 +263,40 @@ export async function compacting(): Promise<Figure[]> {
         met: meanwhile.p99 <= 2 * before.p99,
         detail: `${ms(meanwhile.p99)} of ${meanwhile.messages} publishes, against ${ms(before.p99)} of ${before.messages}`,
         values: { meanwhile: meanwhile.p99, before: before.p99 },
+      },
+    ];
+  });
+}
+
+/** A stream of 1 GB goes while a sensor publishes: file systems free a large file in one go, and every sync waits for it. */
+export async function deleting(): Promise<Figure[]> {
+  return withGateway(BENCH, async (gateway) => {
+    const topic = "gone";
+    await createTopic(gateway.brokers, topic, 1);
+    await fillStream(gateway.kafkaPort, topic, 1, undefined);
+    const folder = join(gateway.dataDir, "streams", `${topic}-0`);
+    await publishTimes(gateway.mqttUrl, after(2_000));
+    const before = await publishTimes(gateway.mqttUrl, after(5_000));
+    let over = false;
+    const publishing = publishTimes(gateway.mqttUrl, () => over);
+    await sleep(200);
+    const startedAt = performance.now();
+    const admin = kafkaClient(gateway.brokers).admin();
+    await admin.connect();
+    await admin.deleteTopics({ topics: [topic] });
+    await admin.disconnect();
+    await eventually(() => !existsSync(folder), "the stream's folder to go", 60_000);
+    const took = performance.now() - startedAt;
+    await sleep(200);
+    over = true;
+    const meanwhile = await publishing;
+    return [
+      {
+        what: "longest QoS 1 acknowledgement while a stream of 1 GB is deleted",
+        figure: ms(meanwhile.longest),
+        target: "printed",
+        detail: `of ${meanwhile.messages} publishes, against ${ms(before.longest)} of ${before.messages} just before; the stream was gone after ${ms(took)}`,
+        values: { meanwhile: meanwhile.longest, before: before.longest, ms: took },
       },
     ];
   });

@@ -5,7 +5,7 @@ import { has, TOOLS, type Tool, tool } from "../interop/support/tools.ts";
 import { bytesWritten, commits, killedWhileLarge, readiness, wear } from "./disk-rows.ts";
 import { comparison, type Figure, k, mb, ms, spread } from "./figure.ts";
 import { kafkaPerformance } from "./kafka-performance.ts";
-import { compacting, fanOut, fetchingAll, idleConsumers } from "./kafka-rows.ts";
+import { compacting, deleting, fanOut, fetchingAll, idleConsumers } from "./kafka-rows.ts";
 import type { LatencyResult } from "./latency.ts";
 import type { LoadResult } from "./load.ts";
 import { mappingAgainstNodeRed, mappingRules } from "./mapping-rows.ts";
@@ -255,6 +255,7 @@ export const ROWS: readonly Row[] = [
   { name: "kafka fan-out", measure: fanOut },
   { name: "kafka idle", measure: idleConsumers },
   { name: "kafka compaction", measure: compacting },
+  { name: "kafka deletion", measure: deleting },
 ];
 
 export const missingFor = ({ needs = [] }: Row): string[] =>
