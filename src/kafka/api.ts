@@ -6,7 +6,7 @@
 import type { EndSignal } from "../end-signal.ts";
 import type { GroupCoordinator } from "../groups/coordinator.ts";
 import type { Log } from "../log/log.ts";
-import type { Logger } from "../logger.ts";
+import type { Logger, RateLimitedLog } from "../logger.ts";
 import type { Turns } from "../turns.ts";
 import { type Fields, type MessageSchema, message, type Partially, type Shape } from "../wire/schema.ts";
 import type { ByteBudget } from "./byte-budget.ts";
@@ -24,6 +24,8 @@ export interface BrokerServices {
   readonly log: Log;
   readonly groups: GroupCoordinator;
   readonly logger: Logger;
+  /** For what a client can have said as often as it likes. */
+  readonly repeated: RateLimitedLog;
   /** Persistent identity of the data folder, Kafka's `cluster.id`. */
   readonly clusterId: string;
   /** Of all clients of the gateway, whatever they speak. */

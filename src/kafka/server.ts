@@ -103,7 +103,7 @@ export class KafkaServer {
     const memory = new ByteBudget(options.maxBufferedBytes);
     this.services = {
       ...services,
-      ...{ logger, autoCreate, dataDir, maxPartitionsPerRequest },
+      ...{ logger, repeated: this.repeated, autoCreate, dataDir, maxPartitionsPerRequest },
       ...{ memory, ahead: new ReadAhead(memory) },
       reachability: new Reachability(logger),
       apis: new Map(apis.map((api) => [api.key, api])),

@@ -3,10 +3,11 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { apis } from "../../src/kafka/apis/index.ts";
 import { ErrorCode } from "../../src/kafka/error-code.ts";
 import { KafkaServer } from "../../src/kafka/server.ts";
 import { FakeLog } from "./fake-log.ts";
-import { type Broker, type Client, framed, OPTIONS, servicesFor, startBroker } from "./harness.ts";
+import { type Broker, Client, framed, OPTIONS, servicesFor, startBroker } from "./harness.ts";
 
 let broker: Broker;
 let client: Client;
@@ -142,5 +143,30 @@ it("what thousands of connections do wrong is said once, and then with a count",
   expect(lines).toHaveLength(1);
   expect(lines[0]).toMatchObject({ heldBack: 0, reason: expect.stringContaining("frame") });
   expect(server.stats).toMatchObject({ acceptedConnections: 200, connections: 0, bufferedBytes: 0 });
+  await server.close();
+});
+
+it("who asks for transactions again and again is told each time, and the log says it once", async () => {
+  // Sarama asks 51 times in 5 s before it gives up.
+  const lines: { msg?: string; transactionalId?: string }[] = [];
+  const logger = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
+  const server = new KafkaServer(OPTIONS, servicesFor(new FakeLog()), logger);
+  await server.start();
+  const socket = connect(server.address.port, "127.0.0.1");
+  await once(socket, "connect");
+  const client = new Client(socket, apis);
+  const code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+  for (let round = 0; round < 20; round++) {
+    expect((await client.send("InitProducerId", 4, { transactionalId: "t" })).errorCode).toBe(code);
+    const coordinator = await client.send("FindCoordinator", 4, { keyType: 1, coordinatorKeys: ["t", "u"] });
+    expect(coordinator.coordinators).toMatchObject([
+      { key: "t", errorCode: code },
+      { key: "u", errorCode: code },
+    ]);
+  }
+  expect(lines).toMatchObject([
+    { msg: expect.stringContaining("transactional producer was refused"), transactionalId: "t" },
+  ]);
+  socket.destroy();
   await server.close();
 });

@@ -387,8 +387,24 @@ describe("Fetch", () => {
 
   it("declines sessions by id 0 and tells a client that brings one to begin anew", async () => {
     expect((await client.send("Fetch", 12, { ...fetchBody("s", 0), sessionEpoch: 0 })).sessionId).toBe(0);
-    const stale = await client.send("Fetch", 12, { ...fetchBody("s", 0), sessionId: 9, sessionEpoch: 3 });
-    expect(stale.errorCode).toBe(ErrorCode.FETCH_SESSION_ID_NOT_FOUND);
+    for (const sessionId of [0, -1, 9]) {
+      const stale = await client.send("Fetch", 12, { ...fetchBody("s", 0), sessionId, sessionEpoch: 3 });
+      expect(stale.errorCode).toBe(ErrorCode.FETCH_SESSION_ID_NOT_FOUND);
+    }
+  });
+
+  it.each([
+    [-1, -1],
+    [9, -1],
+    [-1, 0],
+    [9, 0],
+  ])("answers a full fetch whatever its session id: %i with epoch %i", async (sessionId, sessionEpoch) => {
+    // kafka-go's Client.Fetch sends -1 and -1, always.
+    await produce(produceBody("s", batch("a")));
+    const session = { sessionId, sessionEpoch };
+    const answer = await client.send("Fetch", 11, { ...fetchBody("s", 0), ...session });
+    expect(answer).toMatchObject({ errorCode: 0, sessionId: 0 });
+    expect(answer.responses[0].partitions[0].highWatermark).toBe(1);
   });
 
   it.each([1, 1 << 20])(

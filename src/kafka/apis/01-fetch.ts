@@ -3,8 +3,9 @@
  *
  * The first batch is always returned, even if larger than every limit, or the client would never get on
  * (KIP-74). Nothing beyond the high watermark is shown; without transactions the last stable offset is the
- * same. Fetch sessions (KIP-227) are declined by session id 0, so every fetch is a full one. From version 13 on
- * streams go by their ids (KIP-516). Not here: followers, diverging epochs (clients ask OffsetForLeaderEpoch
+ * same. Fetch sessions (KIP-227) are declined by session id 0, so every fetch is a full one; whether a request is one
+ * its epoch says, not its session id, which some clients leave at -1. From version 13 on streams go by their ids
+ * (KIP-516). Not here: followers, diverging epochs (clients ask OffsetForLeaderEpoch
  * instead).
  */
 import type { Log, Partition } from "../../log/log.ts";
@@ -28,6 +29,8 @@ const MAX_FETCH_BYTES_BESIDE = 4 << 20;
 /** Granted even when the server's byte budget is spent, so that every client gets on. */
 const MIN_FETCH_BYTES = 64 << 10;
 const MAX_WAIT_MS = 300_000;
+/** Kafka's `FetchMetadata`: no session, or one to be begun anew. Any other goes on with one. */
+const FULL_FETCH_EPOCHS = [-1, 0];
 
 interface Asked {
   readonly partition: number;
@@ -224,10 +227,14 @@ export const fetch = api({
       { versions: "16+", tag: 0 },
     ),
   },
-  async handle({ topics, sessionId, maxWaitMs, minBytes, maxBytes, isolationLevel }, context, { version }) {
+  async handle(
+    { topics, sessionEpoch, maxWaitMs, minBytes, maxBytes, isolationLevel },
+    context,
+    { version },
+  ) {
     const { log, memory, ahead, turns, signal } = context;
     // No session was ever given out; Kafka's clients begin with a full fetch after this error.
-    if (sessionId !== 0) return { errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND };
+    if (!FULL_FETCH_EPOCHS.includes(sessionEpoch)) return { errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND };
     const byTopic = topics.map(({ topic, topicId, partitions }) => ({
       topic,
       topicId,

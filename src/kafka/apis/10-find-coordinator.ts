@@ -1,12 +1,11 @@
 /** FindCoordinator 0–4: this node, at the address on which the client reached it. No transaction coordinator. */
 import { array, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode } from "../error-code.ts";
-import { broker } from "./common.ts";
+import { ErrorCode, Refusal } from "../error-code.ts";
+import { broker, noTransactions } from "./common.ts";
 
 /** `CoordinatorType` */
 const Type = { GROUP: 0, TRANSACTION: 1 } as const;
-const NO_TRANSACTIONS = "Sluice coordinates consumer groups only: there are no transactions";
 
 export const findCoordinator = api({
   key: 10,
@@ -37,30 +36,18 @@ export const findCoordinator = api({
       { versions: "4+" },
     ),
   },
-  handle({ key, keyType, coordinatorKeys }, { advertised, logger }, { clientId }) {
+  handle({ key, keyType, coordinatorKeys }, context, { clientId }) {
     let answer = {
       errorCode: ErrorCode.NONE as ErrorCode,
       errorMessage: null as string | null,
-      ...broker(advertised),
+      ...broker(context.advertised),
     };
     if (keyType !== Type.GROUP) {
-      // Of the codes that no client retries the one that every client takes as final for a transactional id:
-      // librdkafka asks again and again after INVALID_REQUEST.
-      const isTransaction = keyType === Type.TRANSACTION;
-      const errorCode = isTransaction
-        ? ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        : ErrorCode.INVALID_REQUEST;
-      const errorMessage = isTransaction
-        ? NO_TRANSACTIONS
-        : `there are no coordinators of type ${keyType} here`;
-      answer = { errorCode, errorMessage, nodeId: -1, host: "", port: -1 };
-      if (isTransaction) {
-        const transactionalId = key || coordinatorKeys[0];
-        logger.warn(
-          { clientId, transactionalId },
-          "a transactional producer was refused: leave out its transactional id",
-        );
-      }
+      const { errorCode, message } =
+        keyType === Type.TRANSACTION
+          ? noTransactions(context, clientId, key || (coordinatorKeys[0] ?? ""))
+          : new Refusal(ErrorCode.INVALID_REQUEST, `there are no coordinators of type ${keyType} here`);
+      answer = { errorCode, errorMessage: message, nodeId: -1, host: "", port: -1 };
     }
     return { ...answer, coordinators: coordinatorKeys.map((one) => ({ key: one, ...answer })) };
   },

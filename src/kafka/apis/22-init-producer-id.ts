@@ -1,14 +1,11 @@
 /**
  * InitProducerId: an id for an idempotent producer, new at every request. Without a transactional id Kafka
  * does not look at the id and epoch that a client may send along (version 3 and later), nor do we.
- *
- * Transactions are not here. A transactional id gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED: the Java client
- * and librdkafka take that as final, at once, and name the transactional id to the user; other errors are
- * retried by some of them or blamed on the client's version.
  */
 import { int16, int32, int64, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
+import { noTransactions } from "./common.ts";
 
 export const initProducerId = api({
   key: 22,
@@ -27,13 +24,12 @@ export const initProducerId = api({
     producerId: int64({ default: -1 }),
     producerEpoch: int16(),
   },
-  async handle({ transactionalId }, { log, logger }, { clientId }) {
+  async handle({ transactionalId }, context, { clientId }) {
     const outcome = await outcomeOf(async () => {
-      if (transactionalId === null) return { producerId: await log.nextProducerId(), producerEpoch: 0 };
+      if (transactionalId === null)
+        return { producerId: await context.log.nextProducerId(), producerEpoch: 0 };
       if (transactionalId === "") throw new Refusal(ErrorCode.INVALID_REQUEST, "an empty transactional id");
-      const words = "a transactional producer was refused: no transactions here";
-      logger.warn({ clientId, transactionalId }, words);
-      throw new Refusal(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, words);
+      throw noTransactions(context, clientId, transactionalId);
     });
     return { producerEpoch: -1, ...outcome };
   },
