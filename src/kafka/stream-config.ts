@@ -2,7 +2,8 @@
  * A stream's settings under Kafka's names, for the APIs that create, describe and alter.
  *
  * Kafka has more settings than the log has. Those whose only value here is also what tools set or expect are
- * fixed: that value is taken, another is refused, so that nothing is promised that is not kept.
+ * fixed: that value is taken, another is refused, so that nothing is promised that is not kept. Some say only how Kafka
+ * does what is done here in another way: they are taken and have no effect.
  */
 import { MAX_WINDOW_BYTES } from "../log/committer.ts";
 import type { StreamOrigin, StreamSettings } from "../log/log.ts";
@@ -20,8 +21,9 @@ interface Setting {
   readonly type: number;
   /** Kafka's name of the broker's setting that it takes its default from, if it is not its own or has other units. */
   readonly synonym?: string;
-  /** Where the log has it; without one it is fixed. */
+  /** Where the log has it; without one it is fixed, or has no effect. */
   readonly field?: keyof StreamSettings;
+  readonly hasNoEffect?: true;
   /** The values that there are: these texts (several of them where it is a list), or numbers from … to. */
   readonly values: readonly string[] | { readonly min: number; readonly max: number };
 }
@@ -88,6 +90,7 @@ const SETTINGS = new Map<string, Setting>([
     "message.timestamp.before.max.ms",
     { type: LONG, synonym: "log.message.timestamp.before.max.ms", values: [LONG_MAX] },
   ],
+  ["max.compaction.lag.ms", { type: LONG, synonym: "log.cleaner.max.compaction.lag.ms", values: [LONG_MAX] }],
   ["min.compaction.lag.ms", { type: LONG, synonym: "log.cleaner.min.compaction.lag.ms", values: ["0"] }],
   ["min.insync.replicas", { type: INT, synonym: "min.insync.replicas", values: ["1"] }],
   ["remote.storage.enable", { type: BOOLEAN, values: ["false"] }],
@@ -95,7 +98,29 @@ const SETTINGS = new Map<string, Setting>([
     "unclean.leader.election.enable",
     { type: BOOLEAN, synonym: "unclean.leader.election.enable", values: ["false"] },
   ],
+  // How files are laid out, and when they are removed. Kafka Streams 2.1 sets the first for its repartition topics.
+  ["segment.index.bytes", noEffect(INT, 4)],
+  ["segment.jitter.ms", noEffect(LONG, 0)],
+  ["index.interval.bytes", noEffect(INT, 0)],
+  ["preallocate", noEffect(BOOLEAN)],
+  ["file.delete.delay.ms", noEffect(LONG, 0)],
+  // Whatever they are: each record is synced before it is acknowledged.
+  ["flush.messages", noEffect(LONG, 1)],
+  ["flush.ms", noEffect(LONG, 0)],
+  // They go with settings that are fixed above.
+  ["compression.gzip.level", noEffect(INT, -1)],
+  ["compression.lz4.level", noEffect(INT, 1)],
+  ["compression.zstd.level", noEffect(INT, -131_072)],
+  ["local.retention.ms", noEffect(LONG, -2)],
+  ["local.retention.bytes", noEffect(LONG, -2)],
+  ["remote.log.copy.disable", noEffect(BOOLEAN)],
+  ["remote.log.delete.on.disable", noEffect(BOOLEAN)],
 ]);
+
+function noEffect(type: number, min = 0): Setting {
+  const max = type === LONG ? Number.MAX_SAFE_INTEGER : INT32_MAX;
+  return { type, values: type === BOOLEAN ? ["false", "true"] : { min, max }, hasNoEffect: true };
+}
 
 export interface SettingEntry {
   readonly name: string;
@@ -139,11 +164,15 @@ export function alterSettings(
   if (without !== undefined) throw new Refusal(ErrorCode.INVALID_REQUEST, `${without.name} without a value`);
   const settings: Record<string, number | string> = {};
   for (const { name, value, configOperation } of changes) {
+    if (configOperation === Operation.DELETE) {
+      // Of any name, as in Kafka: MirrorMaker 2 takes back each setting that its source has by default.
+      const field = SETTINGS.get(name)?.field;
+      if (field !== undefined) settings[field] = DEFAULT_SETTINGS[field];
+      continue;
+    }
     const { field, type } = settingOf(name);
     if (configOperation === Operation.SET) {
       Object.assign(settings, parseSettings([{ name, value }]));
-    } else if (configOperation === Operation.DELETE) {
-      if (field !== undefined) settings[field] = DEFAULT_SETTINGS[field];
     } else if (configOperation === Operation.APPEND || configOperation === Operation.SUBTRACT) {
       if (type !== LIST) throw new Refusal(ErrorCode.INVALID_CONFIG, `${name} is not a list`);
       const named = listOf(value ?? "");
@@ -162,9 +191,12 @@ export function alterSettings(
 
 const listOf = (text: string): string[] => text.split(",").map((one) => one.trim().toLowerCase());
 
-/** In words. */
-export function possibleValues(name: string): string {
-  return possible(settingOf(name));
+/** Each setting that is taken, with what it may be in words. */
+export function possibleSettings(): { readonly name: string; readonly values: string }[] {
+  return Array.from(SETTINGS, ([name, setting]) => {
+    const values = setting.field === undefined && !setting.hasNoEffect ? "nothing else" : possible(setting);
+    return { name, values: setting.hasNoEffect ? `${values}; without effect` : values };
+  });
 }
 
 function possible({ values, type }: Setting): string {
@@ -214,9 +246,10 @@ export function describeOrigin(origin: StreamOrigin): DescribedSetting {
   return { name: ORIGIN_SETTING, value: MADE_BY[origin], ...described };
 }
 
-/** Every setting of a stream; the log keeps resolved ones, so those that are as by default count as such. */
+/** Every setting of a stream that has an effect; the log keeps resolved ones, so those that are as by default count as such. */
 export function describeSettings(settings: StreamSettings): DescribedSetting[] {
-  return Array.from(SETTINGS, ([name, { type, synonym, field, values }]) => {
+  const told = [...SETTINGS].filter(([, { hasNoEffect }]) => !hasNoEffect);
+  return told.map(([name, { type, synonym, field, values }]) => {
     const fallback = String(field === undefined ? (values as readonly string[])[0] : DEFAULT_SETTINGS[field]);
     const value = field === undefined ? fallback : String(settings[field]);
     const { DEFAULT, DYNAMIC_TOPIC } = ConfigSource;

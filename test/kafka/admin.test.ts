@@ -178,9 +178,29 @@ describe("CreateTopics", () => {
     ["a setting of the object prototype", wish("a", config("constructor", "1")), ErrorCode.INVALID_CONFIG],
     ["a value that is none", wish("a", config("retention.ms", "soon")), ErrorCode.INVALID_CONFIG],
     ["a value out of bounds", wish("a", config("segment.bytes", "1")), ErrorCode.INVALID_CONFIG],
+    [
+      "a value that is none where it has no effect",
+      wish("a", config("flush.ms", "soon")),
+      ErrorCode.INVALID_CONFIG,
+    ],
     ["what only a cluster can do", wish("a", config("min.insync.replicas", "2")), ErrorCode.INVALID_CONFIG],
   ])("refuses %s, in words", async (_, given, errorCode) => {
     expect(await create([given])).toMatchObject([{ errorCode, errorMessage: expect.stringMatching(/\w/) }]);
+  });
+
+  it("takes settings that only say how Kafka does it, as Kafka Streams 2.1 sends them, and does not tell them", async () => {
+    const configs = [
+      { name: "segment.index.bytes", value: "52428800" },
+      { name: "flush.messages", value: "9223372036854775807" },
+      { name: "preallocate", value: "true" },
+      { name: "segment.ms", value: "600000" },
+    ];
+    const [made] = await create([wish("a", { configs })]);
+    expect(made.errorCode).toBe(0);
+    const named = made.configs.map(({ name }: { name: string }) => name);
+    expect(named).toContain("segment.ms");
+    expect(named).not.toContain("segment.index.bytes");
+    expect(broker.log.stream("a")?.settings.segmentMs).toBe(600_000);
   });
 
   it("refuses a name that is in the request twice", async () => {
@@ -279,7 +299,7 @@ describe("the other administrative requests", () => {
     ]);
     expect(results[1].configs).toContainEqual(expect.objectContaining({ name: "node.id", value: "0" }));
     expect(results[2].errorCode).toBe(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION);
-    expect(results[3].configs).toHaveLength(17);
+    expect(results[3].configs).toHaveLength(18);
     const origin = { name: "sluice.origin", value: "client", readOnly: true };
     expect(results[3].configs).toContainEqual(expect.objectContaining(origin));
   });
@@ -333,6 +353,10 @@ describe("the other administrative requests", () => {
       ).responses[0].errorCode;
     expect(await alter("retention.ms", 1, null)).toBe(0);
     expect(settings()?.retentionMs).toBe(604_800_000);
+    // MirrorMaker 2 takes back each of Kafka's settings that its source has by default, in one request.
+    expect(await alter("leader.replication.throttled.replicas", 1, null)).toBe(0);
+    expect(await alter("nonsense", 1, null)).toBe(0);
+    expect(await alter("nonsense", 0, "1")).toBe(ErrorCode.INVALID_CONFIG);
     expect(await alter("cleanup.policy", 2, "compact")).toBe(0);
     expect(settings()?.cleanup).toBe("compact,delete");
     expect(await alter("cleanup.policy", 3, "delete")).toBe(0);

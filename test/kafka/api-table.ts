@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { apis } from "../../src/kafka/apis/index.ts";
-import { describeSettings, possibleValues } from "../../src/kafka/stream-config.ts";
+import { describeSettings, possibleSettings } from "../../src/kafka/stream-config.ts";
 import { DEFAULT_SETTINGS } from "../../src/log/stream-state.ts";
 
 export const DOCUMENT = new URL("../../docs/kafka.md", import.meta.url);
@@ -102,10 +102,11 @@ function between(text: string, begin: string, end: string, table: string): strin
 
 /** A stream's settings with their default and the values that there are. */
 function settingsTable(): string {
-  const rows = describeSettings(DEFAULT_SETTINGS).map(({ name, value, readOnly }) => [
+  const defaults = new Map(describeSettings(DEFAULT_SETTINGS).map(({ name, value }) => [name, value]));
+  const rows = possibleSettings().map(({ name, values }) => [
     `\`${name}\``,
-    value,
-    readOnly ? "nothing else" : possibleValues(name),
+    defaults.get(name) ?? "",
+    values,
   ]);
   return markdown(["setting", "default", "may be"], rows);
 }

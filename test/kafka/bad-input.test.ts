@@ -147,7 +147,6 @@ it("what thousands of connections do wrong is said once, and then with a count",
 });
 
 it("who asks for transactions again and again is told each time, and the log says it once", async () => {
-  // Sarama asks 51 times in 5 s before it gives up.
   const lines: { msg?: string; transactionalId?: string }[] = [];
   const logger = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
   const server = new KafkaServer(OPTIONS, servicesFor(new FakeLog()), logger);
@@ -158,11 +157,6 @@ it("who asks for transactions again and again is told each time, and the log say
   const code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
   for (let round = 0; round < 20; round++) {
     expect((await client.send("InitProducerId", 4, { transactionalId: "t" })).errorCode).toBe(code);
-    const coordinator = await client.send("FindCoordinator", 4, { keyType: 1, coordinatorKeys: ["t", "u"] });
-    expect(coordinator.coordinators).toMatchObject([
-      { key: "t", errorCode: code },
-      { key: "u", errorCode: code },
-    ]);
   }
   expect(lines).toMatchObject([
     { msg: expect.stringContaining("transactional producer was refused"), transactionalId: "t" },

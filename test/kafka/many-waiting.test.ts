@@ -22,7 +22,12 @@ it("wakes ten thousand waiting fetches in one pass, and sends all of them the sa
     const ahead = new ReadAhead(memory);
     const context = { log, memory, ahead, turns, signal: new EndSignal() } as unknown as ClientContext;
     const partitions = [{ partition: 0, fetchOffset: 0, partitionMaxBytes: 1 << 20, currentLeaderEpoch: -1 }];
-    const body = { topics: [{ topic: "news", partitions }], sessionEpoch: -1, maxWaitMs: 300_000, minBytes: 1 };
+    const body = {
+      topics: [{ topic: "news", partitions }],
+      sessionEpoch: -1,
+      maxWaitMs: 300_000,
+      minBytes: 1,
+    };
     return fetch.handle({ ...body, maxBytes: 1 << 20, isolationLevel: 0 } as never, context, header);
   });
   let passes = 0;

@@ -1,8 +1,11 @@
-/** FindCoordinator 0–4: this node, at the address on which the client reached it. No transaction coordinator. */
+/**
+ * FindCoordinator 0–4: this node, at the address on which the client reached it. For a transactional id, too: what there
+ * is not InitProducerId says to a producer, and DescribeTransactions to an administrator.
+ */
 import { array, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode, Refusal } from "../error-code.ts";
-import { broker, noTransactions } from "./common.ts";
+import { ErrorCode } from "../error-code.ts";
+import { broker } from "./common.ts";
 
 /** `CoordinatorType` */
 const Type = { GROUP: 0, TRANSACTION: 1 } as const;
@@ -10,7 +13,7 @@ const Type = { GROUP: 0, TRANSACTION: 1 } as const;
 export const findCoordinator = api({
   key: 10,
   name: "FindCoordinator",
-  limits: "groups only; for a transactional id TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+  limits: "no share groups (key type 2)",
   versions: { min: 0, max: 4, flexible: 3 },
   request: {
     key: string({ versions: "0-3" }),
@@ -36,19 +39,15 @@ export const findCoordinator = api({
       { versions: "4+" },
     ),
   },
-  handle({ key, keyType, coordinatorKeys }, context, { clientId }) {
-    let answer = {
-      errorCode: ErrorCode.NONE as ErrorCode,
-      errorMessage: null as string | null,
-      ...broker(context.advertised),
-    };
-    if (keyType !== Type.GROUP) {
-      const { errorCode, message } =
-        keyType === Type.TRANSACTION
-          ? noTransactions(context, clientId, key || (coordinatorKeys[0] ?? ""))
-          : new Refusal(ErrorCode.INVALID_REQUEST, `there are no coordinators of type ${keyType} here`);
-      answer = { errorCode, errorMessage: message, nodeId: -1, host: "", port: -1 };
-    }
+  handle({ keyType, coordinatorKeys }, { advertised }) {
+    const isKnown = keyType === Type.GROUP || keyType === Type.TRANSACTION;
+    const answer = isKnown
+      ? { errorCode: ErrorCode.NONE, errorMessage: null, ...broker(advertised) }
+      : {
+          errorCode: ErrorCode.INVALID_REQUEST,
+          errorMessage: `there are no coordinators of type ${keyType} here`,
+          ...{ nodeId: -1, host: "", port: -1 },
+        };
     return { ...answer, coordinators: coordinatorKeys.map((one) => ({ key: one, ...answer })) };
   },
 });

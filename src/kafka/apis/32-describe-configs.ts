@@ -2,6 +2,8 @@
  * DescribeConfigs: a stream's settings under Kafka's names, and the few of the broker that tools look for.
  * Documentation is not given.
  */
+
+import { DEFAULT_SETTINGS } from "../../log/stream-state.ts";
 import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api, type ClientContext } from "../api.ts";
 import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
@@ -16,19 +18,27 @@ import { NODE_ID, ResourceType, streamOf } from "./common.ts";
 
 function brokerConfigs({ advertised, autoCreate, dataDir }: ClientContext): DescribedSetting[] {
   const entries: [string, string | number | boolean, number][] = [
+    ["broker.id", NODE_ID, ConfigType.INT],
     ["node.id", NODE_ID, ConfigType.INT],
     ["log.dirs", dataDir, ConfigType.STRING],
     ["advertised.listeners", `PLAINTEXT://${advertised.host}:${advertised.port}`, ConfigType.STRING],
     ["auto.create.topics.enable", autoCreate.enabled, ConfigType.BOOLEAN],
     ["num.partitions", autoCreate.partitions, ConfigType.INT],
     ["default.replication.factor", 1, ConfigType.INT],
+    ["delete.topic.enable", true, ConfigType.BOOLEAN],
   ];
-  const { STATIC_BROKER: source } = ConfigSource;
-  return entries.map(([name, given, configType]) => {
-    const value = String(given);
+  const { STATIC_BROKER, DEFAULT } = ConfigSource;
+  const setting = (source: number, name: string, value: string, configType: number) => {
     const synonyms = [{ name, value, source }];
     return { name, value, readOnly: true, configSource: source, configType, synonyms };
-  });
+  };
+  return [
+    ...entries.map(([name, value, type]) => setting(STATIC_BROKER, name, String(value), type)),
+    // What streams have by default, under the names that the broker's settings have for it.
+    ...describeSettings(DEFAULT_SETTINGS).flatMap(({ synonyms, configType }) =>
+      synonyms.map(({ name, value }) => setting(DEFAULT, name, String(value), configType)),
+    ),
+  ];
 }
 
 function configsOf(type: number, name: string, context: ClientContext): DescribedSetting[] {

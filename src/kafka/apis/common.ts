@@ -1,7 +1,7 @@
 /** What several APIs share: this node's place in the "cluster", and the look-ups by stream and partition. */
 import { isStreamName } from "../../log/catalog.ts";
 import type { Log, Partition, Stream } from "../../log/log.ts";
-import type { ClientContext, Endpoint } from "../api.ts";
+import type { Endpoint } from "../api.ts";
 import { ErrorCode, Refusal } from "../error-code.ts";
 
 /** The only broker, leader and controller. Clients that assign replicas by hand expect 0. */
@@ -117,24 +117,4 @@ export function forEachPartition<T extends { readonly partitions: readonly unkno
     partitions: await Promise.all(topic.partitions.map((asked) => answer(asked, topic))),
   });
   return Promise.all(topics.map(each));
-}
-
-/**
- * Refuses transactions by the one code that the Java client and librdkafka take as final, at once, and with which they
- * name the transactional id to the user; other errors are retried by them or blamed on the client's version. Sarama
- * asks 50 times more, whatever it is told, so the log says it once in a while.
- */
-export function noTransactions(
-  context: ClientContext,
-  clientId: string | null,
-  transactionalId: string,
-): Refusal {
-  const { logger, repeated, clientHost } = context;
-  repeated.say(`transactions ${clientHost}`, (heldBack) =>
-    logger.warn(
-      { clientHost, clientId, transactionalId, heldBack },
-      "a transactional producer was refused: leave out its transactional id",
-    ),
-  );
-  return new Refusal(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "there are no transactions here");
 }
