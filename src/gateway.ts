@@ -49,6 +49,8 @@ import { Uplinks } from "./uplink/uplinks.ts";
 export type { LogStats } from "./log/log.ts";
 
 const TELL_PROGRESS_MS = 2_000;
+/** About half of what a slow card takes for a sync. */
+const MAX_COMMIT_WAIT_MS = 10;
 
 /** Where the gateway is reached, with the ports that it really has. */
 export interface GatewayAddresses {
@@ -132,6 +134,7 @@ export class Gateway {
       logger,
       onVisitor: this.control.accept,
       lingerMs: config.commit.linger,
+      maxWaitMs: MAX_COMMIT_WAIT_MS,
       storage: storageRules(config),
       awaitsHolders: true,
       turns: this.turns,

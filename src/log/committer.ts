@@ -4,7 +4,7 @@
  *
  * Records of one partition that come one after another share a batch, encoded straight into the entry. A
  * window begins to be written at the end of the turn of the event loop in which its first append came, so
- * that everything that was read from the sockets together is in it.
+ * that everything that was read from the sockets together is in it; or a moment later, see regulars.ts.
  */
 import { LogError, messageOf, ProtocolError } from "../errors.ts";
 import { bodyOfSync, bodyProblem, rawRecords, recordsProblem } from "../wire/raw-records.ts";
@@ -23,6 +23,7 @@ import type { Journal, JournalBatch } from "./journal.ts";
 import type { Append, BatchAppend, RecordAppend } from "./log.ts";
 import type { PartitionLog } from "./partition-log.ts";
 import type { BatchPlace } from "./producer-state.ts";
+import { Regulars } from "./regulars.ts";
 import { commitMemory, SMALL_BYTES } from "./reused-memory.ts";
 
 /** A window that has this much is full; the next one gathers behind it. */
@@ -80,6 +81,8 @@ export interface CommitterOptions {
   readonly onCommitted: (committed: readonly CommittedBatches[], bytes: number) => void;
   /** Called when the journal refused (READ_ONLY), before those who wait are told. */
   readonly onFailed: (error: LogError) => void;
+  /** How long a window waits at most for those whom the commit before it answered; 0: not at all. */
+  readonly maxWaitMs: number;
 }
 
 export class Committer {
@@ -91,7 +94,9 @@ export class Committer {
   private idle: (() => void) | undefined;
   /** How long a window gathers from its first append on, for fewer syncs; a full one does not. */
   lingerMs = 0;
-  private endLinger: (() => void) | undefined;
+  private readonly regulars: Regulars;
+  /** While the first window waits for more: looks whether it still should. */
+  private look: (() => void) | undefined;
   /** Set while appends are refused. */
   private refusal: LogError | undefined;
   /** Set while public streams take nothing. */
@@ -101,6 +106,7 @@ export class Committer {
 
   constructor(options: CommitterOptions) {
     this.options = options;
+    this.regulars = new Regulars(options.maxWaitMs);
   }
 
   /** The number of the window that an append would go into now. */
@@ -138,6 +144,7 @@ export class Committer {
       queueMicrotask(() => done(error));
       return;
     }
+    this.look?.();
     this.schedule();
   }
 
@@ -184,7 +191,7 @@ export class Committer {
   private async run(): Promise<void> {
     this.running = true;
     while ((this.windows[0] as Window).waiting.length > 0) {
-      if (this.lingerMs > 0) await this.linger();
+      await this.gather();
       const window = this.windows.shift() as Window;
       if (this.windows.length === 0) this.windows.push(new Window(window.number + 1));
       await this.commit(window);
@@ -194,24 +201,31 @@ export class Committer {
     this.idle = undefined;
   }
 
-  private async linger(): Promise<void> {
-    const { openedAt, isUrgent } = this.windows[0] as Window;
-    const left = openedAt + this.lingerMs - performance.now();
-    if (left <= 0 || isUrgent || this.windows.length > 1) return;
+  /** Lets the first window wait for more: as long as it lingers, or else for those who were just answered. */
+  private async gather(): Promise<void> {
+    const window = this.windows[0] as Window;
+    const { lingerMs, regulars } = this;
+    const enough = lingerMs > 0 ? Number.POSITIVE_INFINITY : regulars.expected;
+    const until = lingerMs > 0 ? window.openedAt + lingerMs : regulars.until;
+    const isWhole = () => window.waiting.length >= enough;
+    const isDue = () => isWhole() || window.isUrgent || this.windows.length > 1 || performance.now() >= until;
+    if (isDue()) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, left);
-      this.endLinger = () => {
+      const timer = setTimeout(resolve, until - performance.now());
+      this.look = () => {
+        if (!isDue()) return;
         clearTimeout(timer);
         resolve();
       };
     });
-    this.endLinger = undefined;
+    this.look = undefined;
+    if (lingerMs === 0) regulars.waited(isWhole());
   }
 
   /** What has been queued so far is committed without waiting for more. */
   hurry(): void {
     (this.windows.at(-1) as Window).isUrgent = true;
-    this.endLinger?.();
+    this.look?.();
   }
 
   private async commit(window: Window): Promise<void> {
@@ -224,6 +238,7 @@ export class Committer {
         bytes += batch.length;
       }
     }
+    const beganAt = performance.now();
     try {
       // A window of nothing but duplicates has nothing to write: what they repeat is durable already.
       if (batches.length > 0) await this.options.journal.write(batches);
@@ -231,6 +246,9 @@ export class Committer {
       this.fail(window, error);
       return;
     }
+    const now = performance.now();
+    const behind = this.windows.reduce((sum, { waiting }) => sum + waiting.length, 0);
+    this.regulars.answered(now, now - beganAt, window.waiting.length + behind);
     this.commits++;
     for (const bucket of window.buckets.values()) this.records += settle(bucket);
     this.options.onCommitted(committed, bytes);

@@ -39,6 +39,8 @@ export interface StreamStoreOptions {
   readonly clock?: Clock;
   /** How long commits gather, for fewer syncs; acknowledgements wait for it. */
   readonly lingerMs?: number;
+  /** How long they wait at most for those who were just answered, see regulars.ts; 0, the default: not at all. */
+  readonly maxWaitMs?: number;
   readonly journalFileBytes?: number;
   readonly maxJournalFiles?: number;
   /** Memory for the newest batches of all partitions together. */
@@ -300,6 +302,7 @@ export class StreamStore implements Log {
       now: () => this.time.now(),
       onCommitted: (committed, bytes) => this.onCommitted(committed, bytes),
       onFailed: (error) => this.outage.begin(error),
+      maxWaitMs: this.options.maxWaitMs ?? 0,
     });
     this.lingerMs = this.options.lingerMs ?? 0;
     if (problem !== undefined) {

@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { commitMemory } from "../../src/log/reused-memory.ts";
 import { batchOf, encodeHeaders } from "../../src/wire/record-batch.ts";
 import { append, openStore, partitionOf, readAll, record, values } from "../support/log.ts";
@@ -161,6 +161,65 @@ describe("the group commit", () => {
       );
     }
     expect(stream.partitions.map(({ highWatermark }) => highWatermark)).toEqual([20, 20, 20]);
+  });
+
+  describe("with a moment's wait for those who were just answered", () => {
+    const HOUR = 3_600_000;
+    let now: number;
+    beforeEach(() => {
+      now = 0;
+      vi.spyOn(performance, "now").mockImplementation(() => now);
+    });
+    afterEach(() => vi.restoreAllMocks());
+
+    /** Two appends are being committed, which takes two hours, and three wait; then the two are answered. */
+    async function answered(maxWaitMs: number) {
+      const disk = new HeldDisk();
+      const store = await openStore("/data", { fileSystem: disk, maxWaitMs });
+      const partition = partitionOf(await store.createStream("s", 1, {}, "config"));
+      const send = (value: string) => append(store, [record(partition, null, value)]);
+      const before = disk.durableWrites;
+      disk.hold = true;
+      const first = [send("a"), send("b")];
+      for (let at = 0; at < 5; at++) await turn();
+      const others = [send("c"), send("d"), send("e")];
+      now += 2 * HOUR;
+      disk.letGo();
+      await Promise.all(first);
+      for (let at = 0; at < 20; at++) await turn();
+      return { store, send, others, writes: () => disk.durableWrites - before };
+    }
+
+    it("has all who come back in one commit", async () => {
+      const { send, others, writes } = await answered(HOUR);
+      expect(writes()).toBe(1);
+      const f = send("f");
+      for (let at = 0; at < 20; at++) await turn();
+      expect(writes()).toBe(1);
+      await Promise.all([f, send("g"), ...others]);
+      expect(writes()).toBe(2);
+    });
+
+    it("goes without them when the time is up, and does not wait for them again the next time", async () => {
+      const { send, others, writes } = await answered(HOUR);
+      now += HOUR;
+      await Promise.all([send("f"), ...others]);
+      expect(writes()).toBe(2);
+      await send("g");
+      expect(writes()).toBe(3);
+    });
+
+    it("waits for nobody where it may not", async () => {
+      const { others, writes } = await answered(0);
+      await Promise.all(others);
+      expect(writes()).toBe(2);
+    });
+
+    it("waits no more when the log closes", async () => {
+      const { store, others, writes } = await answered(HOUR);
+      expect(writes()).toBe(1);
+      await Promise.all([store.close(), ...others]);
+    });
   });
 
   describe("with a linger", () => {

@@ -107,7 +107,10 @@ class Wanted {
       const [batches, bytes] = cutTo(found, limit, isFirst);
       this.batches = batches;
       memory.hold(bytes);
-      if (isInFiles && batches.length > 0) ahead.begin(partition, endOffsetOf(batches), limit);
+      if (isInFiles && batches.length > 0) {
+        // When the answer has been written: beside that it would take the core on which the client receives it.
+        setImmediate(() => ahead.begin(partition, endOffsetOf(batches), limit));
+      }
       return bytes;
     } catch (error) {
       this.errorCode = errorCodeOf(error);
