@@ -164,6 +164,8 @@ export class Books {
   connected(id: string, sessionPresent: boolean, will: Message | undefined): void {
     const client = this.client(id);
     client.will = will;
+    // What it held belonged to a session that neither side has any more [MQTT-3.2.2-5 of MQTT 5; 3.1.1 leaves it open].
+    if (!sessionPresent) client.held.clear();
     if (will !== undefined) this.wills.add(will.id);
     if (client.subscription.state === "active" && !sessionPresent) {
       throw new Violation(`the session of ${id} is gone`);
