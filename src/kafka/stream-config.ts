@@ -5,7 +5,7 @@
  * fixed: that value is taken, another is refused, so that nothing is promised that is not kept. Some say only how Kafka
  * does what is done here in another way: they are taken and have no effect.
  */
-import { MAX_WINDOW_BYTES } from "../log/committer.ts";
+import { MAX_WINDOW_BYTES } from "../log/append-checks.ts";
 import type { StreamOrigin, StreamSettings } from "../log/log.ts";
 import { DEFAULT_SETTINGS } from "../log/stream-state.ts";
 import { ErrorCode, Refusal } from "./error-code.ts";

@@ -6,19 +6,17 @@
  * window begins to be written at the end of the turn of the event loop in which its first append came, so
  * that everything that was read from the sockets together is in it; or a moment later, see regulars.ts.
  */
-import { LogError, messageOf, ProtocolError } from "../errors.ts";
-import { bodyOfSync, bodyProblem, rawRecords, recordsProblem } from "../wire/raw-records.ts";
+import { LogError, messageOf } from "../errors.ts";
 import {
   BATCH_HEADER_BYTES,
   baseOffsetOf,
-  batchBytes,
-  batchProblem,
   encodeBatch,
   placeBatch,
   recordBytesBound,
   recordCountOf,
   stampAppendTime,
 } from "../wire/record-batch.ts";
+import { checkEntries, MAX_WINDOW_BYTES } from "./append-checks.ts";
 import type { Journal, JournalBatch } from "./journal.ts";
 import type { Append, BatchAppend, RecordAppend } from "./log.ts";
 import type { PartitionLog } from "./partition-log.ts";
@@ -26,8 +24,6 @@ import type { BatchPlace } from "./producer-state.ts";
 import { Regulars } from "./regulars.ts";
 import { commitMemory, SMALL_BYTES } from "./reused-memory.ts";
 
-/** A window that has this much is full; the next one gathers behind it. */
-export const MAX_WINDOW_BYTES = 4 << 20;
 /** A run of records becomes one batch up to this size: what a consumer takes in one piece. */
 const MAX_RUN_BYTES = 256 << 10;
 /**
@@ -310,74 +306,6 @@ function bucketOf(window: Window, partition: PartitionLog): Bucket {
     window.buckets.set(partition, bucket);
   }
   return bucket;
-}
-
-/** The bytes of an append, or the error for what can be told without its partition's state. */
-function checkEntries(entries: readonly Append[]): number {
-  let bytes = 0;
-  for (const entry of entries) {
-    const partition = entry.partition as PartitionLog;
-    const { maxMessageBytes } = partition.stream.settings;
-    if (partition.isGone) {
-      throw new LogError("UNKNOWN_STREAM", `stream ${partition.stream.name} has been deleted`);
-    }
-    const size = "batch" in entry ? entry.batch.length : recordBytesBound(entry);
-    if (size > maxMessageBytes) {
-      throw new LogError(
-        "TOO_LARGE",
-        `${size} bytes are more than ${partition.stream.name} takes at once (${maxMessageBytes})`,
-      );
-    }
-    if ("batch" in entry) {
-      if (entries.length > 1) throw new TypeError("a producer's batch is appended by itself");
-      checkBatch(entry.batch, maxMessageBytes);
-    }
-    if (partition.stream.settings.cleanup.includes("compact")) checkKeys(entry, partition.stream.name);
-    bytes += size;
-  }
-  if (bytes > MAX_WINDOW_BYTES) {
-    throw new LogError("TOO_LARGE", `${bytes} bytes are more than one commit takes (${MAX_WINDOW_BYTES})`);
-  }
-  return bytes;
-}
-
-/** A record without a key could never be replaced by a later one (Kafka: INVALID_RECORD). */
-function checkKeys(entry: Append, stream: string): void {
-  if ("batch" in entry ? hasKeyEverywhere(entry.batch, stream) : entry.key !== null) return;
-  throw new LogError("KEYLESS_RECORD", `stream ${stream} is compacted and takes no record without a key`);
-}
-
-/**
- * What cannot be looked into now could not be compacted later: a body of no known codec, or a bomb. Being open, a
- * compressed one is checked as what is not compressed is.
- */
-function hasKeyEverywhere(batch: Buffer, stream: string): boolean {
-  const body = bodyOfSync(batch, MAX_WINDOW_BYTES);
-  if (body === undefined) {
-    const words = `stream ${stream} is compacted and takes no batch that cannot be decompressed to at most ${MAX_WINDOW_BYTES} bytes`;
-    throw new LogError("INVALID_RECORDS", words);
-  }
-  try {
-    for (const { keyBytes } of rawRecords(batch, body)) if (keyBytes < 0) return false;
-  } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
-    throw new LogError("CORRUPT_BATCH", `a record batch with ${error.message}`);
-  }
-  refuseRecords(bodyProblem(batch, body));
-  return true;
-}
-
-function checkBatch(batch: Buffer, maxBytes: number): void {
-  const problem =
-    batchProblem(batch, 0, maxBytes) ??
-    (batchBytes(batch) !== batch.length ? "more than one batch" : undefined) ??
-    (recordCountOf(batch) !== batch.readInt32BE(23) + 1 ? "a record count that does not fit" : undefined);
-  if (problem !== undefined) throw new LogError("CORRUPT_BATCH", `a record batch with ${problem}`);
-  refuseRecords(recordsProblem(batch));
-}
-
-function refuseRecords(problem: string | undefined): void {
-  if (problem !== undefined) throw new LogError("INVALID_RECORDS", `a record batch with ${problem}`);
 }
 
 const boundOf = (item: Run | QueuedBatch) => ("records" in item ? item.bytes : item.append.batch.length);

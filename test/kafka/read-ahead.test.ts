@@ -1,7 +1,11 @@
 import { afterEach, expect, it, vi } from "vitest";
+import { EndSignal } from "../../src/end-signal.ts";
+import type { ClientContext } from "../../src/kafka/api.ts";
+import { fetch } from "../../src/kafka/apis/01-fetch.ts";
 import { ByteBudget } from "../../src/kafka/byte-budget.ts";
 import { ReadAhead } from "../../src/kafka/read-ahead.ts";
 import type { Partition } from "../../src/log/log.ts";
+import { Turns } from "../../src/turns.ts";
 import { batchOf, endOffsetOf, NO_HEADERS, recordsOf } from "../../src/wire/record-batch.ts";
 import { append, openStore, partitionOf } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
@@ -33,6 +37,25 @@ it("reads nothing that is in memory, that is not there yet, or for which memory 
   ahead.begin({ ...inFiles(), bytesFrom: () => 0 } as Partition, 100, 1_000);
   ahead.begin(inFiles(), 7, 2_000); // of three quarters
   expect(memory.heldBytes).toBe(0);
+});
+
+it("begins behind what was given, when that has been sent and its memory is used again", async () => {
+  const batch = batchOf([{ key: null, value: null, headers: NO_HEADERS, timestamp: 1 }]);
+  const partition = { ...inFiles(async () => [batch]), logStartOffset: 0, leaderEpoch: 0 };
+  const begun: number[] = [];
+  const ahead = { take: () => undefined, begin: (_: Partition, offset: number) => begun.push(offset) };
+  const log = { stream: () => ({ partitions: [partition] }) };
+  const services = { log, ahead, memory: new ByteBudget(1 << 20), turns: new Turns() };
+  const context = { ...services, signal: new EndSignal() } as unknown as ClientContext;
+  const partitions = [{ partition: 0, fetchOffset: 0, partitionMaxBytes: 1 << 20, currentLeaderEpoch: -1 }];
+  const body = { topics: [{ topic: "s", partitions }], sessionEpoch: -1, maxWaitMs: 0, minBytes: 0 };
+  const asked = { ...body, maxBytes: 1 << 20, isolationLevel: 0 } as never;
+  const answer = await fetch.handle(asked, context, { version: 11, correlationId: 1, clientId: null });
+  expect(begun).toEqual([]);
+  const [given] = answer?.responses?.[0]?.partitions?.[0]?.records ?? [];
+  (given as Buffer).fill(0x7f);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(begun).toEqual([1]);
 });
 
 it("keeps few, the first that came, none for long, and an error for whoever asks", async () => {

@@ -5,8 +5,7 @@
  * (KIP-74). Nothing beyond the high watermark is shown; without transactions the last stable offset is the
  * same. Fetch sessions (KIP-227) are declined by session id 0, so every fetch is a full one; whether a request is one
  * its epoch says, not its session id, which some clients leave at -1. From version 13 on streams go by their ids
- * (KIP-516). Not here: followers, diverging epochs (clients ask OffsetForLeaderEpoch
- * instead).
+ * (KIP-516). Not here: followers, diverging epochs (clients ask OffsetForLeaderEpoch instead).
  */
 import type { Log, Partition } from "../../log/log.ts";
 import { readMemory } from "../../log/reused-memory.ts";
@@ -108,8 +107,10 @@ class Wanted {
       this.batches = batches;
       memory.hold(bytes);
       if (isInFiles && batches.length > 0) {
-        // When the answer has been written: beside that it would take the core on which the client receives it.
-        setImmediate(() => ahead.begin(partition, endOffsetOf(batches), limit));
+        // When the answer has been written: beside that it would take the core on which the client receives it. By
+        // then what it was written from may already be used again.
+        const next = endOffsetOf(batches);
+        setImmediate(() => ahead.begin(partition, next, limit));
       }
       return bytes;
     } catch (error) {

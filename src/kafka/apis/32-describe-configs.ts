@@ -2,7 +2,6 @@
  * DescribeConfigs: a stream's settings under Kafka's names, and the few of the broker that tools look for.
  * Documentation is not given.
  */
-
 import { DEFAULT_SETTINGS } from "../../log/stream-state.ts";
 import { array, bool, int8, int16, int32, string } from "../../wire/schema.ts";
 import { api, type ClientContext } from "../api.ts";
