@@ -35,8 +35,12 @@ const COPY_BYTES = 16 << 10;
 const MIN_PROGRESS_BYTES = 16 << 10;
 /** So much of a frame has to come before its whole claim is held: half a request costs nobody else anything. */
 const CREDIBLE_BYTES = 64 << 10;
-/** What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. */
-const WRITE_BYTES = 256 << 10;
+/**
+ * What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. To a client whose
+ * socket takes everything as it comes that is more each time: it wakes once for an answer, not four times.
+ */
+const MIN_WRITE_BYTES = 256 << 10;
+const MAX_WRITE_BYTES = 1 << 20;
 
 /** Metadata and ApiVersions: whoever cannot reach what it is told asks nothing else. */
 const ASKS_THE_WAY: ReadonlySet<number> = new Set([3, 18]);
@@ -84,6 +88,7 @@ export class Connection {
   /** Held in the budget for encoded replies that the socket has not taken yet. */
   private unsentBytes = 0;
   private writing = false;
+  private writeBytes = MIN_WRITE_BYTES;
   private blocked = false;
   /** Something was answered, and `goOn` follows. */
   private goesOn = false;
@@ -301,7 +306,7 @@ export class Connection {
     const pieces: Buffer[] = [];
     const whole: Buffer[] = [];
     let bytes = 0;
-    for (let room = WRITE_BYTES; room > 0 && this.output.length > 0; room = WRITE_BYTES - bytes) {
+    for (let room = this.writeBytes; room > 0 && this.output.length > 0; room = this.writeBytes - bytes) {
       const piece = this.output.shift() as Buffer;
       if (piece.length > room) this.output.unshift(piece.subarray(room));
       else whole.push(piece);
@@ -315,6 +320,8 @@ export class Connection {
     // What a failed write holds is left alone: nobody says what of it is still under way.
     this.socket.write(last, (error) => this.sent(bytes, error ? [] : whole));
     this.socket.uncork();
+    const isTaken = this.socket.writableLength === 0;
+    this.writeBytes = isTaken ? Math.min(MAX_WRITE_BYTES, 2 * this.writeBytes) : MIN_WRITE_BYTES;
   }
 
   /** `whole`: pieces of which nothing is left to be sent. */
