@@ -1,0 +1,98 @@
+import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
+import { expect, it } from "vitest";
+import { api, type ClientContext } from "../../src/kafka/api.ts";
+import { ByteBudget } from "../../src/kafka/byte-budget.ts";
+import { Connection, type ConnectionHost } from "../../src/kafka/connection.ts";
+import type { SharedReads } from "../../src/kafka/shared-reads.ts";
+import { bytes, int32 } from "../../src/wire/schema.ts";
+import { until } from "./harness.ts";
+
+const PAYLOAD_BYTES = 4 << 20;
+const KIB = 1 << 10;
+
+/** A connection that answers each request with `PAYLOAD_BYTES`, on a socket of which the test is the system. */
+function connection() {
+  const written: number[] = [];
+  const untaken: (() => void)[] = [];
+  const system = { takesAtOnce: true };
+  let onRead: (chunk: Buffer) => void = () => {};
+  const take = (size: number, done: () => void): void => {
+    written.push(size);
+    if (system.takesAtOnce) done();
+    else untaken.push(done);
+  };
+  const socket = new Duplex({
+    read: () => {},
+    write: (chunk: Buffer, _, done) => take(chunk.length, done),
+    writev: (chunks, done) =>
+      take(
+        chunks.reduce((sum, { chunk }) => sum + chunk.length, 0),
+        done,
+      ),
+  });
+  const served = api({
+    key: 99,
+    name: "Large",
+    versions: { min: 0, max: 0 },
+    request: { id: int32() },
+    response: { payload: bytes() },
+    handle: () => ({ payload: Buffer.alloc(PAYLOAD_BYTES) }),
+  });
+  const context = {
+    memory: new ByteBudget(64 << 20),
+    apis: new Map([[99, served]]),
+    maxPartitionsPerRequest: 10,
+    turns: { end: (_: unknown, __: number, ___: number, begin: () => void) => setImmediate(begin) },
+    reachability: { used: () => {} },
+  } as unknown as ClientContext;
+  const host = {
+    maxFrameBytes: 1_000,
+    maxInFlight: 8,
+    stats: { requests: 0, receivedBytes: 0, sentBytes: 0 },
+    offence: (_: unknown, reason: string) => expect.fail(reason),
+    fault: (_: string, error: unknown) => expect.fail(String(error)),
+  } as unknown as ConnectionHost;
+  const reads = {
+    take: (accepted: Socket, read: typeof onRead) => {
+      onRead = read;
+      return accepted;
+    },
+  } as unknown as SharedReads;
+  new Connection(reads, socket as unknown as Socket, context, host).start(() => {});
+  const request = (): void => {
+    const frame = Buffer.alloc(4 + 14);
+    frame.writeInt32BE(14);
+    frame.writeInt16BE(99, 4);
+    frame.writeInt16BE(-1, 12);
+    onRead(frame);
+  };
+  const sent = (payloads: number) => until(() => host.stats.sentBytes >= payloads * PAYLOAD_BYTES);
+  return { written, untaken, system, request, sent };
+}
+
+it("gives a socket more at a time, up to 1 MiB, for as long as it takes everything at once", async () => {
+  const { written, request, sent } = connection();
+  request();
+  await sent(1);
+  expect(written.slice(0, 4)).toEqual([256 * KIB, 512 * KIB, 1024 * KIB, 1024 * KIB]);
+  request();
+  await sent(2);
+  expect(Math.max(...written)).toBe(1024 * KIB);
+});
+
+it("gives it little again as soon as it does not, so that a slow client's progress can be seen", async () => {
+  const { written, untaken, system, request, sent } = connection();
+  request();
+  await sent(1);
+  system.takesAtOnce = false;
+  request();
+  const before = written.length;
+  while (written.slice(before).reduce((sum, size) => sum + size, 0) < PAYLOAD_BYTES) {
+    await until(() => untaken.length === 1);
+    untaken.pop()?.();
+    await new Promise(setImmediate);
+  }
+  expect(written[before]).toBeGreaterThan(256 * KIB);
+  expect(Math.max(...written.slice(before + 1))).toBe(256 * KIB);
+});
