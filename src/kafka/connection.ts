@@ -36,8 +36,8 @@ const MIN_PROGRESS_BYTES = 16 << 10;
 /** So much of a frame has to come before its whole claim is held: half a request costs nobody else anything. */
 const CREDIBLE_BYTES = 64 << 10;
 /**
- * What goes to the socket at once; the rest waits here, so that a slow client's progress can be seen. To a client whose
- * socket takes everything as it comes that is more each time: it wakes once for an answer, not four times.
+ * What goes to the socket at once; the rest waits here. To a client whose socket takes everything as it comes that is
+ * more each time: it wakes once for an answer, not four times.
  */
 const MIN_WRITE_BYTES = 256 << 10;
 const MAX_WRITE_BYTES = 1 << 20;
@@ -180,11 +180,19 @@ export class Connection {
 
   /** Milliseconds for which the client has owed bytes and hardly moved any, as seen by regular calls. */
   stalledMs(now: number): number {
-    if (this.movedBytes - this.movedBefore >= MIN_PROGRESS_BYTES || this.owedBytes === 0) {
-      this.movedBefore = this.movedBytes;
+    // With what the system has taken of the write under way.
+    const moved = this.movedBytes + this.socket.writableLength - this.untakenBytes;
+    if (moved - this.movedBefore >= MIN_PROGRESS_BYTES || this.owedBytes === 0) {
+      this.movedBefore = moved;
       this.movedAt = now;
     }
     return now - this.movedAt;
+  }
+
+  /** Of what the socket has been given, what the system has not taken; Node's own socket time-outs look at it, too. */
+  private get untakenBytes(): number {
+    const { _handle } = this.socket as unknown as { _handle?: { writeQueueSize?: number } | null };
+    return _handle?.writeQueueSize ?? this.socket.writableLength;
   }
 
   private get isTurnOver(): boolean {

@@ -16,11 +16,17 @@ function connection() {
   const written: number[] = [];
   const untaken: (() => void)[] = [];
   const system = { takesAtOnce: true };
+  const handle = { writeQueueSize: 0 };
   let onRead: (chunk: Buffer) => void = () => {};
   const take = (size: number, done: () => void): void => {
     written.push(size);
-    if (system.takesAtOnce) done();
-    else untaken.push(done);
+    if (!system.takesAtOnce) handle.writeQueueSize = size;
+    const taken = (): void => {
+      handle.writeQueueSize = 0;
+      done();
+    };
+    if (system.takesAtOnce) taken();
+    else untaken.push(taken);
   };
   const socket = new Duplex({
     read: () => {},
@@ -59,7 +65,13 @@ function connection() {
       return accepted;
     },
   } as unknown as SharedReads;
-  new Connection(reads, socket as unknown as Socket, context, host).start(() => {});
+  const connected = new Connection(
+    reads,
+    Object.assign(socket, { _handle: handle }) as unknown as Socket,
+    context,
+    host,
+  );
+  connected.start(() => {});
   const request = (): void => {
     const frame = Buffer.alloc(4 + 14);
     frame.writeInt32BE(14);
@@ -68,7 +80,7 @@ function connection() {
     onRead(frame);
   };
   const sent = (payloads: number) => until(() => host.stats.sentBytes >= payloads * PAYLOAD_BYTES);
-  return { written, untaken, system, request, sent };
+  return { connection: connected, written, untaken, system, handle, request, sent };
 }
 
 it("gives a socket more at a time, up to 1 MiB, for as long as it takes everything at once", async () => {
@@ -81,7 +93,7 @@ it("gives a socket more at a time, up to 1 MiB, for as long as it takes everythi
   expect(Math.max(...written)).toBe(1024 * KIB);
 });
 
-it("gives it little again as soon as it does not, so that a slow client's progress can be seen", async () => {
+it("gives it little again as soon as it does not", async () => {
   const { written, untaken, system, request, sent } = connection();
   request();
   await sent(1);
@@ -95,4 +107,18 @@ it("gives it little again as soon as it does not, so that a slow client's progre
   }
   expect(written[before]).toBeGreaterThan(256 * KIB);
   expect(Math.max(...written.slice(before + 1))).toBe(256 * KIB);
+});
+
+it("sees a slow client's progress within one write, and that a frozen one makes none", async () => {
+  const { connection: slow, untaken, system, handle, request, sent } = connection();
+  request();
+  await sent(1);
+  system.takesAtOnce = false;
+  request();
+  await until(() => untaken.length === 1);
+  const beganAt = performance.now();
+  slow.stalledMs(beganAt);
+  handle.writeQueueSize -= 20 * KIB;
+  expect(slow.stalledMs(beganAt + 1_000)).toBe(0);
+  expect(slow.stalledMs(beganAt + 3_000) - slow.stalledMs(beganAt + 2_000)).toBe(1_000);
 });
