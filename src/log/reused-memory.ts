@@ -28,10 +28,11 @@ export class ReusedMemory {
   /** At least so many bytes, of whatever content. */
   take(bytes: number): Buffer {
     if (bytes < SMALL_BYTES) return Buffer.allocUnsafe(bytes);
-    const index = this.free.findLastIndex(({ length }) => length >= bytes && length * MIN_USE <= bytes);
+    const size = Math.ceil(bytes / SMALL_BYTES) * SMALL_BYTES;
+    const index = this.free.findLastIndex(({ length }) => length >= size && length * MIN_USE <= size);
     const [found] = index < 0 ? [] : this.free.splice(index, 1);
     if (found !== undefined) this.freeBytes -= found.length;
-    const buffer = found ?? Buffer.allocUnsafeSlow(Math.ceil(bytes / SMALL_BYTES) * SMALL_BYTES);
+    const buffer = found ?? Buffer.allocUnsafeSlow(size);
     this.taken.add(buffer.buffer);
     return buffer;
   }
