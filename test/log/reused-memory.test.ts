@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { commitMemory, ReusedMemory } from "../../src/log/reused-memory.ts";
+import { commitMemory, ReusedMemory, SMALL_BYTES } from "../../src/log/reused-memory.ts";
 import { batchOf, NO_HEADERS } from "../../src/wire/record-batch.ts";
 import { append, openStore, partitionOf } from "../support/log.ts";
 import { MemoryFileSystem } from "../support/memory-file-system.ts";
@@ -13,6 +13,15 @@ describe("reused memory", () => {
     expect(memory.take(20_000).buffer).not.toBe(first.buffer);
     expect(memory.take(99_000).buffer).toBe(first.buffer);
     expect(memory.take(99_000).buffer).not.toBe(first.buffer);
+  });
+
+  it("uses what was made for a size again for that size, whatever size it is", () => {
+    for (let bytes = SMALL_BYTES; bytes < 10 * SMALL_BYTES; bytes += 61) {
+      const memory = new ReusedMemory(1 << 20);
+      const first = memory.take(bytes);
+      memory.give(first);
+      expect(memory.take(bytes).buffer, `${bytes} bytes`).toBe(first.buffer);
+    }
   });
 
   it("never uses again what was let go, what is not its own, and what was given back before", () => {
