@@ -97,14 +97,24 @@ export function errorCodeOf(error: unknown): ErrorCode {
   throw error;
 }
 
-type Outcome<A> = ({ errorCode: 0; errorMessage: null } & A) | { errorCode: ErrorCode; errorMessage: string };
+type Outcome<A> = ({ errorCode: 0; errorMessage: null } & A) | Failure;
+
+interface Failure {
+  errorCode: ErrorCode;
+  errorMessage: string;
+}
+
+/** What an answer says of an error; rethrows what `errorCodeOf` rethrows. */
+export function failureOf(error: unknown): Failure {
+  return { errorCode: errorCodeOf(error), errorMessage: clipped((error as Error).message) };
+}
 
 /** One item of an answer: what `act` finds, or the error that it ends with. */
 export async function outcomeOf<A extends object>(act: () => A | Promise<A>): Promise<Outcome<A>> {
   try {
     return { errorCode: ErrorCode.NONE, errorMessage: null, ...(await act()) };
   } catch (error) {
-    return { errorCode: errorCodeOf(error), errorMessage: clipped((error as Error).message) };
+    return failureOf(error);
   }
 }
 

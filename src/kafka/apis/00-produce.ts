@@ -9,7 +9,7 @@
  * they are the same. acks=0 gets no answer, and an error closes the connection, as in Kafka: it is the only
  * sign such a producer can be given. Not here: transactions.
  */
-import { ProtocolError } from "../../errors.ts";
+import { type LogError, ProtocolError } from "../../errors.ts";
 import type { BatchAppend, Log } from "../../log/log.ts";
 import {
   BATCH_HEADER_BYTES,
@@ -23,7 +23,7 @@ import {
 } from "../../wire/record-batch.ts";
 import { array, int16, int32, int64, records, string, struct, uuid } from "../../wire/schema.ts";
 import { api } from "../api.ts";
-import { ErrorCode, outcomeOf, Refusal } from "../error-code.ts";
+import { ErrorCode, failureOf, Refusal } from "../error-code.ts";
 import { nameOfId, partitionOf } from "./common.ts";
 
 /** Throws for what is wrong with the whole request; each of its partitions is answered so. */
@@ -64,34 +64,52 @@ function checkBatch(batch: Buffer, version: number): void {
   }
 }
 
-interface Appended {
-  readonly baseOffset: number;
+/** What one partition is answered. */
+interface Answer {
+  readonly index: number;
+  errorCode: ErrorCode;
+  errorMessage: string | null;
+  baseOffset: number;
   /** -1 where records keep their own time. */
-  readonly logAppendTimeMs: number;
-  readonly logStartOffset: number;
+  logAppendTimeMs: number;
+  logStartOffset: number;
 }
 
-/** Appends at once, so that batches reach the log in the order of requests; resolves after the commit. */
-function append(log: Log, name: string, index: number, batch: Buffer, version: number) {
-  const partition = partitionOf(log, name, index);
+const emptyAnswer = (index: number): Answer => ({
+  index,
+  errorCode: ErrorCode.NONE,
+  errorMessage: null,
+  baseOffset: -1,
+  logAppendTimeMs: -1,
+  logStartOffset: -1,
+});
+
+/**
+ * Appends at once, so that batches reach the log in the order of requests; completes the answer and calls `done` after
+ * the commit. Throws for a batch that does not come to the log.
+ */
+function append(
+  log: Log,
+  name: string,
+  answer: Answer,
+  batch: Buffer,
+  version: number,
+  done: (error: LogError | null) => void,
+): void {
+  const partition = partitionOf(log, name, answer.index);
   if (partition.stream.internal) {
     throw new Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, `"${name}" is written by the gateway itself only`);
   }
   checkBatch(batch, version);
   const entry: BatchAppend = { partition, batch };
-  return new Promise<Appended>((resolve, reject) => {
-    // An append of its own for each partition: they meet in the same commit, but one's error is its own.
-    log.append([entry], (error) => {
-      if (error !== null) reject(error);
-      else {
-        const logAppendTimeMs = hasAppendTime(batch) ? maxTimestampOf(batch) : -1;
-        resolve({
-          baseOffset: entry.offset ?? -1,
-          logAppendTimeMs,
-          logStartOffset: partition.logStartOffset,
-        });
-      }
-    });
+  // An append of its own for each partition: they meet in the same commit, but one's error is its own.
+  log.append([entry], (error) => {
+    if (error === null) {
+      answer.baseOffset = entry.offset ?? -1;
+      answer.logAppendTimeMs = hasAppendTime(batch) ? maxTimestampOf(batch) : -1;
+      answer.logStartOffset = partition.logStartOffset;
+    }
+    done(error);
   });
 }
 
@@ -138,24 +156,49 @@ export const produce = api({
       { versions: "10+", tag: 0 },
     ),
   },
-  async handle({ acks, transactionalId, topicData }, { log }, { version }) {
-    const one = async (nameOf: () => string, index: number, given: readonly Buffer[] | null) => {
-      const outcome = await outcomeOf(() => {
-        checkRequest(version, acks, transactionalId);
-        return append(log, nameOf(), index, given?.[0] ?? Buffer.alloc(0), version);
-      });
-      if (acks === 0 && outcome.errorCode !== ErrorCode.NONE) {
-        throw new ProtocolError(`a Produce without acknowledgement failed: ${outcome.errorMessage}`);
-      }
-      return { index, baseOffset: -1, ...outcome };
-    };
-    const responses = await Promise.all(
-      topicData.map(async ({ name, topicId, partitionData }) => {
-        const nameOf = () => (version < 13 ? name : nameOfId(log, topicId));
-        const each = partitionData.map(({ index, records: given }) => one(nameOf, index, given));
-        return { name, topicId, partitionResponses: await Promise.all(each) };
-      }),
-    );
-    return acks === 0 ? null : { responses };
+  handle({ acks, transactionalId, topicData }, { log }, { version }) {
+    // One promise for all of it: with some for each partition a third of what a Produce leaves to the garbage collector.
+    return new Promise((resolve, reject) => {
+      let left = 1;
+      const oneIsDone = (): void => {
+        if (--left === 0) resolve(acks === 0 ? null : { responses });
+      };
+      const refuse = (answer: Answer, error: unknown): void => {
+        try {
+          Object.assign(answer, failureOf(error));
+        } catch (fault) {
+          reject(fault);
+        }
+        const { errorMessage } = answer;
+        if (acks !== 0) oneIsDone();
+        else reject(new ProtocolError(`a Produce without acknowledgement failed: ${errorMessage}`));
+      };
+      const begin = (
+        name: string,
+        topicId: string,
+        index: number,
+        given: readonly Buffer[] | null,
+      ): Answer => {
+        const answer = emptyAnswer(index);
+        left++;
+        try {
+          checkRequest(version, acks, transactionalId);
+          const known = version < 13 ? name : nameOfId(log, topicId);
+          append(log, known, answer, given?.[0] ?? Buffer.alloc(0), version, (error) => {
+            if (error === null) oneIsDone();
+            else refuse(answer, error);
+          });
+        } catch (error) {
+          refuse(answer, error);
+        }
+        return answer;
+      };
+      const responses = topicData.map(({ name, topicId, partitionData }) => ({
+        name,
+        topicId,
+        partitionResponses: partitionData.map((one) => begin(name, topicId, one.index, one.records)),
+      }));
+      oneIsDone();
+    });
   },
 });
