@@ -15,9 +15,14 @@ export const SMALL_BYTES = 8 << 10;
 /** A free one serves for what is at least this part of it. */
 const MIN_USE = 0.75;
 
+/** It knows its owner: to look for it in a set of all that are taken costs more, the garbage collector too. */
+class Memory extends ArrayBuffer {
+  /** Whom it is to be given back to, while somebody has it. */
+  owner: ReusedMemory | undefined;
+}
+
 export class ReusedMemory {
   private readonly maxFreeBytes: number;
-  private readonly taken = new WeakSet<ArrayBufferLike>();
   private readonly free: Buffer[] = [];
   private freeBytes = 0;
 
@@ -32,23 +37,29 @@ export class ReusedMemory {
     const index = this.free.findLastIndex(({ length }) => length >= size && length * MIN_USE <= size);
     const [found] = index < 0 ? [] : this.free.splice(index, 1);
     if (found !== undefined) this.freeBytes -= found.length;
-    const buffer = found ?? Buffer.allocUnsafeSlow(size);
-    this.taken.add(buffer.buffer);
+    const buffer = found ?? Buffer.from(new Memory(size));
+    (buffer.buffer as Memory).owner = this;
     return buffer;
   }
 
   /** Somebody else has a part of it now, for nobody knows how long: it will not be used again. */
   letGo(part: Buffer): void {
-    this.taken.delete(part.buffer);
+    this.disown(part);
   }
 
   /** Takes back the buffer of which this is a part, unless it was let go or never was from here. */
   give(part: Buffer): void {
-    const { buffer } = part;
-    if (!this.taken.delete(buffer)) return;
-    this.free.push(Buffer.from(buffer));
-    this.freeBytes += buffer.byteLength;
+    const memory = this.disown(part);
+    if (memory === undefined) return;
+    this.free.push(Buffer.from(memory));
+    this.freeBytes += memory.byteLength;
     while (this.freeBytes > this.maxFreeBytes) this.freeBytes -= (this.free.shift() as Buffer).length;
+  }
+
+  private disown({ buffer }: Buffer): Memory | undefined {
+    if (!(buffer instanceof Memory) || buffer.owner !== this) return undefined;
+    buffer.owner = undefined;
+    return buffer;
   }
 }
 
