@@ -43,9 +43,14 @@ export class Turns {
     return performance.now() - othersAt < PRESENT_MS;
   }
 
-  /** The client has had its turn, and worked for `tookMs` of the last `sinceMs`: calls back when it may go on. */
-  end(client: object, tookMs: number, sinceMs: number, goOn: () => void): void {
-    if (!this.hasOthers(client) || tookMs < sinceMs * FLOOD_SHARE) setImmediate(goOn);
+  /**
+   * The client has had its turn, and worked for `tookMs` of the last `sinceMs`: calls back when it may go on. Returns
+   * whether that is in the next turn of the event loop.
+   */
+  end(client: object, tookMs: number, sinceMs: number, goOn: () => void): boolean {
+    const isNext = !this.hasOthers(client) || tookMs < sinceMs * FLOOD_SHARE;
+    if (isNext) setImmediate(goOn);
     else setTimeout(goOn, Math.min(Math.max(PAUSE_FACTOR * tookMs, MIN_PAUSE_MS), MAX_PAUSE_MS));
+    return isNext;
   }
 }

@@ -19,10 +19,13 @@ afterEach(() => {
 
 const now = () => performance.now();
 
+/** What it says of whether it goes on at once must be so. */
 function end(client: object, tookMs: number, sinceMs: number): void {
-  turns.end(client, tookMs, sinceMs, () => {
+  const goesOnAtOnce = turns.end(client, tookMs, sinceMs, () => {
     goesOn = true;
   });
+  vi.advanceTimersByTime(0);
+  expect(goesOn).toBe(goesOnAtOnce);
 }
 
 it("who is alone goes on in the next turn of the event loop, however much of the time it takes", () => {

@@ -4,8 +4,8 @@
  * Invariants: handlers start in the order in which requests arrive and run concurrently; replies go out in
  * that order, whoever finishes first. No request is begun while `maxInFlight` are in hand, its turn is over
  * (turns.ts), more than `MAX_UNSENT_BYTES` of replies wait for the client, or the server's byte budget is spent;
- * meanwhile nothing is read from the socket, so at most one chunk of it lies here. Whatever the client does wrong
- * costs this connection and nothing else.
+ * meanwhile nothing is read from the socket, so at most one chunk of it lies here; or two, where its next turn comes
+ * at once. Whatever the client does wrong costs this connection and nothing else.
  */
 import type { Socket } from "node:net";
 import { EndSignal } from "../end-signal.ts";
@@ -199,14 +199,15 @@ export class Connection {
     return this.begun >= TURN_REQUESTS || this.repliedBytes >= TURN_REPLY_BYTES;
   }
 
-  private endTurn(): void {
+  /** Whether the next one comes with the next turn of the event loop. */
+  private endTurn(): boolean {
     this.awaitsTurn = true;
     const tookMs = this.turnTookMs + (this.repliedBytes / TURN_REPLY_BYTES) * TURN_REPLY_MS;
     // From here on it is the next turn's, also what is answered before that begins.
     this.begun = 0;
     this.repliedBytes = 0;
     this.turnTookMs = 0;
-    this.context.turns.end(this, tookMs, performance.now() - this.turnBeganAt, this.beginTurn);
+    return this.context.turns.end(this, tookMs, performance.now() - this.turnBeganAt, this.beginTurn);
   }
 
   private mayBegin(): boolean {
@@ -251,7 +252,8 @@ export class Connection {
       return;
     }
     this.turnTookMs += performance.now() - beganAt;
-    if (this.isTurnOver && !this.awaitsTurn) this.endTurn();
+    // To stop reading and begin again at once costs more than what may come in between; that stops it.
+    if (this.isTurnOver && !this.awaitsTurn && this.endTurn()) return;
     if (may !== this.blocked) return;
     this.blocked = !may;
     if (may) this.socket.resume();

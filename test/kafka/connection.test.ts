@@ -3,16 +3,17 @@ import { Duplex } from "node:stream";
 import { expect, it } from "vitest";
 import { api, type ClientContext } from "../../src/kafka/api.ts";
 import { ByteBudget } from "../../src/kafka/byte-budget.ts";
-import { Connection, type ConnectionHost } from "../../src/kafka/connection.ts";
+import { Connection, type ConnectionHost, TURN_REQUESTS } from "../../src/kafka/connection.ts";
 import type { SharedReads } from "../../src/kafka/shared-reads.ts";
+import { Turns } from "../../src/turns.ts";
 import { bytes, int32 } from "../../src/wire/schema.ts";
 import { until } from "./harness.ts";
 
 const PAYLOAD_BYTES = 4 << 20;
 const KIB = 1 << 10;
 
-/** A connection that answers each request with `PAYLOAD_BYTES`, on a socket of which the test is the system. */
-function connection() {
+/** A connection that answers each request with so many bytes, on a socket of which the test is the system. */
+function connection(payloadBytes = PAYLOAD_BYTES) {
   const written: number[] = [];
   const untaken: (() => void)[] = [];
   const system = { takesAtOnce: true };
@@ -43,13 +44,13 @@ function connection() {
     versions: { min: 0, max: 0 },
     request: { id: int32() },
     response: { payload: bytes() },
-    handle: () => ({ payload: Buffer.alloc(PAYLOAD_BYTES) }),
+    handle: () => ({ payload: Buffer.alloc(payloadBytes) }),
   });
   const context = {
     memory: new ByteBudget(64 << 20),
     apis: new Map([[99, served]]),
     maxPartitionsPerRequest: 10,
-    turns: { end: (_: unknown, __: number, ___: number, begin: () => void) => setImmediate(begin) },
+    turns: new Turns(),
     reachability: { used: () => {} },
   } as unknown as ClientContext;
   const host = {
@@ -72,15 +73,16 @@ function connection() {
     host,
   );
   connected.start(() => {});
-  const request = (): void => {
+  /** So many of them come in one read. */
+  const request = (count = 1): void => {
     const frame = Buffer.alloc(4 + 14);
     frame.writeInt32BE(14);
     frame.writeInt16BE(99, 4);
     frame.writeInt16BE(-1, 12);
-    onRead(frame);
+    onRead(Buffer.concat(Array.from({ length: count }, () => frame)));
   };
   const sent = (payloads: number) => until(() => host.stats.sentBytes >= payloads * PAYLOAD_BYTES);
-  return { connection: connected, written, untaken, system, handle, request, sent };
+  return { connection: connected, socket, host, written, untaken, system, handle, request, sent };
 }
 
 it("gives a socket more at a time, up to 1 MiB, for as long as it takes everything at once", async () => {
@@ -116,9 +118,20 @@ it("sees a slow client's progress within one write, and that a frozen one makes 
   system.takesAtOnce = false;
   request();
   await until(() => untaken.length === 1);
-  const beganAt = performance.now();
+  // Whole milliseconds: what is taken from one another below is exact.
+  const beganAt = Math.ceil(performance.now());
   slow.stalledMs(beganAt);
   handle.writeQueueSize -= 20 * KIB;
   expect(slow.stalledMs(beganAt + 1_000)).toBe(0);
   expect(slow.stalledMs(beganAt + 3_000) - slow.stalledMs(beganAt + 2_000)).toBe(1_000);
+});
+
+it("does not stop reading for a turn that comes at once, but does when more has come before it", async () => {
+  const { socket, host, request } = connection(1);
+  request(TURN_REQUESTS + 1);
+  expect([host.stats.requests, socket.isPaused()]).toEqual([TURN_REQUESTS, false]);
+  request();
+  expect([host.stats.requests, socket.isPaused()]).toEqual([TURN_REQUESTS, true]);
+  await until(() => host.stats.requests === TURN_REQUESTS + 2);
+  expect(socket.isPaused()).toBe(false);
 });

@@ -151,8 +151,9 @@ describe("a connection", () => {
   it("begins nothing more of a client whose turn is over, by requests or by bytes, before it may go on", async () => {
     const ends: { tookMs: number; sinceMs: number; goOn: () => void }[] = [];
     class HeldTurns extends Turns {
-      override end(_client: object, tookMs: number, sinceMs: number, goOn: () => void): void {
+      override end(_client: object, tookMs: number, sinceMs: number, goOn: () => void): boolean {
         ends.push({ tookMs, sinceMs, goOn });
+        return false;
       }
     }
     let asked = 0;

@@ -133,9 +133,10 @@ describe("compaction", () => {
     const turnsTookMs: number[] = [];
     let held: (() => void) | undefined;
     class HeldTurns extends Turns {
-      override end(_client: object, tookMs: number, _sinceMs: number, goOn: () => void): void {
+      override end(_client: object, tookMs: number, _sinceMs: number, goOn: () => void): boolean {
         turnsTookMs.push(tookMs);
         held = goOn;
+        return false;
       }
     }
     const all = await world({ segmentBytes: 100_000 }, { turns: new HeldTurns() });
@@ -165,9 +166,10 @@ describe("compaction", () => {
   it("does not pause for what others did between, or a flood would starve it", async () => {
     let pauses = 0;
     class CountedTurns extends Turns {
-      override end(_client: object, _tookMs: number, _sinceMs: number, goOn: () => void): void {
+      override end(_client: object, _tookMs: number, _sinceMs: number, goOn: () => void): boolean {
         pauses++;
         setImmediate(goOn);
+        return true;
       }
     }
     const all = await world({ segmentBytes: 10_000 }, { turns: new CountedTurns() });
